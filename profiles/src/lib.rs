@@ -1,0 +1,1 @@
+//! profile rows to a seccomp program and a Landlock ruleset; makes no syscall

@@ -1,0 +1,1 @@
+//! binds a container to the image that is really mounted: asks containerd and the judge

@@ -1,0 +1,2 @@
+//! bulkhead: the same questions asked by people, and the judge
+fn main() {}

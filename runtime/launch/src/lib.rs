@@ -1,0 +1,1 @@
+//! carries out a plan: zygote and workers; the only crate that knows libcontainer

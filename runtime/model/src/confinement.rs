@@ -1,0 +1,108 @@
+//! What a named `[confine.*]` of policy comes to, after node and tenant were ANDed.
+
+use std::{collections::BTreeSet, path::PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::TcpRule;
+
+/// How a container is confined. Each field's order of strictness is stated and tested in `policy`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Confinement {
+    /// Which uid may run.
+    pub user: UserRule,
+    /// Whether the image's files may change.
+    pub root: RootRule,
+    /// Small tmpfs mounts, nosuid, nodev, noexec.
+    pub tmpfs: BTreeSet<PathBuf>,
+    /// More tmpfs mounts of the same kind, named by the operator.
+    pub writable: BTreeSet<PathBuf>,
+    /// Size limit of each of these mounts, in bytes.
+    pub tmpfs_bytes_max: u64,
+    /// Inode limit of each of these mounts.
+    pub tmpfs_inodes_max: u64,
+    /// Whether memfd_create(2) is there.
+    pub memfd: MemfdRule,
+    /// Landlock beyond the mounts.
+    pub landlock: LandlockRule,
+    /// What may be exec'd; nothing when empty.
+    pub exec: Vec<ExecPattern>,
+    /// Host directories that may be mounted.
+    pub host_paths: BTreeSet<HostPath>,
+    /// Absolute paths of OCI hooks that may run, root-owned.
+    pub hooks: BTreeSet<PathBuf>,
+    /// Most processes and threads at once.
+    pub pids_max: u32,
+}
+
+/// Which uid and gid may run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UserRule {
+    /// Root is refused.
+    NonRoot,
+    /// Root is replaced by this uid and gid; what is not root stays.
+    Force(u32),
+}
+
+/// Whether the image's files may change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RootRule {
+    /// Mounted read-only.
+    ReadOnly,
+    /// Writable where the request asks for it.
+    Writable,
+}
+
+/// Whether memfd_create(2) is there: it goes round noexec and Landlock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MemfdRule {
+    /// ENOSYS.
+    Denied,
+    /// As the request's own profile says.
+    Allowed,
+}
+
+/// The part of Landlock that policy sets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LandlockRule {
+    /// Oldest Landlock ABI that a launch may rely on.
+    pub floor_abi: u8,
+    /// Outgoing TCP.
+    pub tcp_connect: TcpRule,
+}
+
+/// argv that may be exec'd: each word literal, `*` at the end for any rest.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ExecPattern {
+    /// Words that must be there.
+    pub words: Vec<String>,
+    /// Whether more words may follow.
+    pub open_end: bool,
+}
+
+impl ExecPattern {
+    /// Whether `argv` is one of those that the pattern means.
+    #[must_use]
+    pub fn matches(&self, argv: &[String]) -> bool {
+        argv.starts_with(&self.words) && (self.open_end || argv.len() == self.words.len())
+    }
+}
+
+/// A host directory that policy lets containers mount.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct HostPath {
+    /// Absolute path without `..`; what is below it may be mounted as well.
+    pub path: PathBuf,
+    /// How.
+    pub access: MountAccess,
+}
+
+/// How a mount may be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum MountAccess {
+    /// Read only.
+    ReadOnly,
+    /// Read and write.
+    ReadWrite,
+}

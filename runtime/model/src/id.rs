@@ -1,0 +1,110 @@
+//! Names that become path components or keys: checked once, where they come in.
+
+use std::{fmt, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+
+/// Longest identifier containerd accepts, in bytes.
+///
+/// Source: `maxLength`, containerd pkg/identifiers/validate.go.
+const ID_BYTES_MAX: usize = 76;
+
+/// Why a text is no identifier.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is not a containerd identifier: up to 76 letters and digits, separated by single '.', '_' or '-'")]
+pub struct IdError(String);
+
+fn check(text: &str) -> Result<(), IdError> {
+    let separated = text
+        .split(['.', '_', '-'])
+        .all(|part| !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric()));
+    if text.len() <= ID_BYTES_MAX && separated {
+        Ok(())
+    } else {
+        Err(IdError(text.chars().take(ID_BYTES_MAX).collect()))
+    }
+}
+
+macro_rules! identifier {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(try_from = "String", into = "String")]
+        pub struct $name(String);
+
+        impl $name {
+            /// The name as text: safe as one path component.
+            #[must_use]
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = IdError;
+
+            fn from_str(text: &str) -> Result<Self, IdError> {
+                check(text).map(|()| Self(text.to_owned()))
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = IdError;
+
+            fn try_from(text: String) -> Result<Self, IdError> {
+                text.parse()
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(name: $name) -> Self {
+                name.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+    };
+}
+
+identifier! {
+    /// The id of a container, an exec or a sandbox.
+    ContainerId
+}
+
+identifier! {
+    /// A containerd namespace, or a Kubernetes namespace: what a tenant file is named after.
+    Namespace
+}
+
+/// Who asks: whose file narrows the node's policy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tenant {
+    /// The namespace of containerd that the task lives in.
+    pub containerd_namespace: Namespace,
+    /// The namespace that names the tenant: the pod's inside containerd's CRI namespace, else containerd's.
+    pub namespace: Namespace,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn containerd_identifiers_are_accepted() {
+        for text in ["a", "default", "k8s.io", "redis-1_b", "A9"] {
+            assert!(text.parse::<ContainerId>().is_ok(), "{text} was refused");
+        }
+    }
+
+    #[test]
+    fn paths_empty_parts_and_long_names_are_errors() {
+        let long = "a".repeat(ID_BYTES_MAX + 1);
+        for text in ["", ".", "..", "a/b", "../a", "-a", "a-", "a..b", "a b", "a\0", "é", &long] {
+            assert!(text.parse::<ContainerId>().is_err(), "{text:?} was accepted");
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! Where Bulkhead keeps its files. `--root DIR` or `BULKHEAD_ROOT` moves everything below `DIR`.
+
+use std::path::{Path, PathBuf};
+
+use crate::{ContainerId, Digest, Namespace};
+
+/// The environment variable that moves every path below a directory.
+pub const ROOT_VARIABLE: &str = "BULKHEAD_ROOT";
+
+/// Paths of one node. `/` outside of tests.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Layout {
+    root: PathBuf,
+}
+
+impl Layout {
+    /// Everything below `root`.
+    #[must_use]
+    pub fn below(root: impl Into<PathBuf>) -> Self {
+        Self { root: root.into() }
+    }
+
+    /// The directory that everything is below.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// `/etc/bulkhead`: policy and keys.
+    #[must_use]
+    pub fn config_dir(&self) -> PathBuf {
+        self.root.join("etc/bulkhead")
+    }
+
+    /// The node's policy.
+    #[must_use]
+    pub fn policy_file(&self) -> PathBuf {
+        self.config_dir().join("policy.toml")
+    }
+
+    /// The file that narrows the node's policy for one tenant.
+    #[must_use]
+    pub fn tenant_file(&self, tenant: &Namespace) -> PathBuf {
+        self.config_dir().join("tenants").join(format!("{tenant}.toml"))
+    }
+
+    /// What the judge found, one file per target digest.
+    #[must_use]
+    pub fn facts_file(&self, target: &Digest) -> PathBuf {
+        self.root.join("var/lib/bulkhead/verdicts").join(format!("{}.json", target.hex()))
+    }
+
+    /// Locks of judges at work, one per digest.
+    #[must_use]
+    pub fn judge_lock(&self, target: &Digest) -> PathBuf {
+        self.root.join("run/bulkhead/judge").join(format!("{}.lock", target.hex()))
+    }
+
+    /// `/run/bulkhead`: state that a reboot may lose.
+    #[must_use]
+    pub fn run_dir(&self) -> PathBuf {
+        self.root.join("run/bulkhead")
+    }
+
+    /// State of one container: derived spec and libcontainer's own.
+    #[must_use]
+    pub fn task_dir(&self, namespace: &Namespace, id: &ContainerId) -> PathBuf {
+        self.run_dir().join("tasks").join(namespace.as_str()).join(id.as_str())
+    }
+
+    /// Compiled seccomp programs, named by the hash of what they were compiled from.
+    #[must_use]
+    pub fn seccomp_cache_dir(&self) -> PathBuf {
+        self.run_dir().join("seccomp")
+    }
+}

@@ -1,0 +1,29 @@
+//! The words that every part of Bulkhead shares.
+//!
+//! Invariant: data only. No file, clock, network or system call; what a value means is checked when it is
+//! made, so that whoever holds one need not ask again.
+//! Never here: a decision. A `VerifiedImage` is made by `binding`, a `Grant` by `policy`, a `Plan` by `plan`.
+
+#![forbid(unsafe_code)]
+
+mod confine;
+mod confinement;
+mod digest;
+mod id;
+mod image;
+mod layout;
+mod mount;
+mod refusal;
+mod request;
+
+pub use confine::{ConfineSpec, Credentials, LandlockSpec, PathAccess, PathRule, TcpRule};
+pub use confinement::{
+    Confinement, ExecPattern, HostPath, LandlockRule, MemfdRule, MountAccess, RootRule, UserRule,
+};
+pub use digest::{ChainId, Digest, DigestError, chain_ids};
+pub use id::{ContainerId, IdError, Namespace, Tenant};
+pub use image::{ImageFacts, ImageUser};
+pub use layout::{Layout, ROOT_VARIABLE};
+pub use mount::Mount;
+pub use refusal::{LINE_BYTES_MAX, Refusal, Rule};
+pub use request::{ContainerKind, CreateRequest, ExecRequest};

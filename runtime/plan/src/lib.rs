@@ -1,0 +1,1 @@
+//! an OCI spec and a grant to a plan; pure

@@ -1,0 +1,1 @@
+//! a verified image and a request to a grant or a refusal; pure

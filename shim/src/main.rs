@@ -1,0 +1,2 @@
+//! containerd shim v2 of Bulkhead
+fn main() {}
