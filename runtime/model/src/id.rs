@@ -11,7 +11,9 @@ const ID_BYTES_MAX: usize = 76;
 
 /// Why a text is no identifier.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is not a containerd identifier: up to 76 letters and digits, separated by single '.', '_' or '-'")]
+#[error(
+    "{0:?} is not a containerd identifier: up to 76 letters and digits, separated by single '.', '_' or '-'"
+)]
 pub struct IdError(String);
 
 fn check(text: &str) -> Result<(), IdError> {

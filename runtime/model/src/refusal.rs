@@ -111,9 +111,8 @@ impl Refusal {
     /// A refusal; control characters, which are attacker input, become `?`.
     #[must_use]
     pub fn new(rule: Rule, what: impl Into<String>, why: impl Into<String>, fix: impl Into<String>) -> Self {
-        let clean = |text: String| -> String {
-            text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
-        };
+        let clean =
+            |text: String| -> String { text.chars().map(|c| if c.is_control() { '?' } else { c }).collect() };
         Self { rule, what: clean(what.into()), why: clean(why.into()), fix: clean(fix.into()) }
     }
 
