@@ -1,0 +1,44 @@
+# The contract's targets. `make help` lists them.
+.PHONY: help deps build demo test test-all bench install fmt lint deny advisories clean
+PREFIX ?= /usr/local
+CARGO ?= cargo
+REL = target/release
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
+
+deps: ## install what building and testing need (Debian, Ubuntu)
+	@integration/scripts/deps.sh
+
+build: ## release binaries in target/release
+	$(CARGO) build --release --locked --bins
+
+demo: deps build ## a real containerd runs an allowed image and refuses the others
+	$(REL)/demo
+
+test: deps fmt lint deny ## everything CI runs
+	integration/scripts/run-tests.sh
+
+test-all: test ## and the long tier
+	BULKHEAD_LONG=1 integration/scripts/run-tests.sh
+
+bench: deps build ## ratios against runc's shim
+	$(REL)/demo --bench-only
+
+install: build ## binaries below DESTDIR and PREFIX
+	install -D -m 0755 -t $(DESTDIR)$(PREFIX)/bin $(REL)/containerd-shim-bulkhead-v2 $(REL)/bulkhead
+
+fmt: ## unformatted files are an error
+	$(CARGO) fmt --all --check
+
+lint: ## clippy warnings are errors
+	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+
+deny: ## licences, sources and forbidden crates
+	@integration/scripts/cargo-deny.sh check bans licenses sources
+
+advisories: ## known vulnerabilities; needs the network
+	@integration/scripts/cargo-deny.sh check advisories
+
+clean: ## remove what was built
+	$(CARGO) clean
