@@ -4,7 +4,7 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 tools=target/tools
 if ! PATH="$PWD/$tools/bin:$PATH" command -v cargo-deny >/dev/null; then
-    echo "building cargo-deny once into $tools (about ten minutes on two cores)" >&2
+    echo "building cargo-deny once into $tools (about five minutes on two cores)" >&2
     cargo install --quiet --locked --root "$tools" cargo-deny
 fi
 PATH="$PWD/$tools/bin:$PATH" exec cargo deny --log-level error "$@"
