@@ -11,6 +11,7 @@ mod confinement;
 mod digest;
 mod id;
 mod image;
+mod judge;
 mod layout;
 mod mount;
 mod refusal;
@@ -23,6 +24,10 @@ pub use confinement::{
 pub use digest::{ChainId, Digest, DigestError, chain_ids};
 pub use id::{ContainerId, IdError, Namespace, Tenant};
 pub use image::{ImageFacts, ImageUser};
+pub use judge::{
+    BlobLine, FactsError, IMAGE_LAYERS_MAX, IMAGE_TEXT_BYTES_MAX, JUDGE_BLOB_BYTES_MAX, JUDGE_LINE_BYTES_MAX,
+    JUDGE_VERSION, JudgeLine, JudgeQuestion,
+};
 pub use layout::{Layout, ROOT_VARIABLE};
 pub use mount::Mount;
 pub use refusal::{LINE_BYTES_MAX, Refusal, Rule};

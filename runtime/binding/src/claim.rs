@@ -1,0 +1,65 @@
+//! Refusals that need no facts: a container without an image, and images that are none.
+
+use bulkhead_model::{Digest, Refusal, Rule};
+
+use crate::{Claim, CriRecord};
+
+const PULL: &str = "pull the image again and create the container anew";
+
+/// Refuses a container whose record names no image or no snapshot, or that mounts a second image.
+///
+/// # Errors
+/// The refusal.
+pub fn check_claim(claim: &Claim) -> Result<(), Refusal> {
+    let Claim { image_name, snapshotter, snapshot_key, cri } = claim;
+    if image_name.is_empty() {
+        return Err(Refusal::new(
+            Rule::ImageMissing,
+            "container has no image",
+            "containerd's record names none (ctr run --rootfs and the like), so there is no digest to judge",
+            "build and import an image of this root file system, and run that",
+        ));
+    }
+    if snapshotter.is_empty() || snapshot_key.is_empty() {
+        return Err(Refusal::new(
+            Rule::Rootfs,
+            format!("container of image {image_name} has no snapshot"),
+            "containerd's record names no snapshotter and key, so its root is not bound to the image",
+            "create the container with a snapshot of its image (not with --rootfs)",
+        ));
+    }
+    match cri {
+        CriRecord::None | CriRecord::Sandbox => Ok(()),
+        CriRecord::Container(record) => match record.image_volumes.iter().next() {
+            None => Ok(()),
+            Some(volume) => Err(Refusal::new(
+                Rule::Mounts,
+                format!("image {volume} as a volume of the container"),
+                "a second image would be mounted that this version does not bind to a digest",
+                "copy the files into the container's own image, or use a configmap or emptyDir",
+            )),
+        },
+    }
+}
+
+/// The refusal of a container whose image containerd does not know (any more).
+#[must_use]
+pub fn image_unknown(name: &str) -> Refusal {
+    Refusal::new(
+        Rule::ImageMissing,
+        format!("image {name} is not known to containerd"),
+        "the container's record names it, but no image of that name is in this namespace",
+        PULL,
+    )
+}
+
+/// The refusal of an image that the judge found to be broken.
+#[must_use]
+pub fn image_broken(name: &str, target: &Digest, flaw: &str) -> Refusal {
+    Refusal::new(
+        Rule::ImageContents,
+        format!("image {name} ({target}) cannot be verified"),
+        flaw,
+        "build a well-formed linux/amd64 image, pull it again, and create the container anew",
+    )
+}

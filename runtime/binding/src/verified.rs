@@ -1,0 +1,88 @@
+//! A verified image, and the one place that makes it.
+
+use std::collections::BTreeSet;
+
+use bulkhead_model::{ImageFacts, Mount, Refusal, Rule};
+
+use crate::{CriRecord, Observed, chain, check_claim, rootfs};
+
+/// An image that is bound to the root file system which a request mounts.
+///
+/// Made by [`bind`] alone: whoever holds one knows that all its checks passed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VerifiedImage {
+    facts: ImageFacts,
+    claimed_name: String,
+    names: BTreeSet<String>,
+    cri: CriRecord,
+}
+
+impl VerifiedImage {
+    /// What the image is.
+    #[must_use]
+    pub fn facts(&self) -> &ImageFacts {
+        &self.facts
+    }
+
+    /// The name in the container's record. In CRI any reference of the image.
+    #[must_use]
+    pub fn claimed_name(&self) -> &str {
+        &self.claimed_name
+    }
+
+    /// All names of this image: the claimed one, the others of the namespace that point to the same digest, and
+    /// what the pod calls it. The strictest verdict over all of them counts.
+    #[must_use]
+    pub fn names(&self) -> &BTreeSet<String> {
+        &self.names
+    }
+
+    /// Whether the CRI plugin made the container: only then its annotations may name the tenant.
+    #[must_use]
+    pub fn in_cri(&self) -> bool {
+        self.cri != CriRecord::None
+    }
+}
+
+/// Binds facts to the container that containerd described and to the mounts of the request.
+///
+/// # Errors
+/// The refusal that names what does not belong together.
+pub fn bind(facts: &ImageFacts, observed: &Observed, rootfs: &[Mount]) -> Result<VerifiedImage, Refusal> {
+    let Observed { claim, target, names, chain, mounts, mount_label } = observed;
+    check_claim(claim)?;
+    let image = &claim.image_name;
+    facts.check(target).map_err(|error| {
+        Refusal::new(
+            Rule::ImageContents,
+            format!("image {image} ({target}) cannot be verified"),
+            error.to_string(),
+            "delete the verdict of this digest below /var/lib/bulkhead/verdicts and try again",
+        )
+    })?;
+    let mut names = names.clone();
+    names.insert(image.clone());
+    match &claim.cri {
+        CriRecord::None | CriRecord::Sandbox => {}
+        CriRecord::Container(record) => {
+            if record.config != facts.config {
+                return Err(Refusal::new(
+                    Rule::ImageContents,
+                    format!("image {image} is not the one that the pod's container was created from"),
+                    format!(
+                        "the CRI record names config {}, {target} has {}: the name was moved after create",
+                        record.config, facts.config
+                    ),
+                    "create the container anew, so that name, record and snapshot agree",
+                ));
+            }
+            names.extend(record.requested_name.clone());
+        }
+    }
+    rootfs::check(image, mounts, mount_label.as_deref(), rootfs)?;
+    chain::check(facts, image, &claim.snapshot_key, chain)?;
+    Ok(VerifiedImage { facts: facts.clone(), claimed_name: image.clone(), names, cri: claim.cri.clone() })
+}
+
+#[cfg(test)]
+mod tests;
