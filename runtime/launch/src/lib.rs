@@ -1,1 +1,38 @@
-//! carries out a plan: zygote and workers; the only crate that knows libcontainer
+//! Carries out a plan: the zygote, its workers, and the one use of libcontainer.
+//!
+//! ```text
+//! server ──SEQPACKET: payload (memfd) + reply socket + stdio──► zygote ──clone(CLONE_PARENT)──► worker
+//!    ▲                                                                                            │ libcontainer
+//!    └── reply socket: Prepared (pidfd) · Created · Confined ⇄ go · Failed · EOF ── init / exec ◄─┘
+//! ```
+//! The worker, libcontainer's intermediate process and the container's own processes are all children of the
+//! *server*: its reaper sees pids that it never started, and must ignore those it does not know.
+//!
+//! Invariant: libcontainer runs only in a process without threads that exits after one job. A process of a
+//! container reaches execve(2) only after the server has read its `/proc/<pid>/status` and agreed.
+//! Never here: what a container may do; that was decided by `bulkhead_policy` and `bulkhead_plan`.
+
+mod blind;
+mod canary;
+mod confinement;
+mod derive;
+mod error;
+mod executor;
+mod job;
+mod limits;
+mod lookup;
+mod message;
+mod rootfs;
+mod start;
+mod sys;
+mod ticket;
+mod wire;
+mod worker;
+mod zygote;
+
+pub use blind::cgroup_view;
+pub use canary::prepare_canary;
+pub use error::{LaunchError, StartError};
+pub use job::{CreateJob, ExecJob, Stdio};
+pub use ticket::{CreateTicket, Created, Gate, PendingStart, Running};
+pub use zygote::Zygote;

@@ -1,0 +1,82 @@
+//! libcontainer is kept from the host's control groups: in the worker's own mount namespace /sys/fs/cgroup is an
+//! empty tmpfs, so that libcgroups finds a legacy host without controllers and does nothing. The container's
+//! own groups are kept as a view that its spec may mount read-only.
+
+use std::{
+    ffi::CString,
+    fs,
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::{ffi::OsStrExt, fs::symlink},
+    },
+    path::{Path, PathBuf},
+};
+
+use bulkhead_cgroup::{Cgroup, Version};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use oci_spec::runtime::Spec;
+
+use crate::{LaunchError, sys};
+
+const CGROUP_ROOT: &str = "/sys/fs/cgroup";
+
+/// Where the worker puts the container's own control groups: a spec that shall show them mounts this path
+/// (`rbind`, `ro`) at /sys/fs/cgroup. It exists only while the container is created, and only if asked for.
+#[must_use]
+pub fn cgroup_view(task_dir: &Path) -> PathBuf {
+    task_dir.join("cgroup")
+}
+
+/// Whether the spec mounts the view.
+pub(crate) fn is_asked_for(spec: &Spec, task_dir: &Path) -> bool {
+    let view = cgroup_view(task_dir);
+    let mounts = spec.mounts().as_deref().unwrap_or_default();
+    mounts.iter().any(|mount| mount.source().as_ref() == Some(&view))
+}
+
+/// Lays out the view: one directory for each hierarchy on v1, with links for controllers mounted together; the
+/// group itself on v2. In the worker's mount namespace.
+pub(crate) fn show(cgroup: &Cgroup, task_dir: &Path) -> Result<(), LaunchError> {
+    let view = cgroup_view(task_dir);
+    if cgroup.version() == Version::V2 {
+        for (_, source) in cgroup.dirs() {
+            move_to(&clone_of(source)?, &view)?;
+        }
+        return Ok(());
+    }
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+    mount(Some("tmpfs"), &view, Some("tmpfs"), flags, Some("mode=0755,size=64k,nr_inodes=64"))
+        .map_err(LaunchError::io("mount(2)", view.display().to_string()))?;
+    for (names, source) in cgroup.dirs() {
+        let target = view.join(names);
+        fs::create_dir(&target).map_err(LaunchError::io("mkdir(2)", target.display().to_string()))?;
+        move_to(&clone_of(source)?, &target)?;
+        for name in names.split(',').filter(|name| *name != names) {
+            let link = view.join(name);
+            symlink(names, &link).map_err(LaunchError::io("symlink(2)", link.display().to_string()))?;
+        }
+    }
+    Ok(())
+}
+
+/// Hides the host's control groups, in the worker's mount namespace.
+pub(crate) fn hide() -> Result<(), LaunchError> {
+    umount2(CGROUP_ROOT, MntFlags::MNT_DETACH).map_err(LaunchError::io("umount2(2)", CGROUP_ROOT))?;
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC | MsFlags::MS_RDONLY;
+    mount(Some("tmpfs"), CGROUP_ROOT, Some("tmpfs"), flags, Some("size=4k,nr_inodes=2"))
+        .map_err(LaunchError::io("mount(2)", CGROUP_ROOT))
+}
+
+fn clone_of(source: &Path) -> Result<OwnedFd, LaunchError> {
+    sys::open_tree_clone(&c_path(source)?)
+        .map_err(LaunchError::io("open_tree(2)", source.display().to_string()))
+}
+
+fn move_to(tree: &OwnedFd, target: &Path) -> Result<(), LaunchError> {
+    sys::move_mount(tree.as_fd(), &c_path(target)?)
+        .map_err(LaunchError::io("move_mount(2)", target.display().to_string()))
+}
+
+pub(crate) fn c_path(path: &Path) -> Result<CString, LaunchError> {
+    CString::new(path.as_os_str().as_bytes()).map_err(|_| LaunchError::Plan("a path holds a zero byte"))
+}

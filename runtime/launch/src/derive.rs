@@ -1,0 +1,72 @@
+//! The spec that libcontainer gets: the hardened one, less what this crate does itself and better.
+
+use std::path::{Path, PathBuf};
+
+use oci_spec::runtime::{Capabilities, LinuxCapabilities, Process, RootBuilder, Spec};
+
+use crate::{LaunchError, limits};
+
+/// Where the root file system is mounted, in the worker's mount namespace.
+pub(crate) fn rootfs_dir(task_dir: &Path) -> PathBuf {
+    task_dir.join("rootfs")
+}
+
+/// config.json for libcontainer.
+pub(crate) fn config(spec: &Spec, task_dir: &Path) -> Result<String, LaunchError> {
+    let mut spec = spec.clone();
+    let read_only = spec.root().as_ref().and_then(|root| root.readonly()).unwrap_or(false);
+    let root = RootBuilder::default()
+        .path(rootfs_dir(task_dir))
+        .readonly(read_only)
+        .build()
+        .map_err(|_| LaunchError::Plan("root"))?;
+    spec.set_root(Some(root));
+    let mut process = spec.process().clone().ok_or(LaunchError::Plan("no process"))?;
+    derive_process(&mut process)?;
+    spec.set_process(Some(process));
+    let mut linux = spec.linux().clone().ok_or(LaunchError::Plan("no linux section"))?;
+    // Control groups and their limits are set by `bulkhead_cgroup`; the seccomp programs come in ConfineSpec
+    // (libcontainer, built without libseccomp, would ignore the section).
+    linux.set_resources(None).set_cgroups_path(None).set_seccomp(None);
+    spec.set_linux(Some(linux));
+    serde_json::to_string(&spec).map_err(LaunchError::Encode)
+}
+
+/// process.json for libcontainer.
+pub(crate) fn process_text(process: &Process) -> Result<String, LaunchError> {
+    let mut process = process.clone();
+    derive_process(&mut process)?;
+    serde_json::to_string(&process).map_err(LaunchError::Encode)
+}
+
+fn derive_process(process: &mut Process) -> Result<(), LaunchError> {
+    if process.args().as_ref().is_none_or(Vec::is_empty) {
+        return Err(LaunchError::Plan("process.args is empty"));
+    }
+    // Written by the worker, clamped.
+    process.set_oom_score_adj(None);
+    // Absent sets would be kept whole by libcontainer.
+    let none = Some(Capabilities::new());
+    let mut capabilities = LinuxCapabilities::default();
+    capabilities
+        .set_bounding(none.clone())
+        .set_effective(none.clone())
+        .set_permitted(none.clone())
+        .set_inheritable(none.clone())
+        .set_ambient(none);
+    process.set_capabilities(Some(capabilities)).set_no_new_privileges(Some(true));
+    if let Some(rlimits) = process.rlimits() {
+        process.set_rlimits(Some(limits::clamp(rlimits)?));
+    }
+    // Without HOME libcontainer calls getpwuid(3) inside the container, which loads NSS libraries *of the
+    // image* into the runtime before it has confined itself. The executor takes the placeholder out again.
+    let mut env = process.env().clone().unwrap_or_default();
+    if !env.iter().any(|entry| entry.strip_prefix("HOME=").is_some_and(|home| !home.is_empty())) {
+        env.push(format!("HOME={HOME_PLACEHOLDER}"));
+        process.set_env(Some(env));
+    }
+    Ok(())
+}
+
+/// Stands for "no HOME was given".
+pub(crate) const HOME_PLACEHOLDER: &str = "/bulkhead-no-home";

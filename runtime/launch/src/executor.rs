@@ -1,0 +1,172 @@
+//! The last steps of a container's process, init and exec alike: everything that can fail is prepared, then it
+//! waits, confines itself, is looked at from outside, and calls execve(2).
+
+use std::{
+    cell::RefCell,
+    collections::HashMap,
+    io::{Read as _, Write as _},
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::net::UnixStream,
+    },
+    rc::Rc,
+};
+
+use bulkhead_model::ConfineSpec;
+use libcontainer::workload::{Executor, ExecutorError, ExecutorSetEnvsError, ExecutorValidationError};
+use oci_spec::runtime::Spec;
+
+use crate::{
+    confinement::Prepared,
+    lookup::{NoProgram, Program},
+    message::{self, CONFINED, GO},
+    sys,
+};
+
+/// What runs in the container's process after libcontainer is done with it. libcontainer wants it cloneable;
+/// all clones are the same one.
+#[derive(Clone)]
+pub(crate) struct Confined {
+    confine: Rc<ConfineSpec>,
+    reply: Rc<OwnedFd>,
+    mount_namespace: Option<ExpectedNamespace>,
+    ready: Rc<RefCell<Option<(Prepared, Program)>>>,
+}
+
+/// The mount namespace that an exec must have arrived in: libcontainer finds it by pid.
+#[derive(Clone)]
+pub(crate) struct ExpectedNamespace {
+    /// The host's /proc.
+    pub(crate) proc: Rc<OwnedFd>,
+    /// Device and inode of the namespace.
+    pub(crate) identity: (u64, u64),
+}
+
+/// A failure with errno where there is one.
+struct Failure {
+    errno: Option<i32>,
+    message: String,
+}
+
+impl From<String> for Failure {
+    fn from(message: String) -> Self {
+        Self { errno: None, message }
+    }
+}
+
+impl From<NoProgram> for Failure {
+    fn from(error: NoProgram) -> Self {
+        Self { errno: Some(error.errno), message: error.message }
+    }
+}
+
+impl Confined {
+    pub(crate) fn new(
+        confine: ConfineSpec,
+        reply: Rc<OwnedFd>,
+        mount_namespace: Option<ExpectedNamespace>,
+    ) -> Self {
+        Self { confine: Rc::new(confine), reply, mount_namespace, ready: Rc::default() }
+    }
+
+    /// Tells the server why; what libcontainer makes of the same error comes later and says less.
+    fn report(&self, failure: &Failure) {
+        let text = message::failed(failure.errno, &failure.message);
+        if let Err(error) = message::send(self.reply.as_fd(), &text, None) {
+            tracing::error!(%error, "a failure could not be reported");
+        }
+    }
+
+    fn prepare(&self, spec: &Spec) -> Result<(), Failure> {
+        // The server is this process's parent: without it nobody could say go.
+        sys::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as _)
+            .map_err(|error| format!("prctl(2) PR_SET_PDEATHSIG: {error}"))?;
+        if let Some(expected) = &self.mount_namespace {
+            let found = namespace_identity(&expected.proc, "self/ns/mnt")
+                .map_err(|error| format!("stat(2) /proc/self/ns/mnt: {error}"))?;
+            if found != expected.identity {
+                return Err("the container ended while the exec was on its way".to_owned().into());
+            }
+        }
+        let process = spec.process().as_ref().ok_or_else(|| "no process".to_owned())?;
+        let program = Program::of(process)?;
+        let prepared = Prepared::new(&self.confine)?;
+        // Everything from 3 on goes at execve(2), whatever libcontainer left open.
+        sys::close_on_exec_from(3).map_err(|error| format!("close_range(2): {error}"))?;
+        let pidfd = sys::pidfd_open(std::process::id()).map_err(|error| format!("pidfd_open(2): {error}"))?;
+        message::send(self.reply.as_fd(), b"P", Some(pidfd.as_fd())).map_err(|error| error.to_string())?;
+        *self.ready.borrow_mut() = Some((prepared, program));
+        Ok(())
+    }
+
+    /// Returns only on failure.
+    fn go(&self) -> Failure {
+        let Some((prepared, program)) = self.ready.borrow_mut().take() else {
+            return "exec before validate".to_owned().into();
+        };
+        let mut socket = match self.reply.try_clone() {
+            Ok(socket) => UnixStream::from(socket),
+            Err(error) => return format!("dup(2): {error}").into(),
+        };
+        if let Err(error) = socket.set_nonblocking(false) {
+            return format!("fcntl(2): {error}").into();
+        }
+        // execve(2) keeps the death signal; a container must not get one from its runtime.
+        if let Err(error) = sys::prctl(libc::PR_SET_PDEATHSIG, 0) {
+            return format!("prctl(2) PR_SET_PDEATHSIG: {error}").into();
+        }
+        if let Err(error) = prepared.enforce() {
+            return error.into();
+        }
+        // From here on the process lives under its own profile: write(2), read(2) and execve(2) only.
+        if let Err(error) = socket.write_all(CONFINED) {
+            return format!("write(2) of reply socket: {error}").into();
+        }
+        let mut answer = [0; 1];
+        match socket.read(&mut answer) {
+            Ok(1) if answer == GO => {}
+            Ok(_) => return "the server did not agree to the process as it is".to_owned().into(),
+            Err(error) => return format!("read(2) of reply socket: {error}").into(),
+        }
+        let error = sys::execve(&program.path, &program.argv, &program.envp);
+        let name = program.path.to_string_lossy();
+        let why = match error.raw_os_error() {
+            Some(libc::EACCES) => "permission denied".to_owned(),
+            Some(libc::ENOENT) => "no such file or directory".to_owned(),
+            Some(libc::ENOEXEC) => "exec format error".to_owned(),
+            _ => error.to_string(),
+        };
+        Failure { errno: error.raw_os_error(), message: format!("exec {name}: {why}") }
+    }
+}
+
+impl Executor for Confined {
+    fn validate(&self, spec: &Spec) -> Result<(), ExecutorValidationError> {
+        self.prepare(spec).map_err(|failure| {
+            self.report(&failure);
+            ExecutorValidationError::ArgValidationError(failure.message)
+        })
+    }
+
+    /// The environment goes straight to execve(2): this process keeps none of it.
+    fn setup_envs(&self, _: HashMap<String, String>) -> Result<(), ExecutorSetEnvsError> {
+        Ok(())
+    }
+
+    fn exec(&self, _: &Spec) -> Result<(), ExecutorError> {
+        let failure = self.go();
+        // By write(2), not sendmsg(2): the profile may be in force already.
+        let text = message::failed(failure.errno, &failure.message);
+        let sent = self.reply.try_clone().map(UnixStream::from).and_then(|mut s| s.write_all(&text));
+        if let Err(error) = sent {
+            return Err(ExecutorError::Other(format!("{}; not reported: {error}", failure.message)));
+        }
+        Err(ExecutorError::Other(failure.message))
+    }
+}
+
+/// Device and inode of what `name` below an open /proc refers to.
+pub(crate) fn namespace_identity(proc: &OwnedFd, name: &str) -> nix::Result<(u64, u64)> {
+    let found = nix::sys::stat::fstatat(proc, name, nix::fcntl::AtFlags::empty())?;
+    Ok((found.st_dev, found.st_ino))
+}

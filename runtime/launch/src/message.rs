@@ -1,0 +1,158 @@
+//! Messages on a reply socket: a tag byte, then text. What a confined process sends is written by write(2)
+//! alone, which every profile allows.
+
+use std::{
+    io::{IoSlice, IoSliceMut},
+    os::fd::{AsRawFd, BorrowedFd, OwnedFd},
+};
+
+use nix::{
+    cmsg_space,
+    sys::socket::{
+        ControlMessage, ControlMessageOwned, MsgFlags, UnixCredentials, recvmsg, sendmsg, setsockopt, sockopt,
+    },
+};
+
+use crate::LaunchError;
+
+/// Longest message, in bytes; longer texts are cut.
+const MESSAGE_BYTES_MAX: usize = 4096;
+
+/// What the confined process sends when it has confined itself.
+pub(crate) const CONFINED: &[u8] = b"C";
+
+/// What the server answers.
+pub(crate) const GO: &[u8] = b"g";
+
+/// One message.
+#[derive(Debug)]
+pub(crate) enum Message {
+    /// The container's process is ready to confine itself; its pidfd.
+    Prepared(OwnedFd),
+    /// The worker is done; the process's pid and, where there is one, its terminal's master.
+    Created { pid: u32, terminal: Option<OwnedFd> },
+    /// The process has confined itself and waits for go.
+    Confined,
+    /// Something failed.
+    Failed { errno: Option<i32>, message: String },
+}
+
+/// A message and the pid that the kernel says sent it, as this process's pid namespace numbers it.
+#[derive(Debug)]
+pub(crate) struct Received {
+    pub(crate) message: Message,
+    pub(crate) sender: u32,
+}
+
+/// Asks the kernel to attach the sender's pid to every message that arrives here.
+pub(crate) fn ask_for_credentials(socket: &OwnedFd) -> Result<(), LaunchError> {
+    setsockopt(socket, sockopt::PassCred, &true).map_err(LaunchError::io("setsockopt(2)", "SO_PASSCRED"))
+}
+
+/// Text of a failure, ready to be sent.
+pub(crate) fn failed(errno: Option<i32>, message: &str) -> Vec<u8> {
+    let mut text = match errno {
+        Some(errno) => format!("F{errno}:{message}"),
+        None => format!("F:{message}"),
+    }
+    .into_bytes();
+    text.truncate(MESSAGE_BYTES_MAX);
+    text
+}
+
+/// Sends `text` with at most one descriptor.
+pub(crate) fn send(
+    socket: BorrowedFd<'_>,
+    text: &[u8],
+    fd: Option<BorrowedFd<'_>>,
+) -> Result<(), LaunchError> {
+    let raw = fd.map(|fd| [fd.as_raw_fd()]);
+    let control: Vec<ControlMessage<'_>> = raw.iter().map(|raw| ControlMessage::ScmRights(raw)).collect();
+    sendmsg::<()>(socket.as_raw_fd(), &[IoSlice::new(text)], &control, MsgFlags::MSG_NOSIGNAL, None)
+        .map(drop)
+        .map_err(LaunchError::io("sendmsg(2)", "reply socket"))
+}
+
+/// What came from a socket that does not block.
+#[derive(Debug)]
+pub(crate) enum Arrival {
+    /// Nothing yet.
+    Nothing,
+    /// Every other end is closed.
+    End,
+    /// This.
+    Message(Received),
+}
+
+/// Takes one message, without waiting.
+pub(crate) fn receive(socket: BorrowedFd<'_>) -> Result<Arrival, LaunchError> {
+    let mut buffer = [0; MESSAGE_BYTES_MAX];
+    let mut control = cmsg_space!([std::os::fd::RawFd; 1], UnixCredentials);
+    let mut iov = [IoSliceMut::new(&mut buffer)];
+    let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_CMSG_CLOEXEC;
+    let (length, fd, sender) = match recvmsg::<()>(socket.as_raw_fd(), &mut iov, Some(&mut control), flags) {
+        Err(nix::Error::EAGAIN | nix::Error::EINTR) => return Ok(Arrival::Nothing),
+        Err(nix::Error::ECONNRESET) => return Ok(Arrival::End),
+        Err(error) => return Err(LaunchError::io("recvmsg(2)", "reply socket")(error)),
+        Ok(received) => {
+            let (mut fd, mut sender) = (None, None);
+            for message in received.cmsgs().map_err(LaunchError::io("recvmsg(2)", "control data"))? {
+                match message {
+                    ControlMessageOwned::ScmRights(fds) => {
+                        fd = fds.into_iter().map(crate::sys::adopt).next();
+                    }
+                    ControlMessageOwned::ScmCredentials(credentials) => sender = Some(credentials.pid()),
+                    _ => {}
+                }
+            }
+            (received.bytes, fd, sender)
+        }
+    };
+    if length == 0 {
+        return Ok(Arrival::End);
+    }
+    let sender = sender.filter(|pid| *pid > 0).ok_or(LaunchError::Protocol("no sender"))? as u32;
+    let message = parse(&buffer[..length], fd)?;
+    Ok(Arrival::Message(Received { message, sender }))
+}
+
+fn parse(bytes: &[u8], fd: Option<OwnedFd>) -> Result<Message, LaunchError> {
+    let (tag, rest) = bytes.split_first().ok_or(LaunchError::Protocol("empty"))?;
+    let text = String::from_utf8_lossy(rest);
+    match (tag, fd) {
+        (b'P', Some(pidfd)) => Ok(Message::Prepared(pidfd)),
+        (b'D', terminal) => {
+            let pid = text.parse().map_err(|_| LaunchError::Protocol("pid is no number"))?;
+            Ok(Message::Created { pid, terminal })
+        }
+        (b'C', None) => Ok(Message::Confined),
+        (b'F', None) => {
+            let (errno, message) =
+                text.split_once(':').ok_or(LaunchError::Protocol("failure without text"))?;
+            let errno = errno.parse().ok();
+            Ok(Message::Failed { errno, message: message.to_owned() })
+        }
+        _ => Err(LaunchError::Protocol("unknown tag")),
+    }
+}
+
+/// The descriptors of a job, or None when the server is gone.
+pub(crate) fn receive_job(socket: BorrowedFd<'_>) -> Result<Option<Vec<OwnedFd>>, LaunchError> {
+    let mut byte = [0; 1];
+    let mut control = cmsg_space!([std::os::fd::RawFd; crate::wire::JOB_FDS_MAX]);
+    let mut iov = [IoSliceMut::new(&mut byte)];
+    let received = loop {
+        match recvmsg::<()>(socket.as_raw_fd(), &mut iov, Some(&mut control), MsgFlags::MSG_CMSG_CLOEXEC) {
+            Err(nix::Error::EINTR) => {}
+            Err(error) => return Err(LaunchError::io("recvmsg(2)", "server")(error)),
+            Ok(received) => break received,
+        }
+    };
+    let mut fds = Vec::new();
+    for message in received.cmsgs().map_err(LaunchError::io("recvmsg(2)", "control data"))? {
+        if let ControlMessageOwned::ScmRights(raw) = message {
+            fds.extend(raw.into_iter().map(crate::sys::adopt));
+        }
+    }
+    Ok((received.bytes > 0).then_some(fds))
+}

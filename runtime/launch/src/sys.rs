@@ -1,0 +1,302 @@
+//! The raw system calls of this crate, and nothing else.
+
+use std::{
+    ffi::{CStr, CString, c_int, c_uint, c_ulong},
+    io,
+    os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
+    ptr,
+};
+
+/// A process that was forked: where we are now.
+pub(crate) enum Forked {
+    /// In the caller; the child's pid.
+    Parent(u32),
+    /// In the child.
+    Child,
+}
+
+fn check(result: libc::c_long) -> io::Result<libc::c_long> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
+
+/// fork(2) of a process without threads.
+pub(crate) fn fork() -> io::Result<Forked> {
+    // SAFETY: fork(2) takes nothing. The caller has no other thread (Zygote::fork asks the kernel first), so
+    // no lock of another thread can be held for ever in the child.
+    match check(unsafe { libc::fork() }.into())? {
+        0 => Ok(Forked::Child),
+        pid => Ok(Forked::Parent(pid as u32)),
+    }
+}
+
+/// clone(2) of a sibling: the child's parent is the caller's parent.
+pub(crate) fn clone_sibling() -> io::Result<Forked> {
+    // SAFETY: with CLONE_PARENT alone and no stack the child goes on on a copy of this one, as after fork(2);
+    // the null pointers are for flags that are not set. This process has no other thread. The exit signal
+    // is inherited (SIGCHLD), as CLONE_PARENT demands.
+    let pid = unsafe {
+        libc::syscall(
+            libc::SYS_clone,
+            libc::CLONE_PARENT as c_ulong,
+            ptr::null::<u8>(),
+            0usize,
+            0usize,
+            0usize,
+        )
+    };
+    match check(pid)? {
+        0 => Ok(Forked::Child),
+        pid => Ok(Forked::Parent(pid as u32)),
+    }
+}
+
+/// Arguments of clone3(2), as far as CLONE_INTO_CGROUP (Linux 5.7).
+///
+/// Source: `struct clone_args`, include/uapi/linux/sched.h.
+#[repr(C)]
+#[derive(Default)]
+struct CloneArgs {
+    flags: u64,
+    pidfd: u64,
+    child_tid: u64,
+    parent_tid: u64,
+    exit_signal: u64,
+    stack: u64,
+    stack_size: u64,
+    tls: u64,
+    set_tid: u64,
+    set_tid_size: u64,
+    cgroup: u64,
+}
+
+/// clone3(2) of a sibling that is in a control group of version 2 from its first instruction on.
+pub(crate) fn clone_sibling_into(cgroup: BorrowedFd<'_>) -> io::Result<Forked> {
+    /// Source: include/uapi/linux/sched.h.
+    const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+    let arguments = CloneArgs {
+        flags: libc::CLONE_PARENT as u64 | CLONE_INTO_CGROUP,
+        cgroup: cgroup.as_raw_fd() as u64,
+        ..CloneArgs::default()
+    };
+    // SAFETY: clone3(2) reads `arguments`, whose size is passed with it; no stack is given, so the child goes
+    // on on a copy of this one. This process has no other thread; `cgroup` is open during the call.
+    let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw const arguments, size_of::<CloneArgs>()) };
+    match check(pid)? {
+        0 => Ok(Forked::Child),
+        pid => Ok(Forked::Parent(pid as u32)),
+    }
+}
+
+/// _exit(2): no destructor, no buffer of the parent's is flushed twice.
+pub(crate) fn exit_now(code: c_int) -> ! {
+    // SAFETY: _exit(2) takes an integer and does not return.
+    unsafe { libc::_exit(code) }
+}
+
+/// Closes every descriptor from `first` on.
+pub(crate) fn close_from(first: RawFd) -> io::Result<()> {
+    // SAFETY: close_range(2) touches no memory. Whoever calls it (the zygote, right after fork, before it
+    // wraps any descriptor) owns none of those that are closed.
+    check(unsafe { libc::syscall(libc::SYS_close_range, first as c_uint, c_uint::MAX, 0) }).map(drop)
+}
+
+/// Marks every descriptor from `first` on to be closed by execve(2).
+pub(crate) fn close_on_exec_from(first: RawFd) -> io::Result<()> {
+    // SAFETY: close_range(2) with CLOSE_RANGE_CLOEXEC sets a flag on descriptors; it closes none and touches
+    // no memory.
+    let result = unsafe {
+        libc::syscall(libc::SYS_close_range, first as c_uint, c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC)
+    };
+    check(result).map(drop)
+}
+
+/// Moves a descriptor to `number`, closing what was there; without the close-on-exec flag.
+pub(crate) fn move_fd(from: OwnedFd, number: RawFd) -> io::Result<()> {
+    if from.as_raw_fd() == number {
+        // SAFETY: F_SETFD takes an integer; the descriptor is open.
+        check(unsafe { libc::fcntl(number, libc::F_SETFD, 0) }.into())?;
+        std::mem::forget(from);
+        return Ok(());
+    }
+    // SAFETY: dup2(2) takes two integers. `number` is one of the standard streams or the zygote's own slot,
+    // which no other value of this process owns.
+    check(unsafe { libc::dup2(from.as_raw_fd(), number) }.into()).map(drop)
+}
+
+/// Takes ownership of a descriptor that this process was given by number.
+pub(crate) fn adopt(number: RawFd) -> OwnedFd {
+    // SAFETY: called once for each number, right after `move_fd` put the descriptor there.
+    unsafe { OwnedFd::from_raw_fd(number) }
+}
+
+/// pidfd_open(2).
+pub(crate) fn pidfd_open(pid: u32) -> io::Result<OwnedFd> {
+    // SAFETY: pidfd_open(2) takes two integers.
+    let fd = check(unsafe { libc::syscall(libc::SYS_pidfd_open, pid as libc::pid_t, 0) })?;
+    // SAFETY: the kernel just made this descriptor for us; nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
+}
+
+/// pidfd_send_signal(2).
+pub(crate) fn pidfd_kill(pidfd: BorrowedFd<'_>, signal: c_int) -> io::Result<()> {
+    // SAFETY: pidfd_send_signal(2) with a null siginfo reads no memory of ours; `pidfd` is open during the call.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_pidfd_send_signal,
+            pidfd.as_raw_fd(),
+            signal,
+            ptr::null::<libc::siginfo_t>(),
+            0,
+        )
+    };
+    check(result).map(drop)
+}
+
+/// prctl(2) options that take one integer.
+pub(crate) fn prctl(option: c_int, value: c_ulong) -> io::Result<()> {
+    // SAFETY: only used with options whose argument is an integer (PR_SET_PDEATHSIG, PR_SET_DUMPABLE).
+    check(unsafe { libc::prctl(option, value, 0, 0, 0) }.into()).map(drop)
+}
+
+/// Names this process, as ps(1) shows it.
+pub(crate) fn set_name(name: &CStr) {
+    // SAFETY: PR_SET_NAME reads at most 16 bytes up to the terminating zero, which `name` has. It cannot fail.
+    unsafe { libc::prctl(libc::PR_SET_NAME, name.as_ptr(), 0, 0, 0) };
+}
+
+/// Gives every signal its default disposition and blocks none: execve(2) keeps both, and Rust's runtime
+/// ignores SIGPIPE.
+pub(crate) fn reset_signals() -> io::Result<()> {
+    for signal in 1..=64 {
+        // SAFETY: signal(2) with SIG_DFL installs no code. SIGKILL, SIGSTOP and the two that the C library
+        // keeps for itself answer EINVAL, which is right.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    }
+    // SAFETY: an all-zero sigset_t is a valid value; sigemptyset(3) makes it the empty set.
+    let mut none: libc::sigset_t = unsafe { std::mem::zeroed() };
+    // SAFETY: `none` is ours for the whole of both calls; the old set is not asked for.
+    check(
+        unsafe {
+            libc::sigemptyset(&raw mut none);
+            libc::sigprocmask(libc::SIG_SETMASK, &raw const none, ptr::null_mut())
+        }
+        .into(),
+    )
+    .map(drop)
+}
+
+/// execve(2). Returns only to say why it failed.
+pub(crate) fn execve(program: &CStr, argv: &[CString], envp: &[CString]) -> io::Error {
+    let pointers = |strings: &[CString]| -> Vec<*const libc::c_char> {
+        strings.iter().map(|s| s.as_ptr()).chain([ptr::null()]).collect()
+    };
+    let (argv, envp) = (pointers(argv), pointers(envp));
+    // SAFETY: all three point to zero-terminated strings that live until the call returns; both lists end
+    // with a null pointer.
+    unsafe { libc::execve(program.as_ptr(), argv.as_ptr(), envp.as_ptr()) };
+    io::Error::last_os_error()
+}
+
+/// Opens the other end of a terminal, whatever is mounted where.
+pub(crate) fn terminal_peer(master: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    let flags = libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC;
+    // SAFETY: TIOCGPTPEER takes open flags as an integer and returns a new descriptor.
+    let fd = check(unsafe { libc::ioctl(master.as_raw_fd(), libc::TIOCGPTPEER, flags) }.into())?;
+    // SAFETY: the kernel just made this descriptor for us; nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
+}
+
+/// open_tree(2) of a detached copy of what is mounted at `path`.
+pub(crate) fn open_tree_clone(path: &CStr) -> io::Result<OwnedFd> {
+    let flags = libc::OPEN_TREE_CLONE | libc::OPEN_TREE_CLOEXEC;
+    // SAFETY: `path` is zero-terminated and lives during the call.
+    let fd = check(unsafe { libc::syscall(libc::SYS_open_tree, libc::AT_FDCWD, path.as_ptr(), flags) })?;
+    // SAFETY: the kernel just made this descriptor for us; nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
+}
+
+/// move_mount(2) of a detached mount to `path`.
+pub(crate) fn move_mount(mount: BorrowedFd<'_>, path: &CStr) -> io::Result<()> {
+    // SAFETY: both strings are zero-terminated and live during the call; `mount` is open during the call.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_move_mount,
+            mount.as_raw_fd(),
+            c"".as_ptr(),
+            libc::AT_FDCWD,
+            path.as_ptr(),
+            libc::MOVE_MOUNT_F_EMPTY_PATH,
+        )
+    };
+    check(result).map(drop)
+}
+
+/// Arguments of mount_setattr(2).
+///
+/// Source: `struct mount_attr`, include/uapi/linux/mount.h.
+#[repr(C)]
+struct MountAttr {
+    set: u64,
+    clear: u64,
+    propagation: u64,
+    userns_fd: u64,
+}
+
+/// Sets attributes (`MOUNT_ATTR_*`) of a mount that is not attached anywhere yet.
+pub(crate) fn set_mount_attributes(mount: BorrowedFd<'_>, set: u64) -> io::Result<()> {
+    let attributes = MountAttr { set, clear: 0, propagation: 0, userns_fd: 0 };
+    // SAFETY: the empty path is zero-terminated; `attributes` lives during the call and its size is passed.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            mount.as_raw_fd(),
+            c"".as_ptr(),
+            libc::AT_EMPTY_PATH,
+            &raw const attributes,
+            size_of::<MountAttr>(),
+        )
+    };
+    check(result).map(drop)
+}
+
+/// fsopen(2).
+pub(crate) fn fsopen(kind: &CStr) -> io::Result<OwnedFd> {
+    // SAFETY: `kind` is zero-terminated and lives during the call.
+    let fd = check(unsafe { libc::syscall(libc::SYS_fsopen, kind.as_ptr(), libc::FSOPEN_CLOEXEC) })?;
+    // SAFETY: the kernel just made this descriptor for us; nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
+}
+
+/// One parameter of a file system that is being set up.
+pub(crate) enum FsParameter<'a> {
+    /// `key=value`.
+    Text(&'a CStr, &'a CStr),
+    /// `key`.
+    Flag(&'a CStr),
+    /// No more parameters: make the superblock.
+    Create,
+}
+
+/// fsconfig(2).
+pub(crate) fn fsconfig(context: BorrowedFd<'_>, parameter: &FsParameter<'_>) -> io::Result<()> {
+    // Source: `enum fsconfig_command`, include/uapi/linux/mount.h.
+    let (command, key, value): (c_uint, _, _) = match parameter {
+        FsParameter::Flag(key) => (0, key.as_ptr(), ptr::null()),
+        FsParameter::Text(key, value) => (1, key.as_ptr(), value.as_ptr()),
+        FsParameter::Create => (6, ptr::null(), ptr::null()),
+    };
+    // SAFETY: key and value are zero-terminated strings that live during the call, or null where the command
+    // has none; `context` is open during the call.
+    let result = unsafe { libc::syscall(libc::SYS_fsconfig, context.as_raw_fd(), command, key, value, 0) };
+    check(result).map(drop)
+}
+
+/// fsmount(2).
+pub(crate) fn fsmount(context: BorrowedFd<'_>, attributes: u64) -> io::Result<OwnedFd> {
+    // SAFETY: fsmount(2) takes integers; `context` is open during the call.
+    let fd = check(unsafe {
+        libc::syscall(libc::SYS_fsmount, context.as_raw_fd(), libc::FSMOUNT_CLOEXEC, attributes)
+    })?;
+    // SAFETY: the kernel just made this descriptor for us; nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
+}

@@ -1,0 +1,293 @@
+//! The server's side of a launch: wait for readability, take one step, never block.
+
+use std::{
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    path::PathBuf,
+    time::{Duration, Instant},
+};
+
+use bulkhead_model::ConfineSpec;
+use nix::{
+    errno::Errno,
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+};
+
+use crate::{
+    LaunchError, StartError,
+    message::{self, Arrival, GO, Message},
+    start, sys,
+};
+
+/// A container that is being created. Wait until it is readable, then [`CreateTicket::try_created`].
+#[derive(Debug)]
+pub struct CreateTicket {
+    reply: Option<OwnedFd>,
+    confine: Option<ConfineSpec>,
+    notify_dir: PathBuf,
+    prepared: Option<(u32, OwnedFd)>,
+}
+
+/// A container whose first process waits for Start.
+#[derive(Debug)]
+pub struct Created {
+    /// Its first process.
+    pub pid: u32,
+    /// The same, immune to pid reuse.
+    pub pidfd: OwnedFd,
+    /// The master of its terminal, when it has one.
+    pub terminal: Option<OwnedFd>,
+    /// What holds it back. Dropping it does not end the process: kill it.
+    pub gate: Gate,
+}
+
+/// What holds back the first process of a container until Start.
+#[derive(Debug)]
+pub struct Gate {
+    pid: u32,
+    reply: OwnedFd,
+    confine: ConfineSpec,
+    notify_dir: PathBuf,
+}
+
+/// A process on its way to execve(2). Wait until it is readable, then [`PendingStart::try_running`].
+///
+/// Dropped early, the process ends by itself, before execve(2).
+#[derive(Debug)]
+pub struct PendingStart {
+    reply: OwnedFd,
+    confine: ConfineSpec,
+    kind: Kind,
+    process: Option<(u32, Option<OwnedFd>)>,
+    terminal: Option<OwnedFd>,
+    phase: Phase,
+}
+
+/// A process that has passed execve(2), confined as planned.
+#[derive(Debug)]
+pub struct Running {
+    /// The process.
+    pub pid: u32,
+    /// The same, immune to pid reuse; of an exec only: a container's came with [`Created`].
+    pub pidfd: Option<OwnedFd>,
+    /// The master of its terminal, when it has one; of an exec only.
+    pub terminal: Option<OwnedFd>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Init,
+    Exec,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// The process has not yet confined itself.
+    Confining,
+    /// It was told to go.
+    Gone,
+}
+
+impl AsFd for CreateTicket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.reply.as_ref().expect("asked again after the answer was taken").as_fd()
+    }
+}
+
+impl AsFd for PendingStart {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.reply.as_fd()
+    }
+}
+
+impl CreateTicket {
+    pub(crate) fn new(reply: OwnedFd, confine: ConfineSpec, notify_dir: PathBuf) -> Self {
+        Self { reply: Some(reply), confine: Some(confine), notify_dir, prepared: None }
+    }
+
+    /// Takes what has arrived. `None`: not yet. To be asked no more after an answer or an error.
+    pub fn try_created(&mut self) -> Result<Option<Created>, LaunchError> {
+        loop {
+            let reply = self.reply.as_ref().ok_or(LaunchError::Protocol("answer was taken already"))?;
+            let received = match message::receive(reply.as_fd())? {
+                Arrival::Nothing => return Ok(None),
+                Arrival::End => return Err(LaunchError::WorkerGone),
+                Arrival::Message(received) => received,
+            };
+            match received.message {
+                Message::Prepared(pidfd) => self.prepared = Some((received.sender, pidfd)),
+                Message::Created { pid, terminal } => {
+                    let (prepared, pidfd) =
+                        self.prepared.take().ok_or(LaunchError::Protocol("created before prepared"))?;
+                    if prepared != pid {
+                        return Err(LaunchError::Protocol("another process was prepared"));
+                    }
+                    let (Some(reply), Some(confine)) = (self.reply.take(), self.confine.take()) else {
+                        return Err(LaunchError::Protocol("answer was taken already"));
+                    };
+                    let notify_dir = std::mem::take(&mut self.notify_dir);
+                    return Ok(Some(Created {
+                        pid,
+                        pidfd,
+                        terminal,
+                        gate: Gate { pid, reply, confine, notify_dir },
+                    }));
+                }
+                Message::Failed { message, .. } => return Err(LaunchError::Failed(message)),
+                Message::Confined => return Err(LaunchError::Protocol("confined before start")),
+            }
+        }
+    }
+
+    /// The same for callers without an event loop.
+    pub fn wait(mut self, at_most: Duration) -> Result<Created, LaunchError> {
+        let deadline = Instant::now() + at_most;
+        loop {
+            if let Some(created) = self.try_created()? {
+                return Ok(created);
+            }
+            wait_readable(self.as_fd(), deadline)?;
+        }
+    }
+}
+
+/// A create that failed half way may have left the process at the gate.
+impl Drop for CreateTicket {
+    fn drop(&mut self) {
+        if let Some((_, pidfd)) = &self.prepared {
+            kill(pidfd.as_fd());
+        }
+    }
+}
+
+impl Gate {
+    /// Start: lets the process go on to confine itself.
+    pub fn release(self) -> Result<PendingStart, LaunchError> {
+        start::release(&self.notify_dir)?;
+        Ok(PendingStart {
+            reply: self.reply,
+            confine: self.confine,
+            kind: Kind::Init,
+            process: Some((self.pid, None)),
+            terminal: None,
+            phase: Phase::Confining,
+        })
+    }
+}
+
+impl PendingStart {
+    pub(crate) fn of_exec(reply: OwnedFd, confine: ConfineSpec) -> Self {
+        Self { reply, confine, kind: Kind::Exec, process: None, terminal: None, phase: Phase::Confining }
+    }
+
+    /// The process, once it is known. Its exit may be reaped before this launch has ended.
+    #[must_use]
+    pub fn pid(&self) -> Option<u32> {
+        self.process.as_ref().map(|(pid, _)| *pid)
+    }
+
+    /// Takes what has arrived: reads `/proc/<pid>/status` when the process says that it is confined, and lets it
+    /// go or kills it. `None`: not yet. To be asked no more after an answer or an error.
+    pub fn try_running(&mut self) -> Result<Option<Running>, StartError> {
+        loop {
+            let received = match message::receive(self.reply.as_fd())? {
+                Arrival::Nothing => return Ok(None),
+                Arrival::End => return self.ended().map(Some),
+                Arrival::Message(received) => received,
+            };
+            match received.message {
+                Message::Prepared(pidfd) if self.kind == Kind::Exec && self.process.is_none() => {
+                    self.process = Some((received.sender, Some(pidfd)));
+                }
+                Message::Confined if self.phase == Phase::Confining => self.judge(received.sender)?,
+                Message::Created { pid, terminal } if self.kind == Kind::Exec => {
+                    if self.pid() != Some(pid) {
+                        return Err(LaunchError::Protocol("another process was prepared").into());
+                    }
+                    self.terminal = terminal;
+                }
+                Message::Failed { errno, message } => {
+                    self.kill();
+                    return Err(StartError::Exec { errno, message });
+                }
+                _ => {
+                    self.kill();
+                    return Err(LaunchError::Protocol("out of order").into());
+                }
+            }
+        }
+    }
+
+    /// The same for callers without an event loop.
+    pub fn wait(mut self, at_most: Duration) -> Result<Running, StartError> {
+        let deadline = Instant::now() + at_most;
+        loop {
+            if let Some(running) = self.try_running()? {
+                return Ok(running);
+            }
+            wait_readable(self.as_fd(), deadline)?;
+        }
+    }
+
+    /// Every other end is closed: by execve(2) if the process was told to go, by its death if not.
+    fn ended(&mut self) -> Result<Running, StartError> {
+        match (self.phase, self.process.take()) {
+            (Phase::Gone, Some((pid, pidfd))) => Ok(Running { pid, pidfd, terminal: self.terminal.take() }),
+            (_, process) => {
+                self.process = process;
+                self.kill();
+                Err(LaunchError::WorkerGone.into())
+            }
+        }
+    }
+
+    fn judge(&mut self, sender: u32) -> Result<(), StartError> {
+        if self.pid() != Some(sender) {
+            self.kill();
+            return Err(LaunchError::Protocol("another process says it is confined").into());
+        }
+        let path = format!("/proc/{sender}/status");
+        let status = std::fs::read_to_string(&path).map_err(LaunchError::io("read(2)", path))?;
+        if let Err(why) = crate::confinement::check_status(&status, &self.confine) {
+            self.kill();
+            return Err(StartError::NotConfined { pid: sender, why });
+        }
+        message::send(self.reply.as_fd(), GO, None)?;
+        self.phase = Phase::Gone;
+        Ok(())
+    }
+
+    /// Closing the socket makes the process end by itself; killing it makes sure.
+    fn kill(&self) {
+        match &self.process {
+            Some((_, Some(pidfd))) => kill(pidfd.as_fd()),
+            // Its parent is this process, which has not reaped it: the pid cannot be another's.
+            Some((pid, None)) => {
+                if let Ok(pidfd) = sys::pidfd_open(*pid) {
+                    kill(pidfd.as_fd());
+                }
+            }
+            None => {}
+        }
+    }
+}
+
+fn kill(pidfd: BorrowedFd<'_>) {
+    match sys::pidfd_kill(pidfd, libc::SIGKILL) {
+        Ok(()) => {}
+        Err(error) if error.raw_os_error() == Some(libc::ESRCH) => {}
+        Err(error) => tracing::error!(%error, "a process that failed to launch could not be killed"),
+    }
+}
+
+fn wait_readable(fd: BorrowedFd<'_>, deadline: Instant) -> Result<(), LaunchError> {
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
+        match poll(&mut [PollFd::new(fd, PollFlags::POLLIN)], timeout) {
+            Ok(0) => return Err(LaunchError::WorkerGone),
+            Ok(_) => return Ok(()),
+            Err(Errno::EINTR) => {}
+            Err(error) => return Err(LaunchError::io("poll(2)", "reply socket")(error)),
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! A job on its way to the zygote: one byte and descriptors on the socket, the rest as JSON in a memfd, because
+//! a seccomp program is longer than what a datagram may carry.
+
+use std::{
+    fs::File,
+    io::{IoSlice, Read, Seek, SeekFrom, Write},
+    os::fd::{AsRawFd, BorrowedFd, OwnedFd},
+    path::PathBuf,
+};
+
+use bulkhead_cgroup::CgroupPath;
+use bulkhead_model::{ConfineSpec, Mount};
+use nix::sys::{
+    memfd::{MFdFlags, memfd_create},
+    socket::{ControlMessage, MsgFlags, sendmsg},
+};
+use oci_spec::runtime::LinuxResources;
+use serde::{Deserialize, Serialize};
+
+use crate::LaunchError;
+
+/// Longest job, in bytes: three full seccomp programs as decimal numbers are under 1 MiB, config.json under 1 MiB.
+pub(crate) const JOB_BYTES_MAX: u64 = 8 << 20;
+
+/// Most descriptors of one job: reply socket, memfd, init's pidfd, three streams.
+pub(crate) const JOB_FDS_MAX: usize = 6;
+
+/// What a worker is to do.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) enum Job {
+    /// Create a container.
+    Create(Create),
+    /// Run one more process in one.
+    Exec(Exec),
+}
+
+/// Create a container.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Create {
+    pub(crate) id: String,
+    pub(crate) task_dir: PathBuf,
+    /// The derived config.json, as text: only libcontainer reads it.
+    pub(crate) config: String,
+    pub(crate) confine: ConfineSpec,
+    pub(crate) rootfs: Vec<Mount>,
+    pub(crate) cgroup: CgroupPath,
+    pub(crate) resources: LinuxResources,
+    pub(crate) cgroup_view: bool,
+    pub(crate) oom_score_adj: Option<i32>,
+    pub(crate) stdio: Streams,
+}
+
+/// Run one more process in a container.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Exec {
+    pub(crate) container: String,
+    pub(crate) exec: String,
+    pub(crate) task_dir: PathBuf,
+    pub(crate) init_pid: u32,
+    /// The derived process, as text: only libcontainer reads it.
+    pub(crate) process: String,
+    pub(crate) confine: ConfineSpec,
+    pub(crate) cgroup: CgroupPath,
+    pub(crate) oom_score_adj: Option<i32>,
+    pub(crate) stdio: Streams,
+}
+
+/// Which descriptors at the end of the list are streams.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) enum Streams {
+    /// Those that are true, in this order.
+    Fds { stdin: bool, stdout: bool, stderr: bool },
+    /// A terminal is to be made.
+    Terminal,
+}
+
+impl Job {
+    /// Writes the job to a memfd of its own.
+    pub(crate) fn encode(&self) -> Result<OwnedFd, LaunchError> {
+        let text = serde_json::to_vec(self).map_err(LaunchError::Encode)?;
+        let memfd = memfd_create("bulkhead-job", MFdFlags::MFD_CLOEXEC)
+            .map_err(LaunchError::io("memfd_create(2)", "bulkhead-job"))?;
+        let mut file = File::from(memfd);
+        file.write_all(&text).map_err(LaunchError::io("write(2)", "bulkhead-job"))?;
+        Ok(file.into())
+    }
+
+    /// Reads it back.
+    pub(crate) fn decode(memfd: OwnedFd) -> Result<Self, LaunchError> {
+        let mut file = File::from(memfd);
+        let mut text = Vec::new();
+        file.seek(SeekFrom::Start(0))
+            .and_then(|_| file.take(JOB_BYTES_MAX + 1).read_to_end(&mut text))
+            .map_err(LaunchError::io("read(2)", "bulkhead-job"))?;
+        if text.len() as u64 > JOB_BYTES_MAX {
+            return Err(LaunchError::Plan("job is longer than 8 MiB"));
+        }
+        serde_json::from_slice(&text).map_err(LaunchError::Encode)
+    }
+}
+
+/// Sends a job's descriptors.
+pub(crate) fn send(socket: BorrowedFd<'_>, fds: &[BorrowedFd<'_>]) -> Result<(), LaunchError> {
+    let raw: Vec<_> = fds.iter().map(AsRawFd::as_raw_fd).collect();
+    match sendmsg::<()>(
+        socket.as_raw_fd(),
+        &[IoSlice::new(b"j")],
+        &[ControlMessage::ScmRights(&raw)],
+        MsgFlags::MSG_NOSIGNAL,
+        None,
+    ) {
+        Ok(_) => Ok(()),
+        Err(nix::Error::EPIPE | nix::Error::ECONNRESET | nix::Error::ENOTCONN) => {
+            Err(LaunchError::ZygoteGone)
+        }
+        Err(error) => Err(LaunchError::io("sendmsg(2)", "zygote")(error)),
+    }
+}

@@ -1,0 +1,368 @@
+//! One job, one process: a worker does what it was sent, answers, and exits. What it changes of itself (working
+//! directory, mount namespace, control group, groups) goes with it.
+
+use std::{
+    fs::{self, DirBuilder},
+    io::{IoSliceMut, Write as _},
+    os::{
+        fd::{AsFd, AsRawFd, OwnedFd},
+        unix::{
+            fs::{DirBuilderExt, FileTypeExt as _, OpenOptionsExt},
+            net::{UnixListener, UnixStream},
+        },
+    },
+    path::{Path, PathBuf},
+    rc::Rc,
+};
+
+use bulkhead_cgroup::{Cgroup, CgroupError, Host, Version};
+use libcontainer::{
+    container::{ContainerStatus, builder::ContainerBuilder},
+    syscall::syscall::SyscallType,
+};
+use nix::{
+    cmsg_space,
+    sys::socket::{ControlMessageOwned, MsgFlags, recvmsg},
+    unistd::{Gid, Uid, fchown, setgroups},
+};
+
+use crate::{
+    LaunchError, blind, derive,
+    executor::{Confined, ExpectedNamespace, namespace_identity},
+    limits, message, rootfs,
+    sys::{self, Forked},
+    wire::{Create, Exec, Job, Streams},
+};
+
+/// libcontainer's state, below a container's directory.
+pub(crate) fn state_root(task_dir: &Path) -> PathBuf {
+    task_dir.join("state")
+}
+
+/// Does the job whose descriptors these are. The exit code says only whether there was an answer.
+pub(crate) fn run(fds: Vec<OwnedFd>, host: &Host) -> i32 {
+    sys::set_name(c"bulkhead-worker");
+    let mut fds = fds.into_iter();
+    let (Some(reply), Some(payload)) = (fds.next(), fds.next()) else {
+        tracing::error!("a job without reply socket or payload");
+        return 2;
+    };
+    let reply = Rc::new(reply);
+    let done = Job::decode(payload).and_then(|job| match job {
+        Job::Create(job) => create(job, &reply, fds, host),
+        Job::Exec(job) => exec(job, &reply, fds, host),
+    });
+    let text = match &done {
+        Ok((pid, _)) => format!("D{pid}").into_bytes(),
+        Err(error) => message::failed(None, &chain(error)),
+    };
+    let terminal = done.as_ref().ok().and_then(|(_, terminal)| terminal.as_ref());
+    match message::send(reply.as_fd(), &text, terminal.map(AsFd::as_fd)) {
+        Ok(()) => 0,
+        Err(error) => {
+            tracing::error!(%error, "the answer could not be sent");
+            1
+        }
+    }
+}
+
+/// An error with its causes.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}
+
+fn create(
+    job: Create,
+    reply: &Rc<OwnedFd>,
+    fds: impl Iterator<Item = OwnedFd>,
+    host: &Host,
+) -> Result<(i32, Option<OwnedFd>), LaunchError> {
+    let uid = job.confine.credentials.uid;
+    let stdio = Stdio::new(job.stdio, fds, uid)?;
+    own_process(job.oom_score_adj)?;
+    make_dirs(&job)?;
+
+    let cgroup = host.cgroup(&job.cgroup);
+    cgroup.create(&job.resources).map_err(cgroup_failed)?;
+    enter(&cgroup)?;
+
+    rootfs::private_namespace()?;
+    rootfs::mount_all(&job.rootfs, &derive::rootfs_dir(&job.task_dir))?;
+    if job.cgroup_view {
+        blind::show(&cgroup, &job.task_dir)?;
+    }
+    blind::hide()?;
+
+    let executor = Confined::new(job.confine, Rc::clone(reply), None);
+    let builder = ContainerBuilder::new(job.id.clone(), SyscallType::default())
+        .with_root_path(state_root(&job.task_dir))
+        .map_err(libcontainer_failed)?
+        .with_executor(executor);
+    let (builder, console) = stdio.give_to(builder, &job.task_dir)?;
+    let mut container = builder
+        .as_init(&job.task_dir)
+        .with_systemd(false)
+        .with_detach(true)
+        .as_sibling(true)
+        .build()
+        .map_err(libcontainer_failed)?;
+    let pid = container.pid().ok_or(LaunchError::Plan("libcontainer gave no pid"))?.as_raw();
+    // Start is given without libcontainer, which would write this then; an exec looks at it.
+    container.set_status(ContainerStatus::Running).save().map_err(libcontainer_failed)?;
+    Ok((pid, console.map(|console| console.master(uid)).transpose()?))
+}
+
+fn exec(
+    job: Exec,
+    reply: &Rc<OwnedFd>,
+    mut fds: impl Iterator<Item = OwnedFd>,
+    host: &Host,
+) -> Result<(i32, Option<OwnedFd>), LaunchError> {
+    let init = fds.next().ok_or(LaunchError::Plan("no pidfd of the container"))?;
+    let uid = job.confine.credentials.uid;
+    let stdio = Stdio::new(job.stdio, fds, uid)?;
+    own_process(job.oom_score_adj)?;
+    let expected = namespace_of(job.init_pid, &init)?;
+    enter(&host.cgroup(&job.cgroup))?;
+    let files = ExecFiles::make(&job)?;
+    rootfs::private_namespace()?;
+    blind::hide()?;
+
+    let executor = Confined::new(job.confine, Rc::clone(reply), Some(expected));
+    let builder = ContainerBuilder::new(job.container.clone(), SyscallType::default())
+        .with_root_path(&files.root)
+        .map_err(libcontainer_failed)?
+        .with_executor(executor);
+    let (builder, console) = stdio.give_to(builder, &files.root)?;
+    let pid = builder
+        .as_tenant()
+        .with_process(Some(files.process()))
+        .with_detach(true)
+        .as_sibling(true)
+        .build()
+        .map_err(libcontainer_failed)?
+        .as_raw();
+    Ok((pid, console.map(|console| console.master(uid)).transpose()?))
+}
+
+/// What every worker does to itself: no additional group of the server's is inherited (libcontainer sets none
+/// where the spec has none), and new files are root's alone.
+fn own_process(oom_score_adj: Option<i32>) -> Result<(), LaunchError> {
+    setgroups(&[]).map_err(LaunchError::io("setgroups(2)", "worker"))?;
+    nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
+    match oom_score_adj {
+        Some(score) => limits::set_oom_score(score),
+        None => Ok(()),
+    }
+}
+
+/// Goes on inside the control group. On v2 a second worker is born there and the first one ends: a move by
+/// `cgroup.procs` would wait for a grace period of RCU.
+fn enter(cgroup: &Cgroup) -> Result<(), LaunchError> {
+    if cgroup.version() != Version::V2 {
+        return cgroup.join_self().map_err(cgroup_failed);
+    }
+    for (_, path) in cgroup.dirs() {
+        let shown = path.display().to_string();
+        let dir = fs::File::open(path).map_err(LaunchError::io("open(2)", shown.clone()))?;
+        match sys::clone_sibling_into(dir.as_fd()).map_err(LaunchError::io("clone3(2)", shown))? {
+            Forked::Parent(_) => sys::exit_now(0),
+            Forked::Child => {}
+        }
+    }
+    Ok(())
+}
+
+fn make_dirs(job: &Create) -> Result<(), LaunchError> {
+    let make = |path: &Path, mode: u32| {
+        DirBuilder::new()
+            .recursive(mode == 0o700)
+            .mode(mode)
+            .create(path)
+            .map_err(LaunchError::io("mkdir(2)", path.display().to_string()))
+    };
+    make(&job.task_dir, 0o700)?;
+    make(&state_root(&job.task_dir), 0o711)?;
+    make(&derive::rootfs_dir(&job.task_dir), 0o711)?;
+    if job.cgroup_view {
+        make(&blind::cgroup_view(&job.task_dir), 0o711)?;
+    }
+    write_private(&job.task_dir.join("config.json"), &job.config)
+}
+
+fn write_private(path: &Path, text: &str) -> Result<(), LaunchError> {
+    fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)
+        .and_then(|mut file| file.write_all(text.as_bytes()))
+        .map_err(LaunchError::io("write(2)", path.display().to_string()))
+}
+
+fn cgroup_failed(error: CgroupError) -> LaunchError {
+    LaunchError::Failed(chain(&error))
+}
+
+fn libcontainer_failed(error: libcontainer::error::LibcontainerError) -> LaunchError {
+    LaunchError::Failed(format!("libcontainer: {}", chain(&error)))
+}
+
+/// The container's mount namespace, and proof that the pid still was the container's when it was looked up.
+fn namespace_of(pid: u32, pidfd: &OwnedFd) -> Result<ExpectedNamespace, LaunchError> {
+    let proc: OwnedFd = fs::OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_PATH | libc::O_DIRECTORY)
+        .open("/proc")
+        .map_err(LaunchError::io("open(2)", "/proc"))?
+        .into();
+    let name = format!("{pid}/ns/mnt");
+    let identity =
+        namespace_identity(&proc, &name).map_err(LaunchError::io("stat(2)", format!("/proc/{name}")))?;
+    sys::pidfd_kill(pidfd.as_fd(), 0).map_err(|_| LaunchError::Plan("the container has ended"))?;
+    Ok(ExpectedNamespace { proc: Rc::new(proc), identity })
+}
+
+/// Files of one exec; gone with the worker. libcontainer makes a socket for each exec next to its state and
+/// leaves it there, so each gets a directory of its own.
+struct ExecFiles {
+    root: PathBuf,
+}
+
+impl ExecFiles {
+    fn make(job: &Exec) -> Result<Self, LaunchError> {
+        let files = Self { root: job.task_dir.join(format!("exec-{}", job.exec)) };
+        let dir = files.root.join(&job.container);
+        DirBuilder::new()
+            .mode(0o700)
+            .create(&files.root)
+            .and_then(|()| DirBuilder::new().mode(0o700).create(&dir))
+            .map_err(LaunchError::io("mkdir(2)", dir.display().to_string()))?;
+        let state = dir.join("state.json");
+        fs::hard_link(state_root(&job.task_dir).join(&job.container).join("state.json"), &state)
+            .map_err(LaunchError::io("link(2)", state.display().to_string()))?;
+        write_private(&files.process(), &job.process)?;
+        Ok(files)
+    }
+
+    fn process(&self) -> PathBuf {
+        self.root.join("process.json")
+    }
+}
+
+impl Drop for ExecFiles {
+    fn drop(&mut self) {
+        if let Err(error) = fs::remove_dir_all(&self.root) {
+            tracing::warn!(%error, path = %self.root.display(), "files of an exec are left behind");
+        }
+    }
+}
+
+/// Standard streams, ready for libcontainer.
+enum Stdio {
+    Streams([OwnedFd; 3]),
+    Terminal,
+}
+
+impl Stdio {
+    fn new(which: Streams, mut fds: impl Iterator<Item = OwnedFd>, uid: u32) -> Result<Self, LaunchError> {
+        let Streams::Fds { stdin, stdout, stderr } = which else { return Ok(Self::Terminal) };
+        let mut stream = |given: bool| -> Result<OwnedFd, LaunchError> {
+            let fd = match given {
+                true => fds.next().ok_or(LaunchError::Plan("a stream is missing"))?,
+                false => return null(),
+            };
+            give_pipe_to(&fd, uid)?;
+            Ok(fd)
+        };
+        Ok(Self::Streams([stream(stdin)?, stream(stdout)?, stream(stderr)?]))
+    }
+
+    /// Hands the streams over, or a socket on which the terminal will come back.
+    fn give_to(
+        self,
+        builder: ContainerBuilder,
+        dir: &Path,
+    ) -> Result<(ContainerBuilder, Option<Console>), LaunchError> {
+        match self {
+            Self::Streams([stdin, stdout, stderr]) => {
+                Ok((builder.with_stdin(stdin).with_stdout(stdout).with_stderr(stderr), None))
+            }
+            Self::Terminal => {
+                let console = Console::listen(dir)?;
+                Ok((builder.with_console_socket(Some(dir.join(Console::NAME))), Some(console)))
+            }
+        }
+    }
+}
+
+fn null() -> Result<OwnedFd, LaunchError> {
+    fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open("/dev/null")
+        .map(OwnedFd::from)
+        .map_err(LaunchError::io("open(2)", "/dev/null"))
+}
+
+/// A process can reopen its /dev/stdout only if the pipe is its own.
+fn give_pipe_to(fd: &OwnedFd, uid: u32) -> Result<(), LaunchError> {
+    let file = fs::File::from(fd.try_clone().map_err(LaunchError::io("dup(2)", "stream"))?);
+    let kind = file.metadata().map_err(LaunchError::io("fstat(2)", "stream"))?.file_type();
+    if kind.is_fifo() {
+        fchown(fd, Some(Uid::from_raw(uid)), None::<Gid>).map_err(LaunchError::io("fchown(2)", "stream"))?;
+    }
+    Ok(())
+}
+
+/// The socket to which libcontainer sends the master of a new terminal.
+struct Console {
+    listener: UnixListener,
+    path: PathBuf,
+}
+
+impl Console {
+    const NAME: &'static str = "console.sock";
+
+    /// Bound by its short name: a path may be longer than an address. The worker's directory is nobody else's.
+    fn listen(dir: &Path) -> Result<Self, LaunchError> {
+        std::env::set_current_dir(dir).map_err(LaunchError::io("chdir(2)", dir.display().to_string()))?;
+        let listener = UnixListener::bind(Self::NAME).map_err(LaunchError::io("bind(2)", Self::NAME))?;
+        std::env::set_current_dir("/").map_err(LaunchError::io("chdir(2)", "/"))?;
+        Ok(Self { listener, path: dir.join(Self::NAME) })
+    }
+
+    /// The master that arrived; its other end made the container's user's.
+    fn master(self, uid: u32) -> Result<OwnedFd, LaunchError> {
+        fs::remove_file(&self.path).map_err(LaunchError::io("unlink(2)", self.path.display().to_string()))?;
+        self.listener.set_nonblocking(true).map_err(LaunchError::io("fcntl(2)", Self::NAME))?;
+        let (socket, _) = self.listener.accept().map_err(LaunchError::io("accept(2)", Self::NAME))?;
+        let master = receive_fd(&socket)?;
+        let peer = sys::terminal_peer(master.as_fd()).map_err(LaunchError::io("ioctl(2)", "TIOCGPTPEER"))?;
+        fchown(&peer, Some(Uid::from_raw(uid)), None::<Gid>)
+            .map_err(LaunchError::io("fchown(2)", "terminal"))?;
+        Ok(master)
+    }
+}
+
+fn receive_fd(socket: &UnixStream) -> Result<OwnedFd, LaunchError> {
+    let mut text = [0; 64];
+    let mut control = cmsg_space!([std::os::fd::RawFd; 1]);
+    let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_CMSG_CLOEXEC;
+    let mut iov = [IoSliceMut::new(&mut text)];
+    let received = recvmsg::<()>(socket.as_raw_fd(), &mut iov, Some(&mut control), flags)
+        .map_err(LaunchError::io("recvmsg(2)", Console::NAME))?;
+    let mut messages = received.cmsgs().map_err(LaunchError::io("recvmsg(2)", Console::NAME))?;
+    messages
+        .find_map(|message| match message {
+            ControlMessageOwned::ScmRights(fds) => fds.into_iter().next().map(sys::adopt),
+            _ => None,
+        })
+        .ok_or(LaunchError::Protocol("no terminal arrived"))
+}

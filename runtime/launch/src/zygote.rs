@@ -1,0 +1,209 @@
+//! The zygote: a small process without threads, forked before anything else happens, whose only work is to make
+//! workers.
+
+use std::{
+    fs,
+    os::{
+        fd::{AsFd, BorrowedFd, OwnedFd},
+        unix::fs::MetadataExt as _,
+    },
+    panic::{AssertUnwindSafe, catch_unwind},
+};
+
+use bulkhead_cgroup::Host;
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+
+use crate::{
+    CreateJob, CreateTicket, ExecJob, LaunchError, PendingStart, Stdio, blind, derive, message,
+    sys::{self, Forked},
+    wire::{self, Job, Streams},
+    worker,
+};
+
+/// The descriptor under which the zygote keeps its socket.
+const ZYGOTE_SOCKET: i32 = 3;
+
+/// The server's end of its zygote. Dropping it ends the zygote.
+#[derive(Debug)]
+pub struct Zygote {
+    socket: OwnedFd,
+    pid: u32,
+    host: Host,
+}
+
+impl Zygote {
+    /// Forks the zygote. To be called before the first thread; the kernel is asked whether it is so.
+    ///
+    /// # Errors
+    /// Also when the runtime's own executable could be written by others than root: everything that a
+    /// container's process does before its execve(2) is this executable, reachable as `/proc/<pid>/exe`
+    /// (CVE-2019-5736). What keeps a container from it is that it is not root, that the process is not
+    /// dumpable, and the Landlock ruleset; the first of these holds only while root alone may write the file.
+    pub fn fork() -> Result<Self, LaunchError> {
+        check_no_threads()?;
+        check_executable()?;
+        let host = Host::detect().map_err(|error| LaunchError::Failed(error.to_string()))?;
+        let (ours, theirs) =
+            socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
+                .map_err(LaunchError::io("socketpair(2)", "zygote"))?;
+        match sys::fork().map_err(LaunchError::io("fork(2)", "zygote"))? {
+            Forked::Parent(pid) => Ok(Self { socket: ours, pid, host }),
+            Forked::Child => {
+                drop(ours);
+                let code = match catch_unwind(AssertUnwindSafe(|| serve(theirs, &host))) {
+                    Ok(Ok(())) => 0,
+                    Ok(Err(error)) => {
+                        tracing::error!(%error, "the zygote failed");
+                        1
+                    }
+                    Err(_) => 101,
+                };
+                sys::exit_now(code)
+            }
+        }
+    }
+
+    /// Pid of the zygote: when the server reaps it, nothing can be launched any more.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// The host's control groups, looked up once.
+    #[must_use]
+    pub fn cgroups(&self) -> &Host {
+        &self.host
+    }
+
+    /// Has a container created. The answer comes on the ticket; on failure the server kills and removes the
+    /// control group and removes `task_dir`, whatever is left of both.
+    pub fn create(&self, job: &CreateJob<'_>) -> Result<CreateTicket, LaunchError> {
+        let process = job.spec.process().as_ref().ok_or(LaunchError::Plan("no process"))?;
+        let (streams, fds) = streams(job.stdio, process.terminal().unwrap_or(false))?;
+        let wire = Job::Create(wire::Create {
+            id: job.id.to_string(),
+            task_dir: job.task_dir.to_owned(),
+            config: derive::config(job.spec, job.task_dir)?,
+            confine: job.confine.clone(),
+            rootfs: job.rootfs.to_vec(),
+            cgroup: job.cgroup.clone(),
+            resources: job.resources.clone(),
+            cgroup_view: blind::is_asked_for(job.spec, job.task_dir),
+            oom_score_adj: process.oom_score_adj(),
+            stdio: streams,
+        });
+        let reply = self.send(&wire, &fds)?;
+        Ok(CreateTicket::new(reply, job.confine.clone(), notify_dir(job)))
+    }
+
+    /// Has a process run in a container: what comes back is what Start waits on.
+    pub fn exec(&self, job: &ExecJob<'_>) -> Result<PendingStart, LaunchError> {
+        let (streams, fds) = streams(job.stdio, job.process.terminal().unwrap_or(false))?;
+        let wire = Job::Exec(wire::Exec {
+            container: job.container.to_string(),
+            exec: job.exec.to_string(),
+            task_dir: job.task_dir.to_owned(),
+            init_pid: job.init_pid,
+            process: derive::process_text(job.process)?,
+            confine: job.confine.clone(),
+            cgroup: job.cgroup.clone(),
+            oom_score_adj: job.process.oom_score_adj(),
+            stdio: streams,
+        });
+        let fds: Vec<BorrowedFd<'_>> = [job.init_pidfd].into_iter().chain(fds).collect();
+        let reply = self.send(&wire, &fds)?;
+        Ok(PendingStart::of_exec(reply, job.confine.clone()))
+    }
+
+    fn send(&self, job: &Job, fds: &[BorrowedFd<'_>]) -> Result<OwnedFd, LaunchError> {
+        let (ours, theirs) = socketpair(
+            AddressFamily::Unix,
+            SockType::SeqPacket,
+            None,
+            SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK,
+        )
+        .map_err(LaunchError::io("socketpair(2)", "reply socket"))?;
+        message::ask_for_credentials(&ours)?;
+        let payload = job.encode()?;
+        let all: Vec<BorrowedFd<'_>> =
+            [theirs.as_fd(), payload.as_fd()].into_iter().chain(fds.iter().copied()).collect();
+        wire::send(self.socket.as_fd(), &all)?;
+        Ok(ours)
+    }
+}
+
+/// Where libcontainer binds notify.sock.
+fn notify_dir(job: &CreateJob<'_>) -> std::path::PathBuf {
+    worker::state_root(job.task_dir).join(job.id.as_str())
+}
+
+/// Which streams a job has, and their descriptors in order.
+fn streams(stdio: Stdio<'_>, terminal: bool) -> Result<(Streams, Vec<BorrowedFd<'_>>), LaunchError> {
+    match (stdio, terminal) {
+        (Stdio::Terminal, true) => Ok((Streams::Terminal, Vec::new())),
+        (Stdio::Streams { stdin, stdout, stderr }, false) => {
+            let which =
+                Streams::Fds { stdin: stdin.is_some(), stdout: stdout.is_some(), stderr: stderr.is_some() };
+            Ok((which, [stdin, stdout, stderr].into_iter().flatten().collect()))
+        }
+        _ => Err(LaunchError::Plan("process.terminal and the streams given do not agree")),
+    }
+}
+
+/// A forked copy of a process with threads may wait for ever on a lock that one of them held.
+fn check_no_threads() -> Result<(), LaunchError> {
+    let tasks = fs::read_dir("/proc/self/task").map_err(LaunchError::io("open(2)", "/proc/self/task"))?;
+    match tasks.count() {
+        1 => Ok(()),
+        _ => Err(LaunchError::Plan("the zygote must be forked before the first thread")),
+    }
+}
+
+fn check_executable() -> Result<(), LaunchError> {
+    let link = "/proc/self/exe";
+    let metadata = fs::metadata(link).map_err(LaunchError::io("stat(2)", link))?;
+    let why = match (metadata.uid(), metadata.mode() & 0o022) {
+        (0, 0) => return Ok(()),
+        (0, _) => "can be written by its group or by others",
+        _ => "does not belong to root",
+    };
+    let path = fs::read_link(link).map_err(LaunchError::io("readlink(2)", link))?;
+    Err(LaunchError::Executable { path: path.display().to_string(), why })
+}
+
+/// The zygote's life.
+fn serve(socket: OwnedFd, host: &Host) -> Result<(), LaunchError> {
+    sys::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as _)
+        .map_err(LaunchError::io("prctl(2)", "PR_SET_PDEATHSIG"))?;
+    // Inherited by every worker and by every process of a container until its execve(2): nobody without
+    // CAP_SYS_PTRACE in the host's user namespace can trace them or follow their /proc/<pid>/{exe,fd,root}.
+    sys::prctl(libc::PR_SET_DUMPABLE, 0).map_err(LaunchError::io("prctl(2)", "PR_SET_DUMPABLE"))?;
+    sys::set_name(c"bulkhead-zygote");
+    sys::reset_signals().map_err(LaunchError::io("sigprocmask(2)", "zygote"))?;
+    sys::move_fd(socket, ZYGOTE_SOCKET).map_err(LaunchError::io("dup2(2)", "zygote"))?;
+    sys::close_from(ZYGOTE_SOCKET + 1).map_err(LaunchError::io("close_range(2)", "zygote"))?;
+    let socket = sys::adopt(ZYGOTE_SOCKET);
+    std::env::set_current_dir("/").map_err(LaunchError::io("chdir(2)", "/"))?;
+    // Dropped at each turn: the parent's copies of a job's descriptors must not outlive the clone, or the
+    // server would never see the end of a reply socket.
+    while let Some(fds) = message::receive_job(socket.as_fd())? {
+        match sys::clone_sibling() {
+            Ok(Forked::Parent(_)) => {}
+            Ok(Forked::Child) => {
+                let code = catch_unwind(AssertUnwindSafe(|| worker::run(fds, host))).unwrap_or(101);
+                sys::exit_now(code)
+            }
+            Err(error) => {
+                tracing::error!(%error, "clone(2) of a worker failed");
+                if let Some(reply) = fds.first() {
+                    let text =
+                        message::failed(error.raw_os_error(), &format!("clone(2) of a worker: {error}"));
+                    if let Err(error) = message::send(reply.as_fd(), &text, None) {
+                        tracing::error!(%error, "and could not be reported");
+                    }
+                }
+            }
+        }
+    }
+    Ok(())
+}
