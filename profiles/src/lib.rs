@@ -1,1 +1,66 @@
-//! profile rows to a seccomp program and a Landlock ruleset; makes no syscall
+//! Profile rows and a request's own seccomp section to one seccomp program.
+//!
+//! ```text
+//! data/baseline.toml ─build.rs─► rows ─► Table ─┐
+//!                                               ├─► intersection ─► one BPF program
+//! request's linux.seccomp ─────────────► Table ─┘   (strictest of the two, for every call and argument)
+//! ```
+//! Invariant: pure. What [`program`] returns never allows a call that the baseline denies, whatever the request
+//! says; and never one that the request denies. What cannot be translated exactly is a [`ProfileError`].
+//! Never here: loading a program; that is `bulkhead_confine`. How rules become conditions in BPF is seccompiler's.
+//!
+//! Limits: arguments are compared by value, pointers are never followed; x86_64 and aarch64.
+
+#![forbid(unsafe_code)]
+
+mod baseline;
+mod compile;
+mod names;
+mod request;
+mod rules;
+
+pub use baseline::{Row, rows};
+pub use names::{syscall_name, syscall_number};
+pub use request::ProfileError;
+pub use rules::{Action, Condition, Test, Width};
+
+use bulkhead_model::MemfdRule;
+use oci_spec::runtime::LinuxSeccomp;
+
+/// Longest seccomp program the kernel accepts, in BPF instructions of 8 bytes.
+///
+/// Source: `BPF_MAXINSNS`, include/uapi/linux/bpf_common.h.
+pub const SECCOMP_INSTRUCTIONS_MAX: usize = 4096;
+
+/// The program for one process: the baseline, and the request's own section on top of it.
+///
+/// `None` and a section that allows everything give the baseline. Where both deny in the same way, the baseline's
+/// errno wins: ENOSYS where a libc should fall back. Each u64 is one `sock_filter`: code in bits 0–15, jt 16–23,
+/// jf 24–31, k 32–63.
+///
+/// # Errors
+/// The request's section cannot be translated exactly, or is longer than the kernel accepts.
+pub fn program(memfd: MemfdRule, request: Option<&LinuxSeccomp>) -> Result<Vec<u64>, ProfileError> {
+    let baseline = baseline::table(memfd);
+    match request {
+        None => compile::program(&baseline),
+        Some(section) => compile::program(&baseline.intersect(&request::table(section)?)),
+    }
+}
+
+/// What `memfd` and `request` answer to one call: the rules themselves, without BPF. For explanations and tests.
+///
+/// # Errors
+/// As [`program`].
+pub fn answer(
+    memfd: MemfdRule,
+    request: Option<&LinuxSeccomp>,
+    number: u32,
+    args: &[u64; 6],
+) -> Result<Action, ProfileError> {
+    let own = baseline::table(memfd).answer(number, args);
+    Ok(match request {
+        None => own,
+        Some(section) => own.stricter(request::table(section)?.answer(number, args)),
+    })
+}
