@@ -16,7 +16,7 @@ use bulkhead_cgroup::{Cgroup, Version};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use oci_spec::runtime::Spec;
 
-use crate::{LaunchError, sys};
+use crate::{LaunchError, rootfs, sys};
 
 const CGROUP_ROOT: &str = "/sys/fs/cgroup";
 
@@ -34,8 +34,8 @@ pub(crate) fn is_asked_for(spec: &Spec, task_dir: &Path) -> bool {
     mounts.iter().any(|mount| mount.source().as_ref() == Some(&view))
 }
 
-/// Lays out the view: one directory for each hierarchy on v1, with links for controllers mounted together; the
-/// group itself on v2. In the worker's mount namespace.
+/// Lays out the view: one directory for each hierarchy on v1, with a link for each controller; the group itself
+/// on v2. In the worker's mount namespace.
 pub(crate) fn show(cgroup: &Cgroup, task_dir: &Path) -> Result<(), LaunchError> {
     let view = cgroup_view(task_dir);
     if cgroup.version() == Version::V2 {
@@ -47,13 +47,16 @@ pub(crate) fn show(cgroup: &Cgroup, task_dir: &Path) -> Result<(), LaunchError> 
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
     mount(Some("tmpfs"), &view, Some("tmpfs"), flags, Some("mode=0755,size=64k,nr_inodes=64"))
         .map_err(LaunchError::io("mount(2)", view.display().to_string()))?;
+    // libcgroups knows a hierarchy by the last name of its mount point, wherever that is: so the mount points
+    // have other names, and the usual ones are links.
     for (names, source) in cgroup.dirs() {
-        let target = view.join(names);
+        let name = format!("{names}.d");
+        let target = view.join(&name);
         fs::create_dir(&target).map_err(LaunchError::io("mkdir(2)", target.display().to_string()))?;
         move_to(&clone_of(source)?, &target)?;
-        for name in names.split(',').filter(|name| *name != names) {
-            let link = view.join(name);
-            symlink(names, &link).map_err(LaunchError::io("symlink(2)", link.display().to_string()))?;
+        let together = names.contains(',').then_some(names);
+        for link in names.split(',').chain(together).map(|link| view.join(link)) {
+            symlink(&name, &link).map_err(LaunchError::io("symlink(2)", link.display().to_string()))?;
         }
     }
     Ok(())
@@ -67,9 +70,18 @@ pub(crate) fn hide() -> Result<(), LaunchError> {
         .map_err(LaunchError::io("mount(2)", CGROUP_ROOT))
 }
 
+/// A detached, read-only copy of the mount of one directory.
 fn clone_of(source: &Path) -> Result<OwnedFd, LaunchError> {
-    sys::open_tree_clone(&c_path(source)?)
-        .map_err(LaunchError::io("open_tree(2)", source.display().to_string()))
+    let shown = || source.display().to_string();
+    let tree = sys::open_tree_clone(&c_path(source)?).map_err(LaunchError::io("open_tree(2)", shown()))?;
+    // A read-only recursive bind makes its top read-only, not what is mounted below.
+    let attributes = rootfs::MOUNT_ATTR_RDONLY
+        | rootfs::MOUNT_ATTR_NOSUID
+        | rootfs::MOUNT_ATTR_NODEV
+        | rootfs::MOUNT_ATTR_NOEXEC;
+    sys::set_mount_attributes(tree.as_fd(), attributes)
+        .map_err(LaunchError::io("mount_setattr(2)", shown()))?;
+    Ok(tree)
 }
 
 fn move_to(tree: &OwnedFd, target: &Path) -> Result<(), LaunchError> {

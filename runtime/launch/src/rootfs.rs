@@ -21,10 +21,10 @@ use crate::{
 };
 
 // Source: include/uapi/linux/mount.h.
-const MOUNT_ATTR_RDONLY: u64 = 0x01;
-const MOUNT_ATTR_NOSUID: u64 = 0x02;
-const MOUNT_ATTR_NODEV: u64 = 0x04;
-const MOUNT_ATTR_NOEXEC: u64 = 0x08;
+pub(crate) const MOUNT_ATTR_RDONLY: u64 = 0x01;
+pub(crate) const MOUNT_ATTR_NOSUID: u64 = 0x02;
+pub(crate) const MOUNT_ATTR_NODEV: u64 = 0x04;
+pub(crate) const MOUNT_ATTR_NOEXEC: u64 = 0x08;
 const MOUNT_ATTR_NOATIME: u64 = 0x10;
 
 /// Gives the worker a mount namespace of its own. Unmounts of the host still reach it, so that it pins nothing;

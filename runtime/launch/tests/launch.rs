@@ -7,7 +7,12 @@
 
 mod support;
 
-use support::World;
+use std::{fs, os::fd::AsFd};
+
+use bulkhead_launch::{LaunchError, StartError, Stdio};
+use nix::{fcntl::OFlag, unistd::pipe2};
+use serde_json::json;
+use support::{NO_STDIO, PATIENCE, World, read_all, read_until, write_all};
 
 fn main() {
     if !nix::unistd::geteuid().is_root() {
@@ -15,25 +20,392 @@ fn main() {
         println!("\ntest result: ok. 0 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out");
         return;
     }
+    // What the server has, a container must not inherit.
+    nix::unistd::setgroups(&[nix::unistd::Gid::from_raw(4242)]).unwrap();
     let mut world = World::new();
     support::main(
         &mut world,
         &[
             ("container_runs_its_program_and_its_exit_code_is_seen", container_runs),
+            ("exec_runs_in_the_container_and_its_exit_code_is_seen", exec_runs),
             ("missing_program_fails_create_in_the_words_of_runc", missing_program),
+            ("missing_program_of_an_exec_fails_its_start", missing_program_of_exec),
+            ("file_that_is_no_program_fails_start_with_errno", no_program),
+            ("libcontainer_s_error_reaches_the_create_reply", bad_mount),
+            ("broken_rootfs_fails_create_and_says_what", broken_rootfs),
+            ("environment_is_the_spec_s_and_nothing_of_the_server_s", environment),
+            ("additional_groups_are_the_spec_s_and_none_of_the_server_s", groups),
+            ("no_descriptor_of_the_host_is_open_in_container_or_exec", descriptors),
+            ("rootfs_is_nosuid_and_nodev_and_the_host_never_sees_it", rootfs),
+            ("stdin_reaches_the_program_and_its_end_too", stdin),
+            ("pipe_can_be_reopened_by_its_owner", reopen_pipe),
+            ("terminal_of_container_and_of_exec_works", terminal),
+            ("terminal_and_streams_that_disagree_are_refused", terminal_mismatch),
+            ("cgroup_view_shows_the_container_s_limits_and_no_other_group", cgroup_view),
+            ("process_is_in_the_container_s_cgroups_with_its_limits", cgroup_limits),
+            ("pod_s_second_container_joins_ipc_and_network_by_path", shared_namespaces),
+            ("runtime_is_not_executed_or_written_by_a_container", self_exe),
+            ("job_as_long_as_three_full_seccomp_programs_arrives", long_job),
+            ("exec_in_a_container_that_ended_is_refused", exec_in_dead),
+            ("start_that_nobody_agrees_to_never_executes", dropped_start),
+            ("worker_that_dies_is_an_error_not_a_hang", dead_worker),
+            ("zygote_and_waiting_container_end_with_the_server", server_dies),
+            ("many_layers_mount", many_layers),
         ],
     );
 }
 
 fn container_runs(world: &mut World) {
-    let container = world.container(&["sh", "-c", "echo hello; id -u; id -G; pwd; echo $HOME; exit 7"], |_| {});
+    let container =
+        world.container(&["sh", "-c", "echo hello; id -u; id -G; pwd; echo $HOME; exit 7"], |_| {});
     let (code, output) = world.run(&container).unwrap();
     assert_eq!(output, "hello\n65532\n65532\n/\n/home\n");
     assert_eq!(code, 7);
+}
+
+fn exec_runs(world: &mut World) {
+    let mut container = world.container(&["sleep", "100"], |_| {});
+    let alive = world.start(&container);
+    let (code, output) = world
+        .exec(&mut container, &alive, &["sh", "-c", "id -u; hostname; cat /proc/1/comm; exit 3"])
+        .unwrap();
+    assert_eq!((code, output.as_str()), (3, "65532\nbulkhead\nsleep\n"));
+    let left: Vec<_> = fs::read_dir(&container.task_dir).unwrap().map(|e| e.unwrap().file_name()).collect();
+    assert!(!left.iter().any(|name| name.to_string_lossy().starts_with("exec-")), "{left:?}");
+    world.stop(&container, alive);
 }
 
 fn missing_program(world: &mut World) {
     let container = world.container(&["no-such"], |_| {});
     let error = world.run(&container).unwrap_err();
     assert_eq!(error, "create: exec: \"no-such\": executable file not found in $PATH");
+    let container = world.container(&["/no/such"], |_| {});
+    let error = world.run(&container).unwrap_err();
+    assert_eq!(error, "create: exec: \"/no/such\": stat /no/such: no such file or directory");
+}
+
+fn missing_program_of_exec(world: &mut World) {
+    let mut container = world.container(&["sleep", "100"], |_| {});
+    let alive = world.start(&container);
+    let error = world.exec(&mut container, &alive, &["no-such"]).unwrap_err();
+    assert_eq!(error, "exec: \"no-such\": executable file not found in $PATH");
+    world.stop(&container, alive);
+}
+
+fn no_program(world: &mut World) {
+    let container = world.container(&["garbage"], |_| {});
+    let created = world.create(&container, NO_STDIO).unwrap();
+    let pid = created.pid;
+    match created.gate.release().unwrap().wait(PATIENCE) {
+        Err(StartError::Exec { errno: Some(libc::ENOEXEC), message }) => {
+            assert_eq!(message, "exec /bin/garbage: exec format error");
+        }
+        other => panic!("{other:?}"),
+    }
+    world.exit_of(pid);
+    world.clean(&container);
+}
+
+fn bad_mount(world: &mut World) {
+    let container = world.container(&["true"], |spec| {
+        spec["mounts"].as_array_mut().unwrap().push(
+            json!({"destination": "/tmp/x", "type": "bind", "source": "/no/such/source", "options": ["bind"]}),
+        );
+    });
+    let error = world.run(&container).unwrap_err();
+    assert!(error.starts_with("create: libcontainer: "), "{error}");
+}
+
+fn broken_rootfs(world: &mut World) {
+    let mut container = world.container(&["true"], |_| {});
+    container.rootfs[0].options.retain(|option| !option.starts_with("lowerdir"));
+    let error = world.run(&container).unwrap_err();
+    assert!(error.contains("overlay"), "{error}");
+    let mut container = world.container(&["true"], |_| {});
+    container.rootfs.clear();
+    assert!(world.run(&container).unwrap_err().contains("root file system"));
+}
+
+fn environment(world: &mut World) {
+    let container = world.container(&["env"], |spec| {
+        spec["process"]["env"] = json!(["PATH=/bin", "B=2", "A=1", "B=3"]);
+    });
+    assert_eq!(world.run(&container).unwrap().1, "PATH=/bin\nB=3\nA=1\nHOME=/home\n");
+}
+
+fn groups(world: &mut World) {
+    let command = ["grep", "Groups", "/proc/self/status"];
+    let container = world.container(&command, |_| {});
+    assert_eq!(world.run(&container).unwrap().1.trim(), "Groups:");
+    let container = world.container(&command, |spec| {
+        spec["process"]["user"]["additionalGids"] = json!([7, 8]);
+    });
+    assert_eq!(world.run(&container).unwrap().1.trim(), "Groups:\t7 8");
+}
+
+fn descriptors(world: &mut World) {
+    let held = fs::File::open("/").unwrap();
+    let command = ["sh", "-c", "ls /proc/$$/fd; readlink /proc/$$/cwd"];
+    let mut container = world.container(&command, |_| {});
+    let (_, output) = world.run(&container).unwrap();
+    assert!(output.starts_with("0\n1\n2\n") && output.ends_with("\n/\n"), "{output}");
+    assert_eq!(output.lines().count(), 4, "{output}");
+    container = world.container(&["sleep", "100"], |_| {});
+    let alive = world.start(&container);
+    assert_eq!(world.exec(&mut container, &alive, &command).unwrap().1, output);
+    world.stop(&container, alive);
+    drop(held);
+}
+
+fn rootfs(world: &mut World) {
+    let container = world.container(&["sh", "-c", "grep ' / / ' /proc/self/mountinfo; touch /x"], |_| {});
+    let (code, output) = world.run(&container).unwrap();
+    let line = output.lines().next().unwrap();
+    assert!(line.contains("overlay") && line.contains("ro,nosuid,nodev"), "{output}");
+    assert_ne!(code, 0);
+    let container = world.container(&["sleep", "100"], |_| {});
+    let alive = world.start(&container);
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    assert!(!mounts.contains("overlay") && !mounts.contains("bulkhead-launch"), "{mounts}");
+    world.stop(&container, alive);
+}
+
+fn stdin(world: &mut World) {
+    let container = world.container(&["cat"], |_| {});
+    let (input_read, input_write) = pipe2(OFlag::O_CLOEXEC).unwrap();
+    let (output_read, output_write) = pipe2(OFlag::O_CLOEXEC).unwrap();
+    let stdio =
+        Stdio::Streams { stdin: Some(input_read.as_fd()), stdout: Some(output_write.as_fd()), stderr: None };
+    let created = world.create(&container, stdio).unwrap();
+    drop((input_read, output_write));
+    let pid = created.pid;
+    created.gate.release().unwrap().wait(PATIENCE).unwrap();
+    write_all(&input_write, "through\n");
+    drop(input_write);
+    assert_eq!(read_all(output_read), "through\n");
+    assert_eq!(world.exit_of(pid), 0);
+    world.clean(&container);
+}
+
+fn reopen_pipe(world: &mut World) {
+    let container = world.container(&["sh", "-c", "echo again > /proc/self/fd/1"], |_| {});
+    let (code, output) = world.run(&container).unwrap();
+    assert_eq!((code, output.as_str()), (0, "again\n"));
+}
+
+fn terminal(world: &mut World) {
+    let mut container =
+        world.container(&["sh", "-c", "tty; stat -c %u $(tty); read x; echo got $x; sleep 100"], |spec| {
+            spec["process"]["terminal"] = json!(true);
+        });
+    let created = world.create(&container, Stdio::Terminal).unwrap();
+    let master = created.terminal.unwrap();
+    let alive = support::Alive { pid: created.pid, pidfd: created.pidfd };
+    created.gate.release().unwrap().wait(PATIENCE).unwrap();
+    let shown = read_until(&master, "65532\r\n");
+    assert!(shown.contains("/dev/"), "{shown}");
+    write_all(&master, "this\n");
+    read_until(&master, "got this");
+
+    let running = world
+        .exec_start(&mut container, &alive, &["sh", "-c", "tty; read x; echo $x; exit 5"], Stdio::Terminal)
+        .unwrap();
+    let exec_master = running.terminal.unwrap();
+    read_until(&exec_master, "/dev/pts/1");
+    write_all(&exec_master, "that\n");
+    read_until(&exec_master, "that\r\nthat");
+    assert_eq!(world.exit_of(running.pid), 5);
+    drop((master, exec_master, running.pidfd));
+    world.stop(&container, alive);
+}
+
+fn terminal_mismatch(world: &mut World) {
+    let container = world.container(&["true"], |_| {});
+    assert!(matches!(world.create(&container, Stdio::Terminal), Err(LaunchError::Plan(_))));
+    fs::remove_dir_all(&container.layer).unwrap();
+}
+
+fn cgroup_view(world: &mut World) {
+    let mut view = String::new();
+    let mut container = world.container(
+        &["sh", "-c", "cat /sys/fs/cgroup/memory/memory.limit_in_bytes; ls /sys/fs/cgroup/pids/; touch /sys/fs/cgroup/pids/x; mount"],
+        |_| {},
+    );
+    let mut spec = serde_json::to_value(&container.spec).unwrap();
+    view.push_str(&bulkhead_launch::cgroup_view(&container.task_dir).display().to_string());
+    spec["mounts"].as_array_mut().unwrap().push(
+        json!({"destination": "/sys/fs/cgroup", "type": "bind", "source": view, "options": ["rbind", "ro", "nosuid", "nodev", "noexec"]}),
+    );
+    container.spec = serde_json::from_value(spec).unwrap();
+    let (_, output) = world.run(&container).unwrap();
+    if world.zygote.cgroups().version() == bulkhead_cgroup::Version::V2 {
+        return;
+    }
+    assert!(output.starts_with("67108864\n"), "{output}");
+    assert!(output.contains("tasks\n") && !output.contains("bulkhead-test\n"), "{output}");
+    assert!(output.contains("Read-only file system"), "{output}");
+    for line in output.lines().filter(|line| line.contains(" type cgroup")) {
+        assert!(line.contains("(ro,nosuid,nodev,noexec"), "{line}");
+    }
+}
+
+fn cgroup_limits(world: &mut World) {
+    let container = world.container(&["sleep", "100"], |_| {});
+    let alive = world.start(&container);
+    let groups = fs::read_to_string(format!("/proc/{}/cgroup", alive.pid)).unwrap();
+    for line in groups.lines().filter(|line| !line.starts_with("0::")) {
+        assert!(line.ends_with(&container.cgroup.to_string()), "{line}");
+    }
+    let stats = world.cgroup(&container).stats().unwrap();
+    assert_eq!(stats.memory.unwrap().limit_bytes, 64 << 20);
+    assert_eq!(stats.pids.unwrap().limit, Some(32));
+    assert_eq!(world.cgroup(&container).procs().unwrap(), [alive.pid]);
+    world.stop(&container, alive);
+}
+
+fn shared_namespaces(world: &mut World) {
+    let pause = world.container(&["sleep", "100"], |_| {});
+    let pause_alive = world.start(&pause);
+    let pid = pause_alive.pid;
+    let second = world.container(
+        &["sh", "-c", "for n in net ipc uts pid; do readlink /proc/self/ns/$n; done"],
+        |spec| {
+            spec["linux"]["namespaces"] = json!([
+                { "type": "pid" }, { "type": "mount" },
+                { "type": "ipc", "path": format!("/proc/{pid}/ns/ipc") },
+                { "type": "uts", "path": format!("/proc/{pid}/ns/uts") },
+                { "type": "network", "path": format!("/proc/{pid}/ns/net") },
+            ]);
+        },
+    );
+    let (_, output) = world.run(&second).unwrap();
+    let found: Vec<&str> = output.lines().collect();
+    let of = |name: &str| fs::read_link(format!("/proc/{pid}/ns/{name}")).unwrap().display().to_string();
+    assert_eq!(found[..3], [of("net"), of("ipc"), of("uts")]);
+    assert_ne!(found[3], of("pid"));
+    world.stop(&pause, pause_alive);
+}
+
+/// CVE-2019-5736. The attack's two halves: have the runtime execute itself in the container, and open the
+/// runtime's file for writing through a process of it.
+fn self_exe(world: &mut World) {
+    let container = world.container(&["/proc/self/exe"], |_| {});
+    match world.run(&container) {
+        Err(error) => assert!(error.contains("permission denied"), "{error}"),
+        Ok(ran) => panic!("the runtime ran in the container: {ran:?}"),
+    }
+    // The file that matters can be written by its owner, who is not the container's user: the positive control.
+    let path = fs::read_link("/proc/self/exe").unwrap();
+    let open = fs::OpenOptions::new().write(true).open(&path);
+    assert_eq!(open.unwrap_err().raw_os_error(), Some(libc::ETXTBSY), "the test would prove nothing");
+
+    // A container that tries all the time, while execs come and go.
+    let attack = "while true; do for p in /proc/[0-9]*; do
+        [ $p = /proc/1 ] || ( : >> $p/exe ) 2>/dev/null && echo WROTE $p; done; done";
+    let (read, write) = pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK).unwrap();
+    let mut container = world.container(&["sh", "-c", attack], |_| {});
+    let stdio = Stdio::Streams { stdin: None, stdout: Some(write.as_fd()), stderr: None };
+    let created = world.create(&container, stdio).unwrap();
+    drop(write);
+    let alive = support::Alive { pid: created.pid, pidfd: created.pidfd };
+    created.gate.release().unwrap().wait(PATIENCE).unwrap();
+    for _ in 0..20 {
+        world.exec(&mut container, &alive, &["true"]).unwrap();
+    }
+    world.stop(&container, alive);
+    assert_eq!(read_all(read), "");
+}
+
+fn long_job(world: &mut World) {
+    let mut container = world.container(&["true"], |_| {});
+    // BPF_RET | BPF_K, SECCOMP_RET_ALLOW after 4095 times BPF_LD | BPF_W | BPF_ABS.
+    let mut program = vec![0x0020_u64; 4095];
+    program.push(0x7fff_0000_u64 << 32 | 0x06);
+    container.confine.seccomp = vec![program.clone(), program.clone(), program];
+    assert_eq!(world.run(&container).unwrap().0, 0);
+}
+
+fn exec_in_dead(world: &mut World) {
+    let mut container = world.container(&["sleep", "100"], |_| {});
+    let alive = world.start(&container);
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(alive.pid as i32), nix::sys::signal::Signal::SIGKILL)
+        .unwrap();
+    world.exit_of(alive.pid);
+    let error = world.exec(&mut container, &alive, &["true"]).unwrap_err();
+    assert!(error.contains("ENOENT") || error.contains("No such") || error.contains("has ended"), "{error}");
+    world.clean(&container);
+}
+
+fn dropped_start(world: &mut World) {
+    let container = world.container(&["sh", "-c", "echo RAN"], |_| {});
+    let (read, write) = pipe2(OFlag::O_CLOEXEC).unwrap();
+    let stdio = Stdio::Streams { stdin: None, stdout: Some(write.as_fd()), stderr: None };
+    let created = world.create(&container, stdio).unwrap();
+    drop(write);
+    let pid = created.pid;
+    drop(created.gate.release().unwrap());
+    assert_ne!(world.exit_of(pid), 0);
+    assert_eq!(read_all(read), "");
+    world.clean(&container);
+}
+
+fn dead_worker(world: &mut World) {
+    // Its cgroup has no room for the worker itself to fork: libcontainer fails, the reply says so.
+    let mut container = world.container(&["true"], |_| {});
+    let resources = json!({ "devices": [{ "allow": false, "access": "rwm" }], "pids": { "limit": 1 } });
+    container.resources = serde_json::from_value(resources).unwrap();
+    assert!(world.run(&container).unwrap_err().starts_with("create: "));
+    // Killed outright: a limit of memory that nothing fits in.
+    let mut container = world.container(&["true"], |_| {});
+    let resources = json!({ "devices": [{ "allow": false, "access": "rwm" }], "memory": { "limit": 65536 } });
+    container.resources = serde_json::from_value(resources).unwrap();
+    let error = world.run(&container).unwrap_err();
+    assert!(error.starts_with("create: "), "{error}");
+}
+
+fn server_dies(world: &mut World) {
+    let container = world.container(&["sleep", "100"], |_| {});
+    // SAFETY note: the test process has no thread; the child makes a server of its own and dies.
+    let (read, write) = pipe2(OFlag::O_CLOEXEC).unwrap();
+    #[allow(unsafe_code)]
+    // SAFETY: this process has one thread, so the child may do what it likes.
+    let child = match unsafe { nix::unistd::fork() }.unwrap() {
+        nix::unistd::ForkResult::Child => {
+            let zygote = bulkhead_launch::Zygote::fork().unwrap();
+            let created = zygote.create(&container.job(NO_STDIO)).unwrap().wait(PATIENCE).unwrap();
+            write_all(&write, &format!("{} {}", zygote.pid(), created.pid));
+            std::mem::forget(created);
+            std::mem::forget(zygote);
+            nix::sys::signal::raise(nix::sys::signal::Signal::SIGKILL).unwrap();
+            unreachable!()
+        }
+        nix::unistd::ForkResult::Parent { child } => child,
+    };
+    drop(write);
+    let pids = read_all(read);
+    world.exit_of(child.as_raw() as u32);
+    // Both fall to this subreaper, which must see them end.
+    let (zygote, init) = pids.split_once(' ').unwrap();
+    // By the end of its socket or by the death signal, whichever is first.
+    assert!(matches!(world.exit_of(zygote.parse().unwrap()), 0 | 137));
+    assert_eq!(world.exit_of(init.parse().unwrap()), 137);
+    world.clean(&container);
+}
+
+fn many_layers(world: &mut World) {
+    let mut container = world.container(&["cat", "/layer-0", "/layer-119"], |_| {});
+    let mut lower = Vec::new();
+    for index in 0..120 {
+        let dir = container.layer.join(format!("snapshot-with-a-long-name-{index:060}")).join("fs");
+        fs::create_dir_all(&dir).unwrap();
+        fs::write(dir.join(format!("layer-{index}")), format!("{index}\n")).unwrap();
+        lower.push(dir.display().to_string());
+    }
+    for option in &mut container.rootfs[0].options {
+        if let Some(image) = option.strip_prefix("lowerdir=") {
+            *option = format!("lowerdir={}:{image}", lower.join(":"));
+        }
+    }
+    assert!(container.rootfs[0].options.iter().map(String::len).sum::<usize>() > 4096);
+    assert_eq!(world.run(&container).unwrap().1, "0\n119\n");
 }

@@ -17,7 +17,9 @@ use std::{
 
 use bulkhead_cgroup::{Cgroup, CgroupPath};
 use bulkhead_launch::{CreateJob, Created, ExecJob, LaunchError, Running, StartError, Stdio, Zygote};
-use bulkhead_model::{ConfineSpec, ContainerId, Credentials, LandlockSpec, Mount, PathAccess, PathRule, TcpRule};
+use bulkhead_model::{
+    ConfineSpec, ContainerId, Credentials, LandlockSpec, Mount, PathAccess, PathRule, TcpRule,
+};
 use nix::{
     errno::Errno,
     fcntl::OFlag,
@@ -53,10 +55,14 @@ impl World {
             fs::create_dir_all(image.join(sub)).unwrap();
         }
         fs::copy("/bin/busybox", image.join("bin/busybox")).unwrap();
-        for applet in ["sh", "true", "cat", "ls", "sleep", "id", "echo", "mount", "stat", "tty", "readlink", "head", "grep", "env", "dd", "kill", "hostname", "ps", "touch"] {
+        for applet in [
+            "sh", "true", "cat", "ls", "sleep", "id", "echo", "mount", "stat", "tty", "readlink", "head",
+            "grep", "env", "dd", "kill", "hostname", "ps", "touch",
+        ] {
             symlink("busybox", image.join("bin").join(applet)).unwrap();
         }
-        fs::write(image.join("etc/passwd"), "root:x:0:0::/root:/bin/sh\nuser:x:65532:65532::/home:/bin/sh\n").unwrap();
+        fs::write(image.join("etc/passwd"), "root:x:0:0::/root:/bin/sh\nuser:x:65532:65532::/home:/bin/sh\n")
+            .unwrap();
         fs::write(image.join("bin/garbage"), "\x01\x02\x03 not a program").unwrap();
         fs::set_permissions(image.join("bin/garbage"), fs::Permissions::from_mode(0o755)).unwrap();
         bulkhead_launch::prepare_canary(&dir.path().join("canary")).unwrap();
@@ -250,10 +256,13 @@ impl World {
             .unwrap()
             .map(|entry| {
                 let dir = entry.unwrap().path().join("bulkhead-test");
-                fs::read_dir(dir).map(|d| d.filter(|e| e.as_ref().unwrap().path().is_dir()).count()).unwrap_or(0)
+                fs::read_dir(dir)
+                    .map(|d| d.filter(|e| e.as_ref().unwrap().path().is_dir()).count())
+                    .unwrap_or(0)
             })
             .sum();
-        let children = fs::read_to_string(format!("/proc/self/task/{}/children", std::process::id())).unwrap();
+        let children =
+            fs::read_to_string(format!("/proc/self/task/{}/children", std::process::id())).unwrap();
         BTreeMap::from([
             ("mounts", fs::read_to_string("/proc/self/mountinfo").unwrap().lines().count()),
             ("cgroups", cgroups),
@@ -329,9 +338,7 @@ pub fn write_all(fd: &OwnedFd, text: &str) {
 }
 
 fn spec(args: &[&str], dir: &Path) -> Value {
-    let mount = |destination: &str, kind: &str, source: &str, options: &[&str]| {
-        json!({ "destination": destination, "type": kind, "source": source, "options": options })
-    };
+    let mount = |destination: &str, kind: &str, source: &str, options: &[&str]| json!({ "destination": destination, "type": kind, "source": source, "options": options });
     json!({
         "ociVersion": "1.0.2",
         "root": { "path": "rootfs", "readonly": true },
@@ -439,7 +446,10 @@ pub fn main(world: &mut World, tests: &[(&str, fn(&mut World))]) {
         }
     }
     let word = if failed.is_empty() { "ok" } else { "FAILED" };
-    println!("\ntest result: {word}. {passed} passed; {} failed; 0 ignored; 0 measured; 0 filtered out", failed.len());
+    println!(
+        "\ntest result: {word}. {passed} passed; {} failed; 0 ignored; 0 measured; 0 filtered out",
+        failed.len()
+    );
     if !failed.is_empty() {
         std::process::exit(101);
     }
