@@ -1,21 +1,24 @@
 //! `bulkhead_confine`, with its errors as text: they cross a socket next.
 
+use bulkhead_confine::check_status as check;
 use bulkhead_model::ConfineSpec;
 
+use crate::error::chain;
+
 /// A confinement of which everything that can fail is done.
-pub(crate) struct Prepared;
+pub(crate) struct Prepared(bulkhead_confine::Prepared);
 
 impl Prepared {
-    pub(crate) fn new(_: &ConfineSpec) -> Result<Self, String> {
-        Ok(Self)
+    pub(crate) fn new(spec: &ConfineSpec) -> Result<Self, String> {
+        bulkhead_confine::Prepared::new(spec).map(Self).map_err(|error| chain(&error))
     }
 
     pub(crate) fn enforce(self) -> Result<(), String> {
-        Ok(())
+        self.0.enforce().map_err(|error| chain(&error))
     }
 }
 
 /// What the server reads of the process, against what was planned.
-pub(crate) fn check_status(_: &str, _: &ConfineSpec) -> Result<(), String> {
-    Ok(())
+pub(crate) fn check_status(status: &str, spec: &ConfineSpec) -> Result<(), String> {
+    check(spec, status).map_err(|error| error.to_string())
 }

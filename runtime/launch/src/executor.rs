@@ -99,18 +99,11 @@ impl Confined {
         Ok(())
     }
 
-    /// Returns only on failure.
-    fn go(&self) -> Failure {
+    /// Returns only on failure. `socket` is the reply socket.
+    fn go(&self, socket: &mut UnixStream) -> Failure {
         let Some((prepared, program)) = self.ready.borrow_mut().take() else {
             return "exec before validate".to_owned().into();
         };
-        let mut socket = match self.reply.try_clone() {
-            Ok(socket) => UnixStream::from(socket),
-            Err(error) => return format!("dup(2): {error}").into(),
-        };
-        if let Err(error) = socket.set_nonblocking(false) {
-            return format!("fcntl(2): {error}").into();
-        }
         // execve(2) keeps the death signal; a container must not get one from its runtime.
         if let Err(error) = sys::prctl(libc::PR_SET_PDEATHSIG, 0) {
             return format!("prctl(2) PR_SET_PDEATHSIG: {error}").into();
@@ -154,14 +147,18 @@ impl Executor for Confined {
     }
 
     fn exec(&self, _: &Spec) -> Result<(), ExecutorError> {
-        let failure = self.go();
-        // By write(2), not sendmsg(2): the profile may be in force already.
-        let text = message::failed(failure.errno, &failure.message);
-        let sent = self.reply.try_clone().map(UnixStream::from).and_then(|mut s| s.write_all(&text));
-        if let Err(error) = sent {
-            return Err(ExecutorError::Other(format!("{}; not reported: {error}", failure.message)));
+        let mut socket = match self.reply.try_clone() {
+            Ok(socket) => UnixStream::from(socket),
+            Err(error) => return Err(ExecutorError::Other(format!("dup(2) of reply socket: {error}"))),
+        };
+        let failure = self.go(&mut socket);
+        // By write(2), not sendmsg(2): the profile may be in force already. Closing would be one call more.
+        let sent = socket.write_all(&message::failed(failure.errno, &failure.message));
+        std::mem::forget(socket);
+        match sent {
+            Ok(()) => Err(ExecutorError::Other(failure.message)),
+            Err(error) => Err(ExecutorError::Other(format!("{}; not reported: {error}", failure.message))),
         }
-        Err(ExecutorError::Other(failure.message))
     }
 }
 

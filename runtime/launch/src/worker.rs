@@ -28,6 +28,7 @@ use nix::{
 
 use crate::{
     LaunchError, blind, derive,
+    error::chain,
     executor::{Confined, ExpectedNamespace, namespace_identity},
     limits, message, rootfs,
     sys::{self, Forked},
@@ -64,17 +65,6 @@ pub(crate) fn run(fds: Vec<OwnedFd>, host: &Host) -> i32 {
             1
         }
     }
-}
-
-/// An error with its causes.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }
 
 fn create(

@@ -116,13 +116,9 @@ impl Zygote {
     }
 
     fn send(&self, job: &Job, fds: &[BorrowedFd<'_>]) -> Result<OwnedFd, LaunchError> {
-        let (ours, theirs) = socketpair(
-            AddressFamily::Unix,
-            SockType::SeqPacket,
-            None,
-            SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK,
-        )
-        .map_err(LaunchError::io("socketpair(2)", "reply socket"))?;
+        let (ours, theirs) =
+            socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
+                .map_err(LaunchError::io("socketpair(2)", "reply socket"))?;
         message::ask_for_credentials(&ours)?;
         let payload = job.encode()?;
         let all: Vec<BorrowedFd<'_>> =
