@@ -1,0 +1,139 @@
+//! A `[confine.*]` section: what it says, and what it leaves to the section below.
+//!
+//! In the node's file a named section says what differs from `[confine.default]`, and that what differs from the
+//! built-in defaults. In a tenant's file a key that is not written says nothing: the node's value stays.
+
+use std::{collections::BTreeSet, path::PathBuf};
+
+use bulkhead_model::{
+    Confinement, ExecPattern, HostPath, LandlockRule, MemfdRule, RootRule, TcpRule, UserRule,
+};
+
+use crate::{
+    exec,
+    strict::{Stricter, canonical_host_paths},
+};
+
+/// Size limit of a writable tmpfs, in bytes, where policy names none: 64 MiB.
+pub(crate) const TMPFS_BYTES_MAX: u64 = 64 * 1024 * 1024;
+
+/// Inode limit of a writable tmpfs where policy names none. At about 1 KiB of kernel memory each: 16 MiB.
+pub(crate) const TMPFS_INODES_MAX: u64 = 16 * 1024;
+
+/// Most processes and threads of a container where policy names none.
+pub(crate) const PIDS_MAX: u32 = 4096;
+
+/// The confinement of a policy that says nothing.
+pub(crate) fn built_in() -> Confinement {
+    Confinement {
+        user: UserRule::NonRoot,
+        root: RootRule::ReadOnly,
+        tmpfs: ["/tmp", "/var/tmp", "/run"].into_iter().map(PathBuf::from).collect(),
+        writable: BTreeSet::new(),
+        tmpfs_bytes_max: TMPFS_BYTES_MAX,
+        tmpfs_inodes_max: TMPFS_INODES_MAX,
+        memfd: MemfdRule::Denied,
+        landlock: LandlockRule { floor_abi: 1, tcp_connect: TcpRule::Any },
+        exec: Vec::new(),
+        host_paths: BTreeSet::new(),
+        hooks: BTreeSet::new(),
+        pids_max: PIDS_MAX,
+    }
+}
+
+/// The keys that a section writes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Section {
+    pub(crate) user: Option<UserRule>,
+    pub(crate) root: Option<RootRule>,
+    pub(crate) tmpfs: Option<BTreeSet<PathBuf>>,
+    pub(crate) writable: Option<BTreeSet<PathBuf>>,
+    pub(crate) tmpfs_bytes_max: Option<u64>,
+    pub(crate) tmpfs_inodes_max: Option<u64>,
+    pub(crate) memfd: Option<MemfdRule>,
+    pub(crate) floor_abi: Option<u8>,
+    pub(crate) tcp_connect: Option<TcpRule>,
+    pub(crate) exec: Option<Vec<ExecPattern>>,
+    pub(crate) host_paths: Option<BTreeSet<HostPath>>,
+    pub(crate) hooks: Option<BTreeSet<PathBuf>>,
+    pub(crate) pids_max: Option<u32>,
+}
+
+impl Section {
+    /// This section over the one that it differs from.
+    pub(crate) fn over(&self, below: &Self) -> Self {
+        let Self {
+            user,
+            root,
+            tmpfs,
+            writable,
+            tmpfs_bytes_max,
+            tmpfs_inodes_max,
+            memfd,
+            floor_abi,
+            tcp_connect,
+            exec,
+            host_paths,
+            hooks,
+            pids_max,
+        } = self.clone();
+        Self {
+            user: user.or(below.user),
+            root: root.or(below.root),
+            tmpfs: tmpfs.or_else(|| below.tmpfs.clone()),
+            writable: writable.or_else(|| below.writable.clone()),
+            tmpfs_bytes_max: tmpfs_bytes_max.or(below.tmpfs_bytes_max),
+            tmpfs_inodes_max: tmpfs_inodes_max.or(below.tmpfs_inodes_max),
+            memfd: memfd.or(below.memfd),
+            floor_abi: floor_abi.or(below.floor_abi),
+            tcp_connect: tcp_connect.or(below.tcp_connect),
+            exec: exec.or_else(|| below.exec.clone()),
+            host_paths: host_paths.or_else(|| below.host_paths.clone()),
+            hooks: hooks.or_else(|| below.hooks.clone()),
+            pids_max: pids_max.or(below.pids_max),
+        }
+    }
+
+    /// What this section comes to where `unsaid` holds for keys that it does not write.
+    pub(crate) fn resolve(&self, unsaid: &Confinement) -> Confinement {
+        let Self {
+            user,
+            root,
+            tmpfs,
+            writable,
+            tmpfs_bytes_max,
+            tmpfs_inodes_max,
+            memfd,
+            floor_abi,
+            tcp_connect,
+            exec,
+            host_paths,
+            hooks,
+            pids_max,
+        } = self.clone();
+        let landlock = LandlockRule {
+            floor_abi: floor_abi.unwrap_or(unsaid.landlock.floor_abi),
+            tcp_connect: tcp_connect.unwrap_or(unsaid.landlock.tcp_connect),
+        };
+        Confinement {
+            user: user.unwrap_or(unsaid.user),
+            root: root.unwrap_or(unsaid.root),
+            tmpfs: tmpfs.unwrap_or_else(|| unsaid.tmpfs.clone()),
+            writable: writable.unwrap_or_else(|| unsaid.writable.clone()),
+            tmpfs_bytes_max: tmpfs_bytes_max.unwrap_or(unsaid.tmpfs_bytes_max),
+            tmpfs_inodes_max: tmpfs_inodes_max.unwrap_or(unsaid.tmpfs_inodes_max),
+            memfd: memfd.unwrap_or(unsaid.memfd),
+            // With itself: an ABI that its TCP rule needs is part of the floor from here on.
+            landlock: landlock.stricter(&landlock),
+            exec: exec::canonical(&exec.unwrap_or_else(|| unsaid.exec.clone())),
+            host_paths: canonical_host_paths(&host_paths.unwrap_or_else(|| unsaid.host_paths.clone())),
+            hooks: hooks.unwrap_or_else(|| unsaid.hooks.clone()),
+            pids_max: pids_max.unwrap_or(unsaid.pids_max),
+        }
+    }
+
+    /// The node's confinement, narrowed by this section of a tenant's file: never wider than either.
+    pub(crate) fn narrow(&self, node: &Confinement) -> Confinement {
+        node.stricter(&self.resolve(node))
+    }
+}

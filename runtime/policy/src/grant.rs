@@ -1,0 +1,120 @@
+//! What policy granted: made here alone, read by everyone after.
+
+use std::path::{Path, PathBuf};
+
+use bulkhead_model::{Confinement, ContainerId, Digest, ExecPattern, Refusal, Rule};
+
+use crate::{Mode, exec};
+
+/// An image may run, confined so. Cannot be made but by [`crate::Policy::admit`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Grant(Granted);
+
+/// A command may run in a container, confined so. Cannot be made but by [`Grant::admit_exec`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExecGrant(Granted);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Granted {
+    pub(crate) confinement: Confinement,
+    pub(crate) scope: Option<String>,
+    pub(crate) mode: Mode,
+    pub(crate) policy_hash: Digest,
+    pub(crate) would_refuse: Option<Refusal>,
+    pub(crate) container: ContainerId,
+    pub(crate) exec_lists: Vec<ExecList>,
+}
+
+/// One `exec` list that went into the confinement: to say where a command is missing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ExecList {
+    file: PathBuf,
+    section: String,
+    patterns: Vec<ExecPattern>,
+}
+
+impl ExecList {
+    pub(crate) fn new(file: &Path, section: &str, patterns: &[ExecPattern]) -> Self {
+        Self { file: file.to_owned(), section: section.to_owned(), patterns: patterns.to_vec() }
+    }
+}
+
+/// The getters that both kinds of grant have.
+macro_rules! getters {
+    ($kind:ident) => {
+        impl $kind {
+            /// How the process is confined.
+            #[must_use]
+            pub fn confinement(&self) -> &Confinement {
+                &self.0.confinement
+            }
+
+            /// The scope of the node's file that let the image in; none where only audit did.
+            #[must_use]
+            pub fn scope(&self) -> Option<&str> {
+                self.0.scope.as_deref()
+            }
+
+            /// Whether refusals refuse.
+            #[must_use]
+            pub fn mode(&self) -> Mode {
+                self.0.mode
+            }
+
+            /// Hash of the policy that granted.
+            #[must_use]
+            pub fn policy_hash(&self) -> Digest {
+                self.0.policy_hash
+            }
+
+            /// The refusal that there would have been, had the mode not been audit.
+            #[must_use]
+            pub fn would_refuse(&self) -> Option<&Refusal> {
+                self.0.would_refuse.as_ref()
+            }
+        }
+    };
+}
+getters!(Grant);
+getters!(ExecGrant);
+
+impl Grant {
+    pub(crate) fn new(granted: Granted) -> Self {
+        Self(granted)
+    }
+
+    /// Whether `argv` may be exec'd in the container.
+    ///
+    /// # Errors
+    /// The refusal, unless the mode is audit: the grant carries it then.
+    pub fn admit_exec(&self, argv: &[String]) -> Result<ExecGrant, Refusal> {
+        let mut granted = self.0.clone();
+        if !granted.confinement.exec.iter().any(|pattern| pattern.matches(argv)) {
+            let refusal = refuse(&granted, argv);
+            match granted.mode {
+                Mode::Enforce => return Err(refusal),
+                Mode::Audit => granted.would_refuse = Some(refusal),
+            }
+        }
+        Ok(ExecGrant(granted))
+    }
+}
+
+fn refuse(granted: &Granted, argv: &[String]) -> Refusal {
+    let quoted = exec::quote(argv);
+    let short: String = quoted.chars().take(120).collect();
+    let short = if short.len() < quoted.len() { format!("{short}…") } else { short };
+    let missing = |list: &&ExecList| !list.patterns.iter().any(|pattern| pattern.matches(argv));
+    let (why, fix) = match granted.exec_lists.iter().find(missing) {
+        Some(ExecList { file, section, patterns }) => (
+            format!(
+                "exec of [confine.{section}] in {} has {} patterns and none is this command",
+                file.display(),
+                patterns.len()
+            ),
+            format!("if it may run, add to exec of [confine.{section}] in {}: {short:?}", file.display()),
+        ),
+        None => ("no exec list allows it".to_owned(), format!("add it to exec: {short:?}")),
+    };
+    Refusal::new(Rule::Exec, format!("exec of {short:?} in container {}", granted.container), why, fix)
+}

@@ -1,0 +1,274 @@
+//! Every key of a policy file: the one table that the parser, its messages and `bulkhead policy explain` share.
+//!
+//! A key whose feature is not built yet stands here too: it refuses all, and says so, rather than be unknown.
+
+/// Where a key stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Table {
+    /// Top level.
+    File,
+    /// A scope of `[image]`.
+    Image,
+    /// `[confine.NAME]`.
+    Confine,
+    /// `landlock = { … }`.
+    Landlock,
+    /// An entry of `host_paths`.
+    HostPath,
+}
+
+impl Table {
+    pub(crate) fn title(self) -> &'static str {
+        match self {
+            Table::File => "the file",
+            Table::Image => "a scope of [image]",
+            Table::Confine => "[confine.NAME]",
+            Table::Landlock => "landlock",
+            Table::HostPath => "an entry of host_paths",
+        }
+    }
+}
+
+/// Whether this version does what a key says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Built {
+    Yes,
+    /// Refuses all.
+    NotYet,
+}
+
+/// One key.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Key {
+    pub(crate) table: Table,
+    pub(crate) name: &'static str,
+    pub(crate) built: Built,
+    /// What may be written.
+    pub(crate) accepts: &'static str,
+    /// What holds when it is not written: TOML, or empty where there is no default.
+    pub(crate) default: &'static str,
+    /// Which of two values is the stricter: what a node's and a tenant's file come to.
+    pub(crate) stricter: &'static str,
+    pub(crate) meaning: &'static str,
+}
+
+const fn key(
+    table: Table,
+    name: &'static str,
+    accepts: &'static str,
+    default: &'static str,
+    stricter: &'static str,
+    meaning: &'static str,
+) -> Key {
+    Key { table, name, built: Built::Yes, accepts, default, stricter, meaning }
+}
+
+const fn not_yet(table: Table, name: &'static str, meaning: &'static str) -> Key {
+    Key { table, name, built: Built::NotYet, accepts: "", default: "", stricter: "", meaning }
+}
+
+/// All keys, in the order of the reference.
+pub(crate) const KEYS: &[Key] = &[
+    key(Table::File, "version", "1", "", "", "required, first: the language of this file"),
+    key(
+        Table::File,
+        "mode",
+        r#""enforce" | "audit""#,
+        r#""enforce""#,
+        "enforce",
+        "audit runs what would be refused, and records it; it is for trying a policy out",
+    ),
+    key(
+        Table::File,
+        "image",
+        "table of scopes",
+        "{}",
+        "both files must admit",
+        "which images may run; no scope matches: refused",
+    ),
+    key(
+        Table::File,
+        "confine",
+        "table of sections",
+        "{}",
+        "key by key",
+        "[confine.default] is for every image; a named section says what differs",
+    ),
+    not_yet(Table::File, "rule", "[rule.NAME]: signatures and attestations"),
+    not_yet(Table::File, "detect", "[detect]: what to do about what a container does"),
+    key(
+        Table::Image,
+        "digests",
+        r#"["sha256:…", …]"#,
+        "",
+        "both lists must hold the image",
+        "of the index that the name points to, or of this platform's manifest; required in the node's file",
+    ),
+    key(Table::Image, "confine", r#""NAME""#, r#""default""#, "key by key", "the section [confine.NAME]"),
+    not_yet(Table::Image, "require", "rules that the image must pass"),
+    not_yet(Table::Image, "contents", "chain | receipt | rehash: how the files below the root are proven"),
+    key(
+        Table::Confine,
+        "user",
+        r#""non-root" | { force = N }"#,
+        r#""non-root""#,
+        "non-root; two different N come to non-root",
+        "non-root refuses uid 0, gid 0 and root's groups; force replaces root by uid and gid N",
+    ),
+    key(
+        Table::Confine,
+        "root",
+        r#""read-only" | "writable""#,
+        r#""read-only""#,
+        "read-only",
+        "whether the image's files may change; nosuid and nodev always",
+    ),
+    key(
+        Table::Confine,
+        "tmpfs",
+        "[paths]",
+        r#"["/tmp", "/var/tmp", "/run"]"#,
+        "the paths in both",
+        "small tmpfs mounts: nosuid, nodev, noexec",
+    ),
+    key(
+        Table::Confine,
+        "writable",
+        "[paths]",
+        "[]",
+        "the paths in both",
+        "more tmpfs mounts of the same kind",
+    ),
+    key(
+        Table::Confine,
+        "tmpfs_bytes_max",
+        "bytes, from 4096",
+        "67_108_864",
+        "the smaller",
+        "size limit of each of these mounts",
+    ),
+    key(
+        Table::Confine,
+        "tmpfs_inodes_max",
+        "a number, from 1",
+        "16_384",
+        "the smaller",
+        "inode limit of each of these mounts",
+    ),
+    key(
+        Table::Confine,
+        "memfd",
+        r#""denied" | "allowed""#,
+        r#""denied""#,
+        "denied",
+        "memfd_create(2): memory that can be executed goes round noexec and Landlock",
+    ),
+    key(
+        Table::Confine,
+        "seccomp",
+        r#""baseline""#,
+        r#""baseline""#,
+        "",
+        "the written profile; the request's own profile only narrows it",
+    ),
+    key(
+        Table::Confine,
+        "landlock",
+        "{ floor_abi, tcp_connect }",
+        "{}",
+        "key by key",
+        "Landlock beyond the mounts",
+    ),
+    key(
+        Table::Confine,
+        "exec",
+        r#"["COMMAND", ["WORD", …], …]"#,
+        "[]",
+        "the commands in both",
+        "what may be exec'd in a running container: probes, hooks and kubectl exec are the same call",
+    ),
+    key(
+        Table::Confine,
+        "host_paths",
+        "[{ path, access }]",
+        "[]",
+        "the directories in both",
+        "host directories, and what is below them, that a request may mount",
+    ),
+    key(
+        Table::Confine,
+        "hooks",
+        "[paths]",
+        "[]",
+        "the paths in both",
+        "root-owned programs of the host that a request may name as OCI hooks",
+    ),
+    key(
+        Table::Confine,
+        "pids_max",
+        "a number, from 1",
+        "4096",
+        "the smaller",
+        "most processes and threads of a container at once",
+    ),
+    not_yet(Table::Confine, "user_namespace", "shifted | root-only | request"),
+    not_yet(Table::Confine, "capabilities", "anything but []: a container has none"),
+    not_yet(Table::Confine, "identity", "passwd entry and HOME for a uid that has none"),
+    not_yet(Table::Confine, "init", "true: a small init as PID 1"),
+    not_yet(Table::Confine, "isolation", r#"anything but "shared-kernel": a microVM"#),
+    key(
+        Table::Landlock,
+        "floor_abi",
+        "1 to 7",
+        "1",
+        "the higher",
+        "oldest Landlock ABI that a launch may rely on; an older kernel runs nothing",
+    ),
+    key(
+        Table::Landlock,
+        "tcp_connect",
+        r#""any" | "none""#,
+        r#""any""#,
+        "none",
+        "outgoing TCP; none raises floor_abi to 4, the first that has it",
+    ),
+    key(
+        Table::HostPath,
+        "path",
+        "absolute path",
+        "",
+        "",
+        "required; not / itself, no .., no symlink followed",
+    ),
+    key(
+        Table::HostPath,
+        "access",
+        r#""read-only" | "read-write""#,
+        r#""read-only""#,
+        "read-only",
+        "how it may be mounted",
+    ),
+];
+
+/// The keys of one table, in the order of the reference.
+pub(crate) fn keys_of(table: Table) -> impl Iterator<Item = &'static Key> {
+    KEYS.iter().filter(move |key| key.table == table)
+}
+
+/// The key of that name, if there is one.
+pub(crate) fn find(table: Table, name: &str) -> Option<&'static Key> {
+    keys_of(table).find(|key| key.name == name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_key_stands_once_in_its_table() {
+        for (index, key) in KEYS.iter().enumerate() {
+            let twice = KEYS[..index].iter().any(|other| other.table == key.table && other.name == key.name);
+            assert!(!twice, "{:?} {}", key.table, key.name);
+        }
+    }
+}

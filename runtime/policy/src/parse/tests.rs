@@ -1,0 +1,258 @@
+#![allow(clippy::unwrap_used)]
+
+use std::path::{Path, PathBuf};
+
+use bulkhead_model::{ExecPattern, HostPath, LandlockRule, MountAccess, TcpRule, UserRule};
+
+use super::*;
+use crate::{
+    Policy, Problem,
+    confine::built_in,
+    keys::{Built, KEYS},
+};
+
+fn source(text: &str) -> Source {
+    Source { path: PathBuf::from("policy.toml"), text: text.to_owned() }
+}
+
+fn problems(text: &str) -> Vec<Problem> {
+    match File::parse(&source(text), Role::Node) {
+        Ok(_) => Vec::new(),
+        Err(error) => error.problems().cloned().collect(),
+    }
+}
+
+/// The one problem of `text`, as `line:column what`.
+fn problem(text: &str) -> String {
+    let found = problems(text);
+    assert_eq!(found.len(), 1, "{text}: {found:#?}");
+    format!("{}:{} {}", found[0].line, found[0].column, found[0].what)
+}
+
+fn default_section(keys: &str) -> Section {
+    let text = format!("version = 1\n[confine.default]\n{keys}\n");
+    File::parse(&source(&text), Role::Node).unwrap_or_else(|error| panic!("{text}: {error}")).section(DEFAULT)
+}
+
+#[test]
+fn file_of_the_reference_is_understood() {
+    let page = crate::explain();
+    let example = page.split("```toml\n").nth(1).unwrap().split("```").next().unwrap();
+    let digest = Digest::of(b"x").to_string();
+    let text = example.replace("sha256:…", &digest);
+    let file = File::parse(&source(&text), Role::Node).unwrap();
+    assert_eq!(file.mode, Some(Mode::Enforce));
+    assert_eq!(file.scopes.len(), 2);
+    assert_eq!(file.section("web").exec.unwrap().len(), 3);
+    assert_eq!(
+        file.section("web").tmpfs_bytes_max,
+        Some(16_777_216),
+        "a named section has what default says"
+    );
+}
+
+#[test]
+fn every_default_of_the_reference_is_the_built_in_one() {
+    for key in KEYS.iter().filter(|key| key.built == Built::Yes && !key.default.is_empty()) {
+        let keys = match key.table {
+            Table::Confine => format!("{} = {}", key.name, key.default),
+            Table::Landlock => format!("landlock = {{ {} = {} }}", key.name, key.default),
+            Table::File | Table::Image | Table::HostPath => continue,
+        };
+        assert_eq!(default_section(&keys).resolve(&built_in()), built_in(), "{keys}");
+    }
+    let bare = default_section("host_paths = [{ path = \"/data\" }]").host_paths.unwrap();
+    assert_eq!(bare.first().unwrap().access, MountAccess::ReadOnly);
+    let file = File::parse(&source("version = 1"), Role::Node).unwrap();
+    assert_eq!(file.section(DEFAULT).resolve(&built_in()), built_in());
+}
+
+#[test]
+fn every_key_of_the_table_is_known_and_those_not_built_yet_refuse() {
+    for key in KEYS {
+        // A value that no key accepts: the message tells who knows the key.
+        let entry = format!("{} = 1979-05-27", key.name);
+        let text = match key.table {
+            Table::File => format!("version = 1\n{entry}").replace("version = 1\nversion", "version"),
+            Table::Image => format!("version = 1\n[image]\n\"**\" = {{ {entry} }}"),
+            Table::Confine => format!("version = 1\n[confine.default]\n{entry}"),
+            Table::Landlock => format!("version = 1\n[confine.default]\nlandlock = {{ {entry} }}"),
+            Table::HostPath => format!("version = 1\n[confine.default]\nhost_paths = [{{ {entry} }}]"),
+        };
+        let found: Vec<String> = problems(&text).into_iter().map(|problem| problem.what).collect();
+        assert!(!found.is_empty(), "{text} was accepted");
+        assert!(!found.iter().any(|what| what.contains("unknown key")), "{text}: {found:?}");
+        let says = found.iter().any(|what| what.contains("is not built yet"));
+        assert_eq!(says, key.built == Built::NotYet, "{text}: {found:?}");
+    }
+}
+
+#[test]
+fn what_this_version_does_anyway_may_be_said_and_the_rest_is_not_built_yet() {
+    for (yes, no) in [
+        ("capabilities = []", "capabilities = [\"CAP_NET_RAW\"]"),
+        ("init = false", "init = true"),
+        ("isolation = \"shared-kernel\"", "isolation = \"microvm\""),
+        ("seccomp = \"baseline\"", "seccomp = \"generated\""),
+        ("writable = [\"/data\"]", "writable = \"image-volumes\""),
+    ] {
+        default_section(yes);
+        let what = problem(&format!("version = 1\n[confine.default]\n{no}"));
+        assert!(what.contains("not built yet"), "{no}: {what}");
+    }
+}
+
+#[test]
+fn unknown_key_is_an_error_at_its_place() {
+    assert_eq!(problem("version = 1\nmod = 1"), "2:1 unknown key `mod` in the file");
+    assert_eq!(problem("version = 1\n[confine.a]\n  usr = 1"), "3:3 unknown key `usr` in [confine.NAME]");
+    assert_eq!(
+        problem("version = 1\n[confine.a]\nlandlock = { tcp = 1 }"),
+        "3:14 unknown key `tcp` in landlock"
+    );
+}
+
+#[test]
+fn every_problem_is_found_in_one_pass_in_order() {
+    let found =
+        problems("version = 2\nmode = \"on\"\n[image]\n\"nginx\" = {}\n[confine.default]\nuser = 0\n");
+    let places: Vec<_> = found.iter().map(|problem| (problem.line, problem.column)).collect();
+    assert_eq!(places, [(1, 11), (2, 8), (4, 1), (4, 1), (6, 8)], "{found:#?}");
+    assert!(found.iter().all(|problem| !problem.fix.is_empty()));
+}
+
+#[test]
+fn columns_count_characters_not_bytes() {
+    let what = problem("version = 1\n[confine.default]\ntmpfs = [\"/é\", \"é\"]");
+    assert!(what.starts_with("3:16 "), "{what}");
+}
+
+#[test]
+fn missing_or_other_version_is_an_error() {
+    assert_eq!(problem(""), "1:1 `version` is missing");
+    for version in ["2", "\"1\"", "1.0", "true", "0"] {
+        assert!(problem(&format!("version = {version}")).starts_with("1:11 `version` is"), "{version}");
+    }
+}
+
+#[test]
+fn text_that_is_no_toml_is_an_error_with_its_place() {
+    for text in
+        ["version = 1\nmode = ", "version = 1\n[image", "version = 1\n= 2", "version = 1\nversion = 1"]
+    {
+        let found = problems(text);
+        assert!(!found.is_empty(), "{text:?} was accepted");
+        assert_eq!(found[0].line, 2, "{text:?}: {found:#?}");
+    }
+}
+
+#[test]
+fn same_scope_or_section_twice_is_an_error() {
+    let digests = format!("{{ digests = [\"{}\"] }}", Digest::of(b"x"));
+    let scopes = format!("version = 1\n[image]\n\"r.example/a\" = {digests}\n'r.example/a' = {digests}");
+    assert_eq!(problems(&scopes)[0].line, 4);
+    assert_eq!(problems("version = 1\n[confine.a]\n[confine.a]")[0].line, 3);
+}
+
+#[test]
+fn scope_of_the_node_needs_digests_and_of_a_tenant_not() {
+    let text = "version = 1\n[image]\n\"r.example/a\" = {}";
+    assert!(problem(text).contains("has no `digests`"));
+    assert!(File::parse(&source(text), Role::Tenant).is_ok());
+    for digests in ["[]", "[\"sha512:00\"]", "[\"latest\"]", "[1]", "\"sha256:00\""] {
+        let text = format!("version = 1\n[image]\n\"r.example/a\" = {{ digests = {digests} }}");
+        assert!(File::parse(&source(&text), Role::Node).is_err(), "{digests} was accepted");
+        assert!(File::parse(&source(&text), Role::Tenant).is_err(), "{digests} was accepted");
+    }
+}
+
+#[test]
+fn section_that_no_one_wrote_is_an_error_and_default_is_not() {
+    let text = |name: &str| {
+        format!(
+            "version = 1\n[image]\n\"r.example/a\" = {{ digests = [\"{}\"], confine = \"{name}\" }}",
+            Digest::of(b"x")
+        )
+    };
+    assert!(problem(&text("web")).contains("no section [confine.web]"));
+    assert!(File::parse(&source(&text("default")), Role::Node).is_ok());
+}
+
+#[test]
+fn values_that_would_mean_no_limit_or_root_are_errors() {
+    for keys in [
+        "user = \"root\"",
+        "user = { force = 0 }",
+        "user = { force = 0x0 }",
+        "user = { force = -1 }",
+        "user = { force = 4294967295 }",
+        "user = { force = 1, gid = 0 }",
+        "tmpfs_bytes_max = 0",
+        "tmpfs_bytes_max = 4095",
+        "tmpfs_bytes_max = \"64M\"",
+        "tmpfs_inodes_max = 0",
+        "pids_max = 0",
+        "pids_max = -1",
+        "pids_max = 4194305",
+        "landlock = { floor_abi = 0 }",
+        "landlock = { floor_abi = 8 }",
+        "tmpfs = [\"tmp\"]",
+        "tmpfs = [\"/\"]",
+        "tmpfs = [\"/a/../b\"]",
+        "tmpfs = [\"/a//b\"]",
+        "tmpfs = [\"/a/\"]",
+        "tmpfs = [\"/proc/x\"]",
+        "writable = [\"/dev\"]",
+        "writable = [\"/sys/fs\"]",
+        "host_paths = [{ path = \"/\" }]",
+        "host_paths = [{ access = \"read-only\" }]",
+        "host_paths = [\"/data\"]",
+        "hooks = [\"hook\"]",
+        "exec = \"ls\"",
+        "exec = [[]]",
+        "exec = [[\"ls\", 1]]",
+        "memfd = true",
+        "root = \"rw\"",
+    ] {
+        let text = format!("version = 1\n[confine.default]\n{keys}");
+        assert!(!problems(&text).is_empty(), "{keys} was accepted");
+    }
+}
+
+#[test]
+fn values_are_what_they_say() {
+    let section = default_section(
+        "user = { force = 65532 }\nlandlock = { floor_abi = 3, tcp_connect = \"none\" }\n\
+         exec = [\"cat /a\", [\"sh\", \"-c\", \"a b\", \"*\"]]\n\
+         host_paths = [{ path = \"/data\", access = \"read-write\" }, { path = \"/data/in\" }]\nhooks = [\"/opt/hook\"]",
+    );
+    let confinement = section.resolve(&built_in());
+    assert_eq!(confinement.user, UserRule::Force(65532));
+    assert_eq!(
+        confinement.landlock,
+        LandlockRule { floor_abi: 4, tcp_connect: TcpRule::None },
+        "none needs ABI 4"
+    );
+    let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
+    assert_eq!(
+        confinement.exec,
+        [
+            ExecPattern { words: words(&["cat", "/a"]), open_end: false },
+            ExecPattern { words: words(&["sh", "-c", "a b"]), open_end: true }
+        ]
+    );
+    let data = HostPath { path: PathBuf::from("/data"), access: MountAccess::ReadWrite };
+    assert_eq!(confinement.host_paths, [data].into(), "the wider one covers the other");
+    assert!(confinement.hooks.contains(Path::new("/opt/hook")));
+}
+
+#[test]
+fn broken_policy_refuses_with_place_and_fix() {
+    let error =
+        Policy::parse(&source("version = 1\nmod = 1\nmode = 3"), Some(&source("version = 3"))).unwrap_err();
+    assert_eq!(error.problems().count(), 3);
+    let refusal = bulkhead_model::Refusal::from(error);
+    assert_eq!(refusal.rule, bulkhead_model::Rule::Policy);
+    assert!(refusal.why.contains("line 2, column 1: unknown key `mod`"), "{}", refusal.why);
+    assert!(refusal.why.contains("and 2 more"), "{}", refusal.why);
+}

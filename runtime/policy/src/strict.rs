@@ -1,0 +1,178 @@
+//! Of two values of one key, the stricter. The order of every key stands here, once; the property tests below hold
+//! each of them to it, and `bulkhead policy explain` says it in words.
+//!
+//! Invariant: [`Stricter::stricter`] is commutative, associative and idempotent, and allows nothing that either of
+//! its two arguments would not.
+
+use std::{collections::BTreeSet, path::PathBuf};
+
+use bulkhead_model::{
+    Confinement, ExecPattern, HostPath, LandlockRule, MemfdRule, MountAccess, RootRule, TcpRule, UserRule,
+};
+
+use crate::{Mode, exec};
+
+/// Oldest Landlock ABI that has a rule for outgoing TCP.
+///
+/// Source: landlock(7), `LANDLOCK_ACCESS_NET_CONNECT_TCP`, Linux 6.7.
+pub(crate) const TCP_ABI_MIN: u8 = 4;
+
+/// An order of strictness.
+pub(crate) trait Stricter: Sized {
+    /// The strictest value that allows all that both allow, and nothing else.
+    fn stricter(&self, other: &Self) -> Self;
+}
+
+/// `enforce` < `audit`.
+impl Stricter for Mode {
+    fn stricter(&self, other: &Self) -> Self {
+        match (self, other) {
+            (Mode::Audit, Mode::Audit) => Mode::Audit,
+            (Mode::Enforce, _) | (_, Mode::Enforce) => Mode::Enforce,
+        }
+    }
+}
+
+/// `non-root` < `{ force = N }`; two different forced ids have only `non-root` in common.
+impl Stricter for UserRule {
+    fn stricter(&self, other: &Self) -> Self {
+        match (self, other) {
+            (UserRule::Force(one), UserRule::Force(two)) if one == two => UserRule::Force(*one),
+            (UserRule::Force(_) | UserRule::NonRoot, UserRule::Force(_) | UserRule::NonRoot) => {
+                UserRule::NonRoot
+            }
+        }
+    }
+}
+
+/// `read-only` < `writable`.
+impl Stricter for RootRule {
+    fn stricter(&self, other: &Self) -> Self {
+        match (self, other) {
+            (RootRule::Writable, RootRule::Writable) => RootRule::Writable,
+            (RootRule::ReadOnly, _) | (_, RootRule::ReadOnly) => RootRule::ReadOnly,
+        }
+    }
+}
+
+/// `denied` < `allowed`.
+impl Stricter for MemfdRule {
+    fn stricter(&self, other: &Self) -> Self {
+        match (self, other) {
+            (MemfdRule::Allowed, MemfdRule::Allowed) => MemfdRule::Allowed,
+            (MemfdRule::Denied, _) | (_, MemfdRule::Denied) => MemfdRule::Denied,
+        }
+    }
+}
+
+/// `none` < `any`.
+impl Stricter for TcpRule {
+    fn stricter(&self, other: &Self) -> Self {
+        match (self, other) {
+            (TcpRule::Any, TcpRule::Any) => TcpRule::Any,
+            (TcpRule::None, _) | (_, TcpRule::None) => TcpRule::None,
+        }
+    }
+}
+
+/// `read-only` < `read-write`.
+impl Stricter for MountAccess {
+    fn stricter(&self, other: &Self) -> Self {
+        match (self, other) {
+            (MountAccess::ReadWrite, MountAccess::ReadWrite) => MountAccess::ReadWrite,
+            (MountAccess::ReadOnly, _) | (_, MountAccess::ReadOnly) => MountAccess::ReadOnly,
+        }
+    }
+}
+
+/// A higher `floor_abi` refuses more kernels.
+impl Stricter for LandlockRule {
+    fn stricter(&self, other: &Self) -> Self {
+        let Self { floor_abi, tcp_connect } = self;
+        let tcp_connect = tcp_connect.stricter(&other.tcp_connect);
+        let needed = if tcp_connect == TcpRule::None { TCP_ABI_MIN } else { 0 };
+        Self { floor_abi: (*floor_abi).max(other.floor_abi).max(needed), tcp_connect }
+    }
+}
+
+/// Fewer paths. A path is itself alone: what is mounted at `/a` says nothing of `/a/b`.
+impl Stricter for BTreeSet<PathBuf> {
+    fn stricter(&self, other: &Self) -> Self {
+        self.intersection(other).cloned().collect()
+    }
+}
+
+/// Fewer commands: those that both lists allow.
+impl Stricter for Vec<ExecPattern> {
+    fn stricter(&self, other: &Self) -> Self {
+        exec::common(self, other)
+    }
+}
+
+/// Fewer directories, and `read-only` where either says so: what both let be mounted, as both let it.
+impl Stricter for BTreeSet<HostPath> {
+    fn stricter(&self, other: &Self) -> Self {
+        let both = |one: &HostPath, two: &HostPath| {
+            let path = if one.path.starts_with(&two.path) {
+                &one.path
+            } else if two.path.starts_with(&one.path) {
+                &two.path
+            } else {
+                return None;
+            };
+            Some(HostPath { path: path.clone(), access: one.access.stricter(&two.access) })
+        };
+        let pairs = self.iter().flat_map(|one| other.iter().filter_map(move |two| both(one, two)));
+        canonical_host_paths(&pairs.collect())
+    }
+}
+
+/// The directories without those that another covers.
+pub(crate) fn canonical_host_paths(paths: &BTreeSet<HostPath>) -> BTreeSet<HostPath> {
+    let covers = |outer: &HostPath, inner: &HostPath| {
+        inner.path.starts_with(&outer.path)
+            && matches!(
+                (outer.access, inner.access),
+                (MountAccess::ReadWrite, _) | (MountAccess::ReadOnly, MountAccess::ReadOnly)
+            )
+    };
+    let covered = |inner: &&HostPath| paths.iter().any(|outer| outer != *inner && covers(outer, inner));
+    paths.iter().filter(|path| !covered(path)).cloned().collect()
+}
+
+/// Every key by its own order; for numbers the smaller.
+impl Stricter for Confinement {
+    fn stricter(&self, other: &Self) -> Self {
+        let Self {
+            user,
+            root,
+            tmpfs,
+            writable,
+            tmpfs_bytes_max,
+            tmpfs_inodes_max,
+            memfd,
+            landlock,
+            exec,
+            host_paths,
+            hooks,
+            pids_max,
+        } = self;
+        Self {
+            user: user.stricter(&other.user),
+            root: root.stricter(&other.root),
+            tmpfs: tmpfs.stricter(&other.tmpfs),
+            writable: writable.stricter(&other.writable),
+            tmpfs_bytes_max: (*tmpfs_bytes_max).min(other.tmpfs_bytes_max),
+            tmpfs_inodes_max: (*tmpfs_inodes_max).min(other.tmpfs_inodes_max),
+            memfd: memfd.stricter(&other.memfd),
+            landlock: landlock.stricter(&other.landlock),
+            exec: exec.stricter(&other.exec),
+            host_paths: host_paths.stricter(&other.host_paths),
+            hooks: hooks.stricter(&other.hooks),
+            pids_max: (*pids_max).min(other.pids_max),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

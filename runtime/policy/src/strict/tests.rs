@@ -1,0 +1,173 @@
+use proptest::{prelude::*, sample::select};
+
+use super::*;
+
+fn paths() -> impl Strategy<Value = BTreeSet<PathBuf>> {
+    prop::collection::btree_set(select(vec!["/a", "/a/b", "/c"]).prop_map(PathBuf::from), 0..4)
+}
+
+fn patterns() -> impl Strategy<Value = Vec<ExecPattern>> {
+    let one = (argv(), any::<bool>())
+        .prop_filter("a pattern has a word or an open end", |(words, open_end)| {
+            *open_end || !words.is_empty()
+        })
+        .prop_map(|(words, open_end)| ExecPattern { words, open_end });
+    prop::collection::vec(one, 0..4).prop_map(|patterns| exec::canonical(&patterns))
+}
+
+fn argv() -> impl Strategy<Value = Vec<String>> {
+    prop::collection::vec(select(vec!["a", "b"]).prop_map(str::to_owned), 0..4)
+}
+
+fn access() -> impl Strategy<Value = MountAccess> {
+    select(vec![MountAccess::ReadOnly, MountAccess::ReadWrite])
+}
+
+fn host_paths() -> impl Strategy<Value = BTreeSet<HostPath>> {
+    let one = (select(vec!["/a", "/a/b", "/a/b/c", "/d"]), access())
+        .prop_map(|(path, access)| HostPath { path: PathBuf::from(path), access });
+    prop::collection::btree_set(one, 0..4).prop_map(|paths| canonical_host_paths(&paths))
+}
+
+fn landlock() -> impl Strategy<Value = LandlockRule> {
+    (1..8_u8, select(vec![TcpRule::None, TcpRule::Any])).prop_map(|(floor_abi, tcp_connect)| {
+        let rule = LandlockRule { floor_abi, tcp_connect };
+        rule.stricter(&rule)
+    })
+}
+
+fn confinement() -> impl Strategy<Value = Confinement> {
+    let users = vec![UserRule::NonRoot, UserRule::Force(1), UserRule::Force(2)];
+    (
+        (select(users), select(vec![RootRule::ReadOnly, RootRule::Writable]), paths(), paths()),
+        (4096..4099_u64, 1..4_u64, select(vec![MemfdRule::Denied, MemfdRule::Allowed]), landlock()),
+        (patterns(), host_paths(), paths(), 1..4_u32),
+    )
+        .prop_map(
+            |((user, root, tmpfs, writable), (bytes, inodes, memfd, landlock), (exec, host, hooks, pids))| {
+                Confinement {
+                    user,
+                    root,
+                    tmpfs,
+                    writable,
+                    tmpfs_bytes_max: bytes,
+                    tmpfs_inodes_max: inodes,
+                    memfd,
+                    landlock,
+                    exec,
+                    host_paths: host,
+                    hooks,
+                    pids_max: pids,
+                }
+            },
+        )
+}
+
+/// What a user rule lets run: uid asked for → uid that runs.
+fn runs(rule: UserRule, uid: u32) -> Option<u32> {
+    match (rule, uid) {
+        (UserRule::NonRoot, 0) => None,
+        (UserRule::Force(forced), 0) => Some(forced),
+        (UserRule::NonRoot | UserRule::Force(_), uid) => Some(uid),
+    }
+}
+
+fn execs(patterns: &[ExecPattern], argv: &[String]) -> bool {
+    patterns.iter().any(|pattern| pattern.matches(argv))
+}
+
+fn mounts(paths: &BTreeSet<HostPath>, path: &str, access: MountAccess) -> bool {
+    paths.iter().any(|host| {
+        let enough = host.access == MountAccess::ReadWrite || access == MountAccess::ReadOnly;
+        PathBuf::from(path).starts_with(&host.path) && enough
+    })
+}
+
+/// Everything that `inner` allows, `outer` allows: said key by key in terms of what runs, not of `stricter`.
+fn allows_no_more(inner: &Confinement, outer: &Confinement, argv: &[String]) -> Result<(), TestCaseError> {
+    let Confinement {
+        user,
+        root,
+        tmpfs,
+        writable,
+        tmpfs_bytes_max,
+        tmpfs_inodes_max,
+        memfd,
+        landlock,
+        exec,
+        host_paths,
+        hooks,
+        pids_max,
+    } = inner;
+    for uid in [0, 1, 2, 3] {
+        let run = runs(*user, uid);
+        prop_assert!(run.is_none() || run == runs(outer.user, uid));
+    }
+    prop_assert!(*root == RootRule::ReadOnly || outer.root == RootRule::Writable);
+    prop_assert!(tmpfs.is_subset(&outer.tmpfs));
+    prop_assert!(writable.is_subset(&outer.writable));
+    prop_assert!(*tmpfs_bytes_max <= outer.tmpfs_bytes_max);
+    prop_assert!(*tmpfs_inodes_max <= outer.tmpfs_inodes_max);
+    prop_assert!(*memfd == MemfdRule::Denied || outer.memfd == MemfdRule::Allowed);
+    prop_assert!(landlock.floor_abi >= outer.landlock.floor_abi);
+    prop_assert!(landlock.tcp_connect == TcpRule::None || outer.landlock.tcp_connect == TcpRule::Any);
+    prop_assert!(!execs(exec, argv) || execs(&outer.exec, argv));
+    for path in ["/", "/a", "/a/b", "/a/b/c", "/a/b/c/d", "/ab", "/d"] {
+        for access in [MountAccess::ReadOnly, MountAccess::ReadWrite] {
+            prop_assert!(!mounts(host_paths, path, access) || mounts(&outer.host_paths, path, access));
+        }
+    }
+    prop_assert!(hooks.is_subset(&outer.hooks));
+    prop_assert!(*pids_max <= outer.pids_max);
+    Ok(())
+}
+
+proptest! {
+    #[test]
+    fn stricter_allows_no_more_than_either(one in confinement(), two in confinement(), argv in argv()) {
+        let both = one.stricter(&two);
+        allows_no_more(&both, &one, &argv)?;
+        allows_no_more(&both, &two, &argv)?;
+    }
+
+    #[test]
+    fn stricter_allows_all_that_both_allow(one in confinement(), two in confinement(), argv in argv()) {
+        let both = one.stricter(&two);
+        prop_assert_eq!(execs(&both.exec, &argv), execs(&one.exec, &argv) && execs(&two.exec, &argv));
+        for path in ["/a", "/a/b", "/a/b/c", "/d"] {
+            for access in [MountAccess::ReadOnly, MountAccess::ReadWrite] {
+                let wanted = mounts(&one.host_paths, path, access) && mounts(&two.host_paths, path, access);
+                prop_assert_eq!(mounts(&both.host_paths, path, access), wanted);
+            }
+        }
+    }
+
+    #[test]
+    fn stricter_is_commutative_associative_and_idempotent(
+        one in confinement(), two in confinement(), three in confinement(),
+    ) {
+        prop_assert_eq!(one.stricter(&two), two.stricter(&one));
+        prop_assert_eq!(one.stricter(&two).stricter(&three), one.stricter(&two.stricter(&three)));
+        prop_assert_eq!(&one.stricter(&one), &one);
+        prop_assert_eq!(one.stricter(&two).stricter(&two), one.stricter(&two));
+    }
+
+    #[test]
+    fn tightening_either_side_never_widens_the_whole(
+        one in confinement(), two in confinement(), tighter in confinement(), argv in argv(),
+    ) {
+        let tightened = one.stricter(&tighter).stricter(&two);
+        allows_no_more(&tightened, &one.stricter(&two), &argv)?;
+    }
+}
+
+#[test]
+fn modes_come_to_enforce_unless_both_audit() {
+    for (one, two, wanted) in [
+        (Mode::Audit, Mode::Audit, Mode::Audit),
+        (Mode::Audit, Mode::Enforce, Mode::Enforce),
+        (Mode::Enforce, Mode::Audit, Mode::Enforce),
+    ] {
+        assert_eq!(one.stricter(&two), wanted);
+    }
+}
