@@ -1,1 +1,119 @@
-//! an OCI spec and a grant to a plan; pure
+//! An OCI spec and a grant to a plan: what is asked for, hardened, each change with its reason.
+//!
+//! ```text
+//!               ┌─ repeats containerd's default ─► tightened, recorded as a Change ─┐
+//! config.json ──┤─ is left out ──────────────────► filled in, recorded              ├─► Plan
+//!               ├─ is allowed by the grant ──────► kept                             ─┘
+//!               └─ goes beyond, or is unknown ───► Refusal, with the field named
+//! ```
+//! Invariant: pure. The same request, grant and facts give the same plan; no file, clock or network. A plan never
+//! allows what its request does not, except where policy puts something in its place (a tmpfs for a writable
+//! root, a sysctl for a capability): recorded. A field that no file of this crate knows is refused, not ignored.
+//! Never here: what an image is (`bulkhead_binding`), whether it may run (`bulkhead_policy`), how a plan is
+//! carried out (`bulkhead_launch`).
+//!
+//! One file per section of config.json. Exec passes the same judges as Create.
+
+#![forbid(unsafe_code)]
+
+mod capabilities;
+mod change;
+mod devices;
+#[cfg(test)]
+mod example;
+mod exec;
+mod facts;
+mod hooks;
+mod landlock;
+mod limits;
+mod masks;
+mod mounts;
+mod namespaces;
+mod process;
+mod refuse;
+mod resources;
+mod rlimits;
+mod seccomp;
+mod spec;
+mod sysctl;
+#[cfg(test)]
+mod tests;
+mod user;
+
+pub use change::{Change, Section};
+pub use exec::ExecPlan;
+pub use facts::{HardLimits, HostFacts, PodFacts, SysResource};
+pub use mounts::needs_mountinfo;
+
+use std::path::Path;
+
+use bulkhead_model::{ConfineSpec, CreateRequest, ExecRequest, MemfdRule, Refusal};
+use bulkhead_policy::{ExecGrant, Grant};
+use oci_spec::runtime::{LinuxResources, Spec};
+
+/// Where every container sees a file that no Landlock rule covers.
+///
+/// Below /dev, which is a tmpfs of ours whose entries have rules of their own.
+pub const CANARY: &str = "/dev/.bulkhead-canary";
+
+/// How a container runs. Made by [`plan`] alone.
+#[derive(Debug)]
+pub struct Plan {
+    spec: Spec,
+    confine: ConfineSpec,
+    changes: Vec<Change>,
+    memfd: MemfdRule,
+}
+
+impl Plan {
+    /// config.json, hardened. The root file system is to be mounted nosuid and nodev.
+    #[must_use]
+    pub fn spec(&self) -> &Spec {
+        &self.spec
+    }
+
+    /// What its first process does to itself before execve.
+    #[must_use]
+    pub fn confine(&self) -> &ConfineSpec {
+        &self.confine
+    }
+
+    /// What differs from the request, each with its reason.
+    #[must_use]
+    pub fn changes(&self) -> &[Change] {
+        &self.changes
+    }
+
+    /// Limits and device rules of the control group.
+    #[must_use]
+    pub fn resources(&self) -> Option<&LinuxResources> {
+        self.spec.linux().as_ref()?.resources().as_ref()
+    }
+
+    /// The control group that was asked for.
+    #[must_use]
+    pub fn cgroup_path(&self) -> Option<&Path> {
+        self.spec.linux().as_ref()?.cgroups_path().as_deref()
+    }
+}
+
+/// Plans a container.
+///
+/// # Errors
+/// The request goes beyond what containerd asks for by default and beyond what policy granted.
+pub fn plan(request: &CreateRequest, grant: &Grant, host: &HostFacts) -> Result<Plan, Refusal> {
+    spec::plan(request, grant.confinement(), host)
+}
+
+/// Plans one more process in the container of `plan`.
+///
+/// # Errors
+/// As [`plan()`](crate::plan()).
+pub fn plan_exec(
+    request: &ExecRequest,
+    plan: &Plan,
+    grant: &ExecGrant,
+    host: &HostFacts,
+) -> Result<ExecPlan, Refusal> {
+    exec::plan(request, plan, grant.confinement(), host)
+}

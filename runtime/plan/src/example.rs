@@ -1,0 +1,81 @@
+//! What tests start from: containerd's own default request, and a host.
+
+#![allow(clippy::unwrap_used)]
+
+use std::collections::BTreeSet;
+
+use bulkhead_model::{
+    Confinement, ContainerKind, CreateRequest, LandlockRule, MemfdRule, RootRule, TcpRule, Tenant, UserRule,
+};
+use oci_spec::runtime::{Process, Spec};
+
+use crate::{HardLimits, HostFacts, PodFacts, SysResource};
+
+/// `ctr run --user 1000:1000` of containerd 1.6.20, as it was written to config.json.
+const CTR_USER: &str = include_str!("../tests/golden/ctr-1.6-user/config.json");
+
+/// Policy's defaults.
+pub(crate) fn confinement() -> Confinement {
+    Confinement {
+        user: UserRule::NonRoot,
+        root: RootRule::ReadOnly,
+        tmpfs: ["/tmp", "/var/tmp", "/run"].map(Into::into).into(),
+        writable: BTreeSet::new(),
+        tmpfs_bytes_max: 64 << 20,
+        tmpfs_inodes_max: 16_384,
+        memfd: MemfdRule::Denied,
+        landlock: LandlockRule { floor_abi: 1, tcp_connect: TcpRule::Any },
+        exec: Vec::new(),
+        host_paths: BTreeSet::new(),
+        hooks: BTreeSet::new(),
+        pids_max: 1024,
+    }
+}
+
+/// A host whose server has every right, with a pod that runs.
+pub(crate) fn host() -> HostFacts {
+    HostFacts {
+        containerd_root: "/var/lib/containerd".into(),
+        containerd_state: "/run/containerd".into(),
+        kubelet_root: "/var/lib/kubelet".into(),
+        pod: Some(PodFacts {
+            sandbox_pid: 4242,
+            network_namespace: Some("/var/run/netns/cni-1f2e-3d".into()),
+            init_pids: [4242, 4300].into(),
+        }),
+        landlock_abi: 7,
+        hard_limits: HardLimits::default(),
+        sys_resource: SysResource::Held,
+        oom_score_adj: 0,
+        canary_source: "/run/bulkhead/canary".into(),
+        cgroup_view: Some("/run/bulkhead/tasks/default/c1/cgroup".into()),
+        mountinfo: None,
+    }
+}
+
+/// config.json as `ctr` writes it.
+pub(crate) fn spec() -> Spec {
+    serde_json::from_str(CTR_USER).unwrap()
+}
+
+/// Its process.
+pub(crate) fn process() -> Process {
+    spec().process().clone().unwrap()
+}
+
+/// A container outside of any pod.
+pub(crate) fn request() -> CreateRequest {
+    CreateRequest {
+        id: "c1".parse().unwrap(),
+        tenant: tenant("default"),
+        kind: ContainerKind::Plain,
+        bundle: "/run/containerd/io.containerd.runtime.v2.task/default/c1".into(),
+        spec: spec(),
+        rootfs: Vec::new(),
+    }
+}
+
+/// A tenant of containerd's namespace `namespace`.
+pub(crate) fn tenant(namespace: &str) -> Tenant {
+    Tenant { containerd_namespace: namespace.parse().unwrap(), namespace: "team-a".parse().unwrap() }
+}

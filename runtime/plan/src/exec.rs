@@ -1,0 +1,68 @@
+//! Exec: one more process in a container, confined as its init is.
+
+use bulkhead_model::{ConfineSpec, Confinement, ExecRequest, Refusal};
+use oci_spec::runtime::Process;
+
+use crate::{
+    Plan,
+    change::{Change, Changes},
+    facts::HostFacts,
+    landlock, process, seccomp,
+};
+
+/// How one more process runs. Made by [`plan_exec`](crate::plan_exec) alone.
+#[derive(Debug)]
+pub struct ExecPlan {
+    process: Process,
+    confine: ConfineSpec,
+    changes: Vec<Change>,
+}
+
+impl ExecPlan {
+    /// The process, hardened.
+    #[must_use]
+    pub fn process(&self) -> &Process {
+        &self.process
+    }
+
+    /// What it does to itself before execve.
+    #[must_use]
+    pub fn confine(&self) -> &ConfineSpec {
+        &self.confine
+    }
+
+    /// What differs from the request, each with its reason.
+    #[must_use]
+    pub fn changes(&self) -> &[Change] {
+        &self.changes
+    }
+}
+
+/// `confinement` may be of a newer policy than `plan`: the stricter of the two holds.
+pub(crate) fn plan(
+    request: &ExecRequest,
+    plan: &Plan,
+    confinement: &Confinement,
+    host: &HostFacts,
+) -> Result<ExecPlan, Refusal> {
+    let mut changes = Changes::default();
+    let hardened = process::harden(&request.process, confinement, host, &mut changes)?;
+    let created = plan.confine();
+    let seccomp = if plan.memfd == confinement.memfd {
+        created.seccomp.clone()
+    } else {
+        // Stacked, the stricter of both answers every call.
+        let section = plan.spec().linux().as_ref().and_then(|linux| linux.seccomp().as_ref());
+        let mut programs = created.seccomp.clone();
+        programs.extend(seccomp::programs(confinement.memfd, section, &mut changes)?);
+        programs
+    };
+    let landlock = landlock::narrow(created.landlock.clone(), confinement.landlock, host.landlock_abi)?;
+    let confine = ConfineSpec {
+        credentials: hardened.credentials,
+        root_read_only: created.root_read_only,
+        landlock,
+        seccomp,
+    };
+    Ok(ExecPlan { process: hardened.process, confine, changes: changes.into_vec() })
+}

@@ -1,0 +1,119 @@
+//! `hooks`: only programs that the node's policy names, and none from inside the container.
+
+use std::{collections::BTreeSet, path::PathBuf};
+
+use bulkhead_model::{Refusal, Rule};
+use oci_spec::runtime::{Hook, Hooks};
+
+use crate::{
+    limits::{COMMAND_BYTES_MAX, STRINGS_MAX, at_most, no_nul},
+    refuse::{nothing_left, refuse, short},
+};
+
+/// Most hooks of one kind.
+const HOOKS_MAX: usize = 16;
+
+/// Judges the hooks; what is left may run as it is.
+#[allow(deprecated)] // `prestart` is what the NVIDIA toolkit and others still send.
+pub(crate) fn judge(hooks: Option<&Hooks>, allowed: &BTreeSet<PathBuf>) -> Result<Option<Hooks>, Refusal> {
+    let Some(hooks) = hooks else { return Ok(None) };
+    let mut rest = hooks.clone();
+    let kinds = [
+        ("prestart", rest.prestart_mut().take()),
+        ("createRuntime", rest.create_runtime_mut().take()),
+        ("createContainer", rest.create_container_mut().take()),
+        ("startContainer", rest.start_container_mut().take()),
+        ("poststart", rest.poststart_mut().take()),
+        ("poststop", rest.poststop_mut().take()),
+    ];
+    nothing_left("hooks", &rest, "{}")?;
+    for (kind, list) in &kinds {
+        let list = list.as_deref().unwrap_or_default();
+        at_most(&format!("hooks.{kind}"), list.len(), HOOKS_MAX, "hooks")?;
+        for hook in list {
+            judge_one(kind, hook, allowed)?;
+        }
+    }
+    let any = kinds.iter().any(|(_, list)| list.as_ref().is_some_and(|list| !list.is_empty()));
+    Ok(any.then(|| hooks.clone()))
+}
+
+fn judge_one(kind: &str, hook: &Hook, allowed: &BTreeSet<PathBuf>) -> Result<(), Refusal> {
+    let field = format!("hooks.{kind}");
+    let mut rest = hook.clone();
+    std::mem::take(rest.path_mut());
+    rest.set_args(None).set_env(None).set_timeout(None);
+    nothing_left(&field, &rest, r#"{"path":""}"#)?;
+    let path = hook.path().to_string_lossy();
+    if kind == "startContainer" {
+        return Err(refuse(
+            Rule::Hooks,
+            &field,
+            short(&path),
+            "it would run a program of the image before the container is confined",
+            "use another kind of hook",
+        ));
+    }
+    if !hook.path().is_absolute() || !allowed.contains(hook.path()) {
+        return Err(refuse(
+            Rule::Hooks,
+            &field,
+            short(&path),
+            "a hook runs as root on the host, and policy does not name this one",
+            "drop the hook, or add its absolute path to hooks of the image's [confine.*] in the node's policy",
+        ));
+    }
+    let args = hook.args().as_deref().unwrap_or_default();
+    let env = hook.env().as_deref().unwrap_or_default();
+    at_most(&field, args.len() + env.len(), STRINGS_MAX, "arguments and environment entries")?;
+    at_most(&field, args.iter().chain(env).map(String::len).sum(), COMMAND_BYTES_MAX, "bytes")?;
+    args.iter().chain(env).try_for_each(|text| no_nul(&field, text))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, deprecated)]
+
+    use oci_spec::runtime::HookBuilder;
+
+    use super::*;
+
+    type Set = fn(&mut Hooks, Option<Vec<Hook>>) -> &mut Hooks;
+
+    const KINDS: [(&str, Set); 6] = [
+        ("prestart", Hooks::set_prestart),
+        ("createRuntime", Hooks::set_create_runtime),
+        ("createContainer", Hooks::set_create_container),
+        ("startContainer", Hooks::set_start_container),
+        ("poststart", Hooks::set_poststart),
+        ("poststop", Hooks::set_poststop),
+    ];
+
+    fn run(set: Set, path: &str, allowed: &[&str]) -> Result<Option<Hooks>, Refusal> {
+        let mut hooks = Hooks::default();
+        set(&mut hooks, Some(vec![HookBuilder::default().path(path).build().unwrap()]));
+        judge(Some(&hooks), &allowed.iter().map(PathBuf::from).collect())
+    }
+
+    #[test]
+    fn hook_that_policy_names_is_kept_and_no_other() {
+        for (kind, set) in KINDS.into_iter().filter(|(kind, _)| *kind != "startContainer") {
+            assert!(run(set, "/usr/bin/hook", &["/usr/bin/hook"]).unwrap().is_some(), "{kind}");
+            for path in ["/usr/bin/other", "usr/bin/hook", "/usr/bin/../bin/hook"] {
+                let refusal = run(set, path, &["/usr/bin/hook", "usr/bin/hook"]).unwrap_err();
+                assert!(refusal.what.contains(kind), "{refusal}");
+            }
+        }
+    }
+
+    #[test]
+    fn hook_inside_the_container_is_refused_even_if_named() {
+        assert!(run(Hooks::set_start_container, "/usr/bin/hook", &["/usr/bin/hook"]).is_err());
+    }
+
+    #[test]
+    fn section_without_hooks_is_left_out() {
+        assert_eq!(judge(Some(&Hooks::default()), &BTreeSet::new()).unwrap(), None);
+        assert_eq!(judge(None, &BTreeSet::new()).unwrap(), None);
+    }
+}

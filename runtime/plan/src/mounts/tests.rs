@@ -1,0 +1,418 @@
+//! Mounts, each yes beside its no.
+
+#![allow(clippy::unwrap_used)]
+
+use std::collections::HashMap;
+
+use bulkhead_model::{ContainerKind, HostPath, MountAccess};
+
+use super::*;
+use crate::example;
+
+const UID: &str = "0d2f1c5e-7a51-4a0e-9d8c-3f1f6f0b9a11";
+
+/// A container `c1` in the pod [`UID`] with the sandbox `s1`.
+fn in_pod() -> CreateRequest {
+    let mut request = example::request();
+    request.tenant = example::tenant("k8s.io");
+    request.kind = ContainerKind::InSandbox { sandbox: "s1".parse().unwrap() };
+    let uid = ("io.kubernetes.cri.sandbox-uid".to_owned(), UID.to_owned());
+    request.spec.set_annotations(Some(HashMap::from([uid])));
+    request
+}
+
+fn mount(destination: &str, kind: &str, source: &str, options: &[&str]) -> Mount {
+    make(Path::new(destination), kind, Path::new(source), options).unwrap()
+}
+
+fn bind(source: &str) -> Mount {
+    mount("/data", "bind", source, &["rbind", "rw"])
+}
+
+struct Run {
+    request: CreateRequest,
+    confinement: Confinement,
+    host: HostFacts,
+}
+
+impl Run {
+    fn new(request: CreateRequest) -> Self {
+        Self { request, confinement: example::confinement(), host: example::host() }
+    }
+
+    fn host_path(mut self, path: &str, access: MountAccess) -> Self {
+        self.confinement.host_paths.insert(HostPath { path: path.into(), access });
+        self
+    }
+
+    fn all(&self, asked: &[Mount]) -> Result<(Mounts, usize), Refusal> {
+        let context = Context {
+            request: &self.request,
+            confinement: &self.confinement,
+            host: &self.host,
+            uid: 1000,
+            gid: 1000,
+        };
+        let mut changes = Changes::default();
+        let mounts = harden(Some(&asked.to_vec()), &context, &mut changes)?;
+        Ok((mounts, changes.into_vec().len()))
+    }
+
+    /// The one mount that was asked for, as text, and its rule.
+    fn one(&self, asked: &Mount) -> Result<(String, Option<PathAccess>), Refusal> {
+        let (mounts, _) = self.all(std::slice::from_ref(asked))?;
+        let at = path::normal(asked.destination()).unwrap();
+        let made = mounts.list.iter().find(|mount| *mount.destination() == at).unwrap();
+        let rule = mounts.rules.iter().find(|rule| rule.path == at).map(|rule| rule.access);
+        Ok((made.options().as_ref().unwrap().join(","), rule))
+    }
+}
+
+#[test]
+fn containerds_default_mounts_are_kept_in_their_places_and_limited() {
+    let asked = example::spec().mounts().clone().unwrap();
+    let (mounts, _) = Run::new(example::request()).all(&asked).unwrap();
+    let places: Vec<_> = mounts.list.iter().map(|mount| mount.destination().to_string_lossy()).collect();
+    assert_eq!(
+        places,
+        [
+            "/proc",
+            "/dev",
+            "/dev/pts",
+            "/dev/shm",
+            "/dev/mqueue",
+            "/sys",
+            "/run",
+            "/tmp",
+            "/var/tmp",
+            "/dev/.bulkhead-canary"
+        ]
+    );
+    for mount in &mounts.list {
+        let options = mount.options().as_ref().unwrap();
+        assert!(options.contains(&"nosuid".to_owned()), "{mount:?}");
+        assert!(options.contains(&"noexec".to_owned()), "{mount:?}");
+        let devices = ["/dev", "/dev/pts"].map(Path::new).contains(&mount.destination().as_path());
+        assert_ne!(options.contains(&"nodev".to_owned()), devices, "{mount:?}");
+        if mount.typ().as_deref() == Some("tmpfs") {
+            assert!(options.iter().any(|option| option.starts_with("size=")), "{mount:?}");
+            assert!(options.iter().any(|option| option.starts_with("nr_inodes=")), "{mount:?}");
+        }
+    }
+}
+
+#[test]
+fn kernel_mounts_that_are_left_out_are_filled_in() {
+    let (mounts, _) = Run::new(example::request()).all(&[]).unwrap();
+    for needed in ["/proc", "/dev", "/dev/pts", "/dev/shm", "/sys", CANARY] {
+        assert!(mounts.list.iter().any(|mount| mount.destination() == Path::new(needed)), "{needed}");
+    }
+}
+
+#[test]
+fn there_is_no_rule_for_dev_as_a_whole_nor_for_the_canary() {
+    let (mounts, _) = Run::new(example::request()).all(&[]).unwrap();
+    let canary = Path::new(CANARY);
+    assert!(mounts.list.iter().any(|mount| mount.destination() == canary));
+    assert!(!mounts.rules.iter().any(|rule| canary.starts_with(&rule.path)));
+    assert!(mounts.rules.iter().any(|rule| rule.path == Path::new("/dev/pts")));
+}
+
+#[test]
+fn proc_may_be_tightened_but_not_opened() {
+    let run = Run::new(example::request());
+    let proc = |option| mount("/proc", "proc", "proc", &[option]);
+    assert!(run.one(&proc("hidepid=2")).unwrap().0.contains("hidepid=2"));
+    assert!(run.one(&proc("hidepid=0")).is_err());
+    assert!(run.one(&proc("gid=0")).is_err());
+}
+
+#[test]
+fn writable_sysfs_and_cgroups_become_read_only() {
+    let run = Run::new(example::request());
+    let (options, rule) = run.one(&mount("/sys", "sysfs", "sysfs", &["rw"])).unwrap();
+    assert!(options.ends_with("ro"), "{options}");
+    assert_eq!(rule, Some(PathAccess::Read));
+    let (options, rule) = run.one(&mount("/sys/fs/cgroup", "cgroup", "cgroup", &["rw"])).unwrap();
+    assert!(options.contains("rro"), "{options}");
+    assert_eq!(rule, Some(PathAccess::Read));
+}
+
+#[test]
+fn cgroups_are_left_out_where_there_is_no_view_of_them() {
+    let mut run = Run::new(example::request());
+    let asked = [mount("/sys/fs/cgroup", "cgroup", "cgroup", &["ro"])];
+    let there = |run: &Run| {
+        let (mounts, _) = run.all(&asked).unwrap();
+        mounts.list.iter().any(|mount| mount.destination() == Path::new("/sys/fs/cgroup"))
+    };
+    assert!(there(&run));
+    run.host.cgroup_view = None;
+    assert!(!there(&run));
+}
+
+#[test]
+fn destination_over_the_kernels_places_is_refused() {
+    let run = Run::new(example::request()).host_path("/srv", MountAccess::ReadWrite);
+    for destination in [
+        "/",
+        "/proc",
+        "/proc/self",
+        "/sys",
+        "/sys/fs/cgroup",
+        "/dev",
+        "/dev/pts",
+        "/dev/null",
+        "/dev/.bulkhead-canary",
+        "/data/../proc",
+        "data",
+    ] {
+        let asked = mount(destination, "bind", "/srv/data", &["rbind"]);
+        assert!(run.all(&[asked]).is_err(), "{destination} was accepted");
+    }
+    for destination in ["/data", "/dev/shm", "/dev/termination-log", "/process", "//data//x/"] {
+        let asked = mount(destination, "bind", "/srv/data", &["rbind"]);
+        assert!(run.all(&[asked]).is_ok(), "{destination} was refused");
+    }
+}
+
+#[test]
+fn strange_file_systems_are_refused() {
+    let run = Run::new(example::request());
+    for kind in ["overlay", "nfs", "debugfs", "proc", "sysfs", "cgroup2", "devtmpfs", "", "none"] {
+        assert!(run.all(&[mount("/x", kind, "x", &[])]).is_err(), "{kind} was accepted");
+    }
+    assert!(run.all(&[mount("/x", "tmpfs", "x", &[])]).is_ok());
+}
+
+#[test]
+fn destination_twice_or_hidden_by_a_later_one_is_refused() {
+    let run = Run::new(example::request());
+    let at = |destination| mount(destination, "tmpfs", "tmpfs", &[]);
+    assert!(run.all(&[at("/a"), at("/a/b")]).is_ok());
+    assert!(run.all(&[at("/a"), at("/ab")]).is_ok());
+    assert!(run.all(&[at("/a/b"), at("/a")]).is_err());
+    assert!(run.all(&[at("/a"), at("//a/.")]).is_err());
+}
+
+#[test]
+fn more_than_128_mounts_are_refused() {
+    let run = Run::new(example::request());
+    let many =
+        |count| (0..count).map(|n| mount(&format!("/m{n}"), "tmpfs", "tmpfs", &[])).collect::<Vec<_>>();
+    assert!(run.all(&many(MOUNTS_MAX)).is_ok());
+    assert!(run.all(&many(MOUNTS_MAX + 1)).is_err());
+}
+
+#[test]
+fn tmpfs_of_a_request_is_limited_and_never_executable() {
+    let run = Run::new(example::request());
+    let (options, rule) = run.one(&mount("/x", "tmpfs", "tmpfs", &["exec", "suid", "mode=6777"])).unwrap();
+    assert_eq!(options, "nosuid,nodev,noexec,mode=0777,size=67108864,nr_inodes=16384");
+    assert_eq!(rule, Some(PathAccess::ReadWrite));
+    for (asked, size) in
+        [("size=1m", "size=1048576,"), ("size=99g", "size=67108864,"), ("size=0", "size=67108864,")]
+    {
+        assert!(run.one(&mount("/x", "tmpfs", "tmpfs", &[asked])).unwrap().0.contains(size), "{asked}");
+    }
+    assert!(run.one(&mount("/x", "tmpfs", "tmpfs", &["ro"])).unwrap().0.contains(",ro,"));
+}
+
+#[test]
+fn policys_tmpfs_gives_way_to_what_the_request_mounts_there() {
+    let run = Run::new(example::request()).host_path("/srv", MountAccess::ReadWrite);
+    let count = |asked: &[Mount], at: &str| {
+        let (mounts, _) = run.all(asked).unwrap();
+        mounts.list.iter().filter(|mount| mount.destination() == Path::new(at)).count()
+    };
+    assert_eq!(count(&[], "/tmp"), 1);
+    let bind = |at| mount(at, "bind", "/srv/data", &["rbind"]);
+    assert_eq!(count(&[bind("/tmp")], "/tmp"), 1);
+    assert_eq!(count(&[bind("/var")], "/var/tmp"), 0, "it would be hidden");
+    assert_eq!(count(&[bind("/run/lock")], "/run"), 1, "it comes first");
+}
+
+#[test]
+fn read_only_tmpfs_of_a_request_stays_read_only_where_policy_has_one() {
+    let run = Run::new(example::request());
+    let (options, _) = run.one(&mount("/run", "tmpfs", "tmpfs", &["ro"])).unwrap();
+    assert!(options.contains(",ro,"), "{options}");
+    let (options, _) = run.one(&mount("/run", "tmpfs", "tmpfs", &["mode=755", "size=1m"])).unwrap();
+    assert_eq!(options, "nosuid,nodev,noexec,mode=1777,size=1048576,nr_inodes=16384");
+}
+
+#[test]
+fn writable_directory_of_policy_belongs_to_the_containers_user() {
+    let mut run = Run::new(example::request());
+    run.confinement.writable.insert("/var/lib/app".into());
+    let (mounts, _) = run.all(&[]).unwrap();
+    let made = mounts.list.iter().find(|mount| mount.destination() == Path::new("/var/lib/app")).unwrap();
+    assert!(made.options().as_ref().unwrap().join(",").contains("mode=0755,uid=1000,gid=1000"));
+}
+
+#[test]
+fn host_directory_is_bound_only_if_policy_names_it() {
+    let run = || Run::new(example::request());
+    assert!(run().one(&bind("/srv/data")).is_err());
+    let (options, rule) = run().host_path("/srv", MountAccess::ReadWrite).one(&bind("/srv/data")).unwrap();
+    assert_eq!(options, "rbind,rprivate,nosuid,nodev,noexec,rnosuid,rnodev,rnoexec");
+    assert_eq!(rule, Some(PathAccess::ReadWrite));
+    assert!(run().host_path("/srv", MountAccess::ReadWrite).one(&bind("/srvdata")).is_err());
+    assert!(run().host_path("/srv", MountAccess::ReadWrite).one(&bind("/srv/../etc")).is_err());
+    assert!(run().host_path("/srv/data", MountAccess::ReadWrite).one(&bind("/srv")).is_err());
+}
+
+#[test]
+fn host_directory_that_policy_names_read_only_is_bound_so() {
+    let run = Run::new(example::request()).host_path("/srv", MountAccess::ReadOnly);
+    let (options, rule) = run.one(&bind("/srv/data")).unwrap();
+    assert_eq!(options, "rbind,rprivate,nosuid,nodev,noexec,ro,rnosuid,rnodev,rnoexec,rro");
+    assert_eq!(rule, Some(PathAccess::Read));
+    let both = run.host_path("/srv/data", MountAccess::ReadWrite);
+    assert_eq!(both.one(&bind("/srv/data")).unwrap().1, Some(PathAccess::Read), "the stricter entry counts");
+}
+
+#[test]
+fn containerds_and_the_kubelets_directories_are_no_host_paths_whatever_policy_names() {
+    let run = Run::new(example::request())
+        .host_path("/run", MountAccess::ReadOnly)
+        .host_path("/", MountAccess::ReadOnly);
+    for source in ["/", "/run", "/run/containerd/containerd.sock", "/var", "/var/lib/kubelet/pods/other"] {
+        assert!(run.one(&bind(source)).is_err(), "{source} was accepted");
+    }
+    assert!(run.one(&bind("/run/udev")).is_ok());
+}
+
+#[test]
+fn containerds_files_of_this_sandbox_are_bound_and_no_others() {
+    let run = Run::new(in_pod());
+    let (root, state) =
+        ("/var/lib/containerd/io.containerd.grpc.v1.cri", "/run/containerd/io.containerd.grpc.v1.cri");
+    for source in [
+        format!("{root}/sandboxes/s1/hostname"),
+        format!("{root}/sandboxes/s1/hosts"),
+        format!("{root}/sandboxes/s1/resolv.conf"),
+        format!("{state}/sandboxes/s1/shm"),
+        format!("{root}/containers/c1/volumes/0a1b"),
+    ] {
+        let (options, _) = run.one(&bind(&source)).unwrap();
+        assert!(options.contains("noexec"), "{source}");
+        let mut foreign = example::request();
+        foreign.kind = run.request.kind.clone();
+        assert!(Run::new(foreign).one(&bind(&source)).is_err(), "{source} outside of k8s.io");
+    }
+    for source in [
+        format!("{root}/sandboxes/s2/hosts"),
+        format!("{root}/sandboxes/s1"),
+        format!("{root}/sandboxes/s1/hosts/x"),
+        format!("{root}/containers/c2/volumes/0a1b"),
+        format!("{root}/containers/c1"),
+        format!("{root}/sandboxes/s1/../s2/hosts"),
+    ] {
+        assert!(run.one(&bind(&source)).is_err(), "{source} was accepted");
+    }
+}
+
+#[test]
+fn kubelets_files_of_this_pod_are_bound_and_no_others() {
+    let run = Run::new(in_pod());
+    let pod = format!("/var/lib/kubelet/pods/{UID}");
+    for source in [
+        format!("{pod}/etc-hosts"),
+        format!("{pod}/containers/app/1a2b3c"),
+        format!("{pod}/volumes/kubernetes.io~empty-dir/cache"),
+        format!("{pod}/volumes/kubernetes.io~projected/kube-api-access-x"),
+        format!("{pod}/volumes/kubernetes.io~csi/pvc-1/mount"),
+    ] {
+        assert_eq!(run.one(&bind(&source)).unwrap().1, Some(PathAccess::ReadWrite), "{source}");
+    }
+    for source in [
+        pod.clone(),
+        format!("{pod}/volumes"),
+        format!("{pod}/volumes/kubernetes.io~local-volume/x"),
+        format!("{pod}/volumeDevices/kubernetes.io~csi/x"),
+        format!("{pod}/plugins/x"),
+        "/var/lib/kubelet/pods/11111111-7a51-4a0e-9d8c-3f1f6f0b9a11/etc-hosts".to_owned(),
+        "/var/lib/kubelet/pki/kubelet.key".to_owned(),
+        format!("{pod}/volumes/kubernetes.io~secret/../../../x/etc-hosts"),
+    ] {
+        assert!(run.one(&bind(&source)).is_err(), "{source} was accepted");
+    }
+}
+
+#[test]
+fn uid_annotation_is_believed_only_inside_containerds_cri_namespace_and_a_pod() {
+    let source = format!("/var/lib/kubelet/pods/{UID}/etc-hosts");
+    assert!(Run::new(in_pod()).one(&bind(&source)).is_ok());
+    let mut elsewhere = in_pod();
+    elsewhere.tenant = example::tenant("default");
+    assert!(Run::new(elsewhere).one(&bind(&source)).is_err());
+    let mut plain = in_pod();
+    plain.kind = ContainerKind::Plain;
+    assert!(Run::new(plain).one(&bind(&source)).is_err());
+    for uid in ["", ".", "..", "a/b", &"a".repeat(65)] {
+        let mut strange = in_pod();
+        strange
+            .spec
+            .annotations_mut()
+            .as_mut()
+            .unwrap()
+            .insert("io.kubernetes.cri.sandbox-uid".into(), uid.into());
+        assert!(Run::new(strange).one(&bind("/var/lib/kubelet/pods/a/b/etc-hosts")).is_err(), "{uid:?}");
+    }
+}
+
+#[test]
+fn script_of_a_read_only_config_map_may_run_and_a_program_in_an_empty_dir_may_not() {
+    let run = Run::new(in_pod());
+    let volume = |kind: &str, options: &[&str]| {
+        let source = format!("/var/lib/kubelet/pods/{UID}/volumes/kubernetes.io~{kind}/v");
+        run.one(&mount("/data", "bind", &source, options)).unwrap().1.unwrap()
+    };
+    assert_eq!(volume("configmap", &["rbind", "ro"]), PathAccess::ReadExecute);
+    assert_eq!(volume("configmap", &["rbind", "ro", "noexec"]), PathAccess::Read);
+    assert_eq!(volume("configmap", &["rbind", "rw"]), PathAccess::ReadWrite);
+    assert_eq!(volume("empty-dir", &["rbind", "ro"]), PathAccess::Read);
+}
+
+#[test]
+fn sub_path_is_judged_by_what_it_shows() {
+    let pod = format!("/var/lib/kubelet/pods/{UID}");
+    let table = format!(
+        "22 1 8:1 / / rw shared:1 - ext4 /dev/sda1 rw\n\
+         40 22 8:1 {pod}/volumes/kubernetes.io~empty-dir/e/d {pod}/volume-subpaths/e/app/0 rw - ext4 /dev/sda1 rw\n\
+         41 22 8:1 /etc {pod}/volume-subpaths/h/app/1 rw - ext4 /dev/sda1 rw\n\
+         42 22 8:1 /srv/x {pod}/volume-subpaths/h/app/2 rw - ext4 /dev/sda1 rw\n"
+    );
+    let mut run = Run::new(in_pod()).host_path("/srv", MountAccess::ReadOnly);
+    let of = |place: &str| bind(&format!("{pod}/volume-subpaths/{place}"));
+    assert!(run.one(&of("e/app/0")).is_err(), "without a mount table");
+    run.host.mountinfo = Some(table);
+    assert_eq!(run.one(&of("e/app/0")).unwrap().1, Some(PathAccess::ReadWrite));
+    assert!(run.one(&of("h/app/1")).is_err(), "a hostPath by a detour");
+    assert_eq!(run.one(&of("h/app/2")).unwrap().1, Some(PathAccess::Read), "policy names it");
+    assert!(run.one(&of("e/app")).is_err());
+}
+
+#[test]
+fn mount_table_is_needed_for_sub_paths_alone() {
+    let mut spec = example::spec();
+    assert!(!needs_mountinfo(&spec));
+    spec.mounts_mut().as_mut().unwrap().push(bind("/var/lib/kubelet/pods/u/volume-subpaths/v/c/0"));
+    assert!(needs_mountinfo(&spec));
+}
+
+#[test]
+fn id_mapped_mount_is_refused() {
+    let mut asked = mount("/x", "tmpfs", "tmpfs", &[]);
+    asked.set_uid_mappings(Some(vec![oci_spec::runtime::LinuxIdMapping::default()]));
+    assert!(Run::new(example::request()).all(&[asked]).unwrap_err().what.contains("id-mapped"));
+}
+
+#[test]
+fn propagation_to_the_host_is_refused_and_from_the_host_cut() {
+    let run = Run::new(example::request()).host_path("/srv", MountAccess::ReadWrite);
+    let asked = |option| mount("/data", "bind", "/srv/data", &["rbind", option]);
+    assert!(run.one(&asked("rshared")).is_err());
+    assert!(run.one(&asked("rslave")).unwrap().0.starts_with("rbind,rprivate,"));
+}
