@@ -1,1 +1,43 @@
-//! a process confines itself as its plan says, and asks the kernel back
+//! A process confines itself as its plan says, and asks the kernel back.
+//!
+//! ```text
+//! Prepared::new(spec)      in the container, as its user, before Start: all that can fail
+//!    │  Landlock ABI ≥ floor · rules added · canary can be opened · programs well-formed
+//!    ▼
+//! Prepared::enforce()      after Start, one thread, nothing but execve after it
+//!    │  ids · no capability · no_new_privs · `/` read-only, nosuid, nodev · canary can still be opened
+//!    ├─► landlock_restrict_self ─► canary gives EACCES
+//!    ├─► seccomp programs, in order
+//!    └─► /proc/self/status says so ─► Ok            any difference ─► Err, and the caller must exit
+//! ```
+//! Invariant: `Ok` from [`Prepared::enforce`] means that the kernel confirmed every part of the [`ConfineSpec`];
+//! there is no best effort. After the seccomp programs are loaded, the only call made is read(2), so that a
+//! request's own narrow profile does not stop the check.
+//! Never here: what a container may do; that is in the spec. Nothing of libcontainer.
+//!
+//! What Landlock does not do here, and why:
+//! - Signals and abstract sockets are not scoped (ABI 6): PID and network namespaces separate them from other
+//!   pods already, and an exec is a sibling domain that must still be able to `kill -HUP 1`.
+//! - bind(2) of TCP is not handled (ABI 4): a server's ports are its own network namespace's.
+//! - Unix sockets by path (ABI 9) can be connected to below every rule: mounts decide which there are.
+//! - stat, chdir, chmod and xattr calls are not covered by any ABI.
+
+#![deny(unsafe_code)]
+
+mod canary;
+mod error;
+mod landlock;
+mod lock_down;
+mod prepared;
+mod seccomp;
+mod status;
+#[allow(unsafe_code, reason = "raw system calls live there, each with its reason")]
+mod sys;
+
+pub use error::ConfineError;
+pub use landlock::landlock_abi;
+pub use lock_down::{LockDown, lock_down};
+pub use prepared::Prepared;
+pub use status::{Difference, Status, check_status, parse_status};
+
+pub use bulkhead_model::ConfineSpec;

@@ -1,0 +1,273 @@
+//! The Landlock ruleset of a spec: every right that the kernel's ABI has is handled, what no rule gives is denied.
+//!
+//! Rules only ever add rights below a path, mounts included. So the image's directories get theirs one by one, and
+//! a mount that must not have them (a writable one: the image's rights include execute) gets only its own rule:
+//! ```text
+//! /            READ_DIR alone, or `ls /` fails
+//! ├── usr      image's rights
+//! ├── tmp      a mount: its own rule, or nothing
+//! └── var      READ_DIR alone, because a writable mount lies below it
+//!     ├── lib  image's rights
+//!     └── tmp  a mount: its own rule
+//! ```
+//! A directory is taken apart like this only while it has at most [`APART_ENTRIES_MAX`] entries and the image is
+//! read-only; else the image's rights reach the mount too, and only its noexec flag stops execution.
+
+use std::{
+    fs, io,
+    os::fd::{AsFd, OwnedFd},
+    path::{Path, PathBuf},
+};
+
+use bulkhead_model::{LandlockSpec, PathAccess, PathRule, TcpRule};
+use landlock::{
+    ABI, Access, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, PathBeneath, RestrictionStatus,
+    Ruleset, RulesetAttr, RulesetCreated, RulesetCreatedAttr, RulesetError, RulesetStatus,
+};
+use nix::{
+    errno::Errno,
+    fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, openat2},
+};
+
+use crate::{ConfineError, sys};
+
+/// Most entries of a directory that is taken apart: each costs an open and a rule, some 3 µs, at each start.
+const APART_ENTRIES_MAX: usize = 128;
+
+/// The ABI of the running kernel: 0 without Landlock.
+#[must_use]
+pub fn landlock_abi() -> u8 {
+    // ENOSYS and EOPNOTSUPP are the errors there are: not built in, not switched on.
+    sys::landlock_version().map_or(0, |version| u8::try_from(version).unwrap_or(u8::MAX))
+}
+
+/// The newest ABI that kernel and landlock crate both know, if it reaches `floor`.
+pub(crate) fn abi(floor: u8) -> Result<ABI, ConfineError> {
+    let found = landlock_abi();
+    let abi = ABI::from(i32::from(found));
+    if found == 0 || found < floor || abi == ABI::Unsupported {
+        return Err(ConfineError::LandlockAbi { found, needed: floor.max(1), what: "the policy's floor" });
+    }
+    Ok(abi)
+}
+
+/// Opens every path and adds every rule; nothing is enforced yet.
+pub(crate) fn ruleset(spec: &LandlockSpec) -> Result<RulesetCreated, ConfineError> {
+    let LandlockSpec { floor_abi, image, paths, tcp_connect, canary } = spec;
+    let abi = abi(*floor_abi)?;
+    let failed = |step| move |source| ConfineError::Landlock { step, source: Box::new(source) };
+    let mut ruleset = Ruleset::default()
+        .set_compatibility(CompatLevel::HardRequirement)
+        .handle_access(AccessFs::from_all(abi))
+        .map_err(failed("handling file access"))?;
+    match tcp_connect {
+        TcpRule::Any => {}
+        TcpRule::None if abi < ABI::V4 => {
+            let what = "tcp_connect = \"none\"";
+            return Err(ConfineError::LandlockAbi { found: landlock_abi(), needed: 4, what });
+        }
+        TcpRule::None => {
+            ruleset = ruleset.handle_access(AccessNet::ConnectTcp).map_err(failed("handling connect(2)"))?;
+        }
+    }
+    let mut created = ruleset.create().map_err(failed("creating the ruleset"))?;
+    if abi >= ABI::V7 {
+        // Our own probe of the canary is no news for the audit log.
+        created = created.log_same_exec(false).map_err(failed("keeping the probe out of the audit log"))?;
+    }
+    let mut rules = Rules { abi, image: rights(*image, abi), canary, created, apart: Vec::new() };
+    let root = open(Path::new("/")).map_err(ConfineError::errno("openat2(2)", "/"))?;
+    let root_id = sys::node(&root).map_err(ConfineError::call("statx(2)", "/"))?.id;
+    for rule in paths {
+        rules.add_path(rule, root_id)?;
+    }
+    rules.add(root, Path::new("/"), AccessFs::ReadDir.into())?;
+    rules.add_children(Path::new("/"), entries(Path::new("/"))?)?;
+    Ok(rules.created)
+}
+
+/// Restricts this process, and demands that nothing was left out.
+pub(crate) fn enforce(ruleset: RulesetCreated) -> Result<(), ConfineError> {
+    let failed =
+        |source| ConfineError::Landlock { step: "restricting the process", source: Box::new(source) };
+    let RestrictionStatus { ruleset, no_new_privs, landlock, .. } =
+        ruleset.restrict_self().map_err(failed)?;
+    match ruleset {
+        RulesetStatus::FullyEnforced if no_new_privs => Ok(()),
+        other => Err(ConfineError::NotFullyEnforced(format!(
+            "{other:?}, no_new_privs {no_new_privs}, kernel {landlock:?}"
+        ))),
+    }
+}
+
+/// A ruleset without any rule: no file, no TCP, no signal or abstract socket out of the domain.
+pub(crate) fn nothing() -> Result<RulesetCreated, ConfineError> {
+    let abi = abi(1)?;
+    let failed =
+        |source: RulesetError| ConfineError::Landlock { step: "denying all", source: Box::new(source) };
+    let mut ruleset = Ruleset::default()
+        .set_compatibility(CompatLevel::HardRequirement)
+        .handle_access(AccessFs::from_all(abi))
+        .map_err(failed)?;
+    if abi >= ABI::V4 {
+        ruleset = ruleset.handle_access(AccessNet::from_all(abi)).map_err(failed)?;
+    }
+    if abi >= ABI::V6 {
+        ruleset = ruleset.scope(landlock::Scope::from_all(abi)).map_err(failed)?;
+    }
+    let mut created = ruleset.create().map_err(failed)?;
+    if abi >= ABI::V7 {
+        created = created.log_same_exec(false).map_err(failed)?;
+    }
+    Ok(created)
+}
+
+struct Rules<'a> {
+    abi: ABI,
+    /// Rights below the image's directories.
+    image: BitFlags<AccessFs>,
+    canary: &'a Path,
+    created: RulesetCreated,
+    /// Real paths of mounts that must not get the image's rights.
+    apart: Vec<PathBuf>,
+}
+
+impl Rules<'_> {
+    /// The rule of a mount or a single file.
+    fn add_path(&mut self, rule: &PathRule, root_id: (u32, u32, u64)) -> Result<(), ConfineError> {
+        let PathRule { path, access } = rule;
+        let shown = || path.display().to_string();
+        let fd = match open(path) {
+            Ok(fd) => fd,
+            // This user cannot reach it, now or (without capabilities) ever: no rule is the stricter choice.
+            Err(Errno::EACCES) => return Ok(()),
+            Err(errno) => return Err(ConfineError::errno("openat2(2)", shown())(errno)),
+        };
+        let node = sys::node(&fd).map_err(ConfineError::call("statx(2)", shown()))?;
+        if node.id == root_id {
+            return Err(ConfineError::RuleIsRoot(path.clone()));
+        }
+        let mut rights = rights(*access, self.abi);
+        if node.directory {
+            // The image may have a link on the way, so ask where it led.
+            let real = real_path(&fd).map_err(ConfineError::call("readlink(2)", shown()))?;
+            if !rights.contains(self.image) {
+                self.apart.push(real);
+            }
+        } else {
+            rights &= AccessFs::from_file(self.abi);
+        }
+        self.add(fd, path, rights)
+    }
+
+    /// The image's rights for what lies in `directory`, mounts left out.
+    fn add_children(&mut self, directory: &Path, children: Vec<PathBuf>) -> Result<(), ConfineError> {
+        for child in children {
+            if child == self.canary {
+                continue;
+            }
+            let shown = || child.display().to_string();
+            let fd = match open_beneath(&child) {
+                Ok(fd) => fd,
+                Err(Errno::EACCES) => continue,
+                Err(errno) => return Err(ConfineError::errno("openat2(2)", shown())(errno)),
+            };
+            let node = sys::node(&fd).map_err(ConfineError::call("statx(2)", shown()))?;
+            if node.mount_root {
+                continue;
+            }
+            if !node.directory {
+                self.add(fd, &child, self.image & AccessFs::from_file(self.abi))?;
+                continue;
+            }
+            match self.inside_to_take_apart(&child) {
+                None => self.add(fd, &child, self.image)?,
+                Some(inside) => {
+                    self.add(fd, &child, AccessFs::ReadDir.into())?;
+                    self.add_children(&child, inside)?;
+                }
+            }
+        }
+        // The root's own right was added by the caller.
+        debug_assert!(directory.is_absolute());
+        Ok(())
+    }
+
+    /// What is in `directory`, if a mount below it must not get the image's rights.
+    fn inside_to_take_apart(&self, directory: &Path) -> Option<Vec<PathBuf>> {
+        let writable_image = self.image.contains(AccessFs::WriteFile);
+        if writable_image || !self.apart.iter().any(|path| path.starts_with(directory) && path != directory) {
+            return None;
+        }
+        // One that this user cannot list, or that is too large, stays whole.
+        entries(directory).ok().filter(|inside| inside.len() <= APART_ENTRIES_MAX)
+    }
+
+    fn add(&mut self, fd: OwnedFd, path: &Path, rights: BitFlags<AccessFs>) -> Result<(), ConfineError> {
+        let failed = |source| ConfineError::Rule { path: path.to_owned(), source: Box::new(source) };
+        let rule = PathBeneath::new(fd, rights).set_compatibility(CompatLevel::HardRequirement);
+        (&mut self.created).add_rule(rule).map_err(failed)?;
+        Ok(())
+    }
+}
+
+/// The bits of `access` that `abi` has.
+fn rights(access: PathAccess, abi: ABI) -> BitFlags<AccessFs> {
+    let read = AccessFs::ReadFile | AccessFs::ReadDir | AccessFs::ResolveUnix;
+    let write = AccessFs::WriteFile
+        | AccessFs::Truncate
+        | AccessFs::RemoveDir
+        | AccessFs::RemoveFile
+        | AccessFs::MakeDir
+        | AccessFs::MakeReg
+        | AccessFs::MakeSock
+        | AccessFs::MakeFifo
+        | AccessFs::MakeSym
+        | AccessFs::Refer;
+    let all = match access {
+        PathAccess::Read => read,
+        PathAccess::ReadExecute => read | AccessFs::Execute,
+        PathAccess::ReadWrite => read | write,
+        PathAccess::ReadWriteExecute => read | write | AccessFs::Execute,
+        PathAccess::Device => {
+            AccessFs::ReadFile
+                | AccessFs::ReadDir
+                | AccessFs::WriteFile
+                | AccessFs::Truncate
+                | AccessFs::IoctlDev
+        }
+    };
+    all & AccessFs::from_all(abi)
+}
+
+/// Directories and regular files in `directory`; links lead to what has its own rule.
+fn entries(directory: &Path) -> Result<Vec<PathBuf>, ConfineError> {
+    let failed = || ConfineError::call("getdents(2)", directory.display().to_string());
+    let mut found = Vec::new();
+    for entry in fs::read_dir(directory).map_err(failed())? {
+        let entry = entry.map_err(failed())?;
+        let kind = entry.file_type().map_err(failed())?;
+        if kind.is_dir() || kind.is_file() {
+            found.push(entry.path());
+        }
+    }
+    Ok(found)
+}
+
+/// Opens a path of the plan, through links of the image, which lead nowhere but into the container.
+fn open(path: &Path) -> Result<OwnedFd, Errno> {
+    open_how(path, ResolveFlag::RESOLVE_NO_MAGICLINKS)
+}
+
+fn open_beneath(path: &Path) -> Result<OwnedFd, Errno> {
+    open_how(path, ResolveFlag::RESOLVE_NO_SYMLINKS)
+}
+
+fn open_how(path: &Path, resolve: ResolveFlag) -> Result<OwnedFd, Errno> {
+    openat2(AT_FDCWD, path, OpenHow::new().flags(OFlag::O_PATH | OFlag::O_CLOEXEC).resolve(resolve))
+}
+
+fn real_path(fd: impl AsFd) -> io::Result<PathBuf> {
+    use std::os::fd::AsRawFd as _;
+    fs::read_link(format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd()))
+}

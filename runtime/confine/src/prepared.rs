@@ -1,0 +1,137 @@
+//! Preparing and enforcing: see the crate's drawing.
+
+use std::{fs::File, io::Read as _, path::PathBuf};
+
+use bulkhead_model::{ConfineSpec, Credentials};
+use caps::CapSet;
+use landlock::RulesetCreated;
+use nix::sys::{
+    prctl,
+    statvfs::{FsFlags, statvfs},
+};
+use seccompiler::BpfProgram;
+
+use crate::{ConfineError, Difference, canary, landlock as ruleset, seccomp, status};
+
+/// Longest `/proc/<pid>/status` to be read, in bytes: some 1.5 kB, more with thousands of groups.
+const STATUS_BYTES_MAX: usize = 16 * 1024;
+
+/// A confinement of which everything that can fail beforehand is done.
+#[derive(Debug)]
+pub struct Prepared {
+    credentials: Credentials,
+    root_read_only: bool,
+    canary: PathBuf,
+    ruleset: RulesetCreated,
+    programs: Vec<BpfProgram>,
+}
+
+impl Prepared {
+    /// Makes ruleset and programs. To be called in the container, after pivot_root, as its user.
+    ///
+    /// # Errors
+    /// Anything that would make [`Prepared::enforce`] fail and can be known now.
+    pub fn new(spec: &ConfineSpec) -> Result<Self, ConfineError> {
+        let ConfineSpec { credentials, root_read_only, landlock, seccomp } = spec;
+        let programs = seccomp::unpack(seccomp)?;
+        let ruleset = ruleset::ruleset(landlock)?;
+        canary::opens(&landlock.canary)?;
+        Ok(Self {
+            credentials: credentials.clone(),
+            root_read_only: *root_read_only,
+            canary: landlock.canary.clone(),
+            ruleset,
+            programs,
+        })
+    }
+
+    /// Confines this process for good. After `Ok`, execve(2) is all that should follow.
+    ///
+    /// # Errors
+    /// A step failed, or the kernel does not confirm it: the process is in an unknown state and must exit.
+    pub fn enforce(self) -> Result<(), ConfineError> {
+        let Self { credentials, root_read_only, canary, ruleset, programs } = self;
+        no_capabilities()?;
+        no_new_privs()?;
+        root(root_read_only)?;
+        let before = read_status(&open_status()?)?;
+        let after = open_status()?;
+        canary::opens(&canary)?;
+
+        ruleset::enforce(ruleset)?;
+        canary::is_out_of_reach(&canary)?;
+        seccomp::load(&programs)?;
+
+        // The kernel writes the text at the first read, which is the only call that is needed from here on.
+        let status = read_status(&after)?;
+        // Dropping it would close(2), which a request's narrow profile may not have; execve does it (O_CLOEXEC).
+        std::mem::forget(after);
+        status::check(&status, &credentials)?;
+        let loaded = status.seccomp_filters.checked_sub(before.seccomp_filters);
+        if loaded.and_then(|loaded| usize::try_from(loaded).ok()) == Some(programs.len()) {
+            Ok(())
+        } else {
+            let wanted = format!("{} more than {}", programs.len(), before.seccomp_filters);
+            Err(Difference::new("Seccomp_filters", wanted, status.seccomp_filters).into())
+        }
+    }
+}
+
+/// All five sets are empty.
+pub(crate) fn no_capabilities() -> Result<(), ConfineError> {
+    for (field, set) in [
+        ("CapInh", CapSet::Inheritable),
+        ("CapPrm", CapSet::Permitted),
+        ("CapEff", CapSet::Effective),
+        ("CapBnd", CapSet::Bounding),
+        ("CapAmb", CapSet::Ambient),
+    ] {
+        let found = caps::read(None, set).map_err(ConfineError::Capabilities)?;
+        if !found.is_empty() {
+            return Err(Difference::new(field, "empty", format!("{found:?}")).into());
+        }
+    }
+    Ok(())
+}
+
+/// Sets no_new_privs (it cannot be unset) and asks for it back.
+pub(crate) fn no_new_privs() -> Result<(), ConfineError> {
+    prctl::set_no_new_privs().map_err(ConfineError::errno("prctl(2)", "PR_SET_NO_NEW_PRIVS"))?;
+    match prctl::get_no_new_privs().map_err(ConfineError::errno("prctl(2)", "PR_GET_NO_NEW_PRIVS"))? {
+        true => Ok(()),
+        false => Err(Difference::new("NoNewPrivs", 1, 0).into()),
+    }
+}
+
+/// `/` is nosuid (file capabilities and setuid bits of the image), nodev (its device nodes), and read-only if asked.
+fn root(read_only: bool) -> Result<(), ConfineError> {
+    let found = statvfs("/").map_err(ConfineError::errno("statvfs(3)", "/"))?.flags();
+    let mut wanted = FsFlags::ST_NOSUID | FsFlags::ST_NODEV;
+    if read_only {
+        wanted |= FsFlags::ST_RDONLY;
+    }
+    if found.contains(wanted) {
+        Ok(())
+    } else {
+        Err(Difference::new("mount flags of /", format!("{wanted:?}"), format!("{found:?}")).into())
+    }
+}
+
+pub(crate) fn open_status() -> Result<File, ConfineError> {
+    let path = "/proc/self/status";
+    File::open(path).map_err(ConfineError::call("open(2)", path))
+}
+
+pub(crate) fn read_status(mut file: &File) -> Result<status::Status, ConfineError> {
+    let mut bytes = [0; STATUS_BYTES_MAX];
+    let mut length = 0;
+    let failed = || ConfineError::call("read(2)", "/proc/self/status");
+    while let Some(rest) = bytes.get_mut(length..).filter(|rest| !rest.is_empty()) {
+        match file.read(rest).map_err(failed())? {
+            0 => break,
+            more => length += more,
+        }
+    }
+    let text = String::from_utf8_lossy(bytes.get(..length).unwrap_or_default());
+    Ok(status::parse_status(&text)?)
+}

@@ -1,0 +1,60 @@
+//! System calls that no crate here wraps.
+
+use std::{
+    io,
+    mem::MaybeUninit,
+    os::fd::{AsFd, AsRawFd},
+    ptr,
+};
+
+/// Asks for the version instead of a ruleset. Source: `LANDLOCK_CREATE_RULESET_VERSION`, include/uapi/linux/landlock.h.
+const RULESET_VERSION: libc::c_uint = 1;
+
+/// landlock_create_ruleset(2) with the flag that asks for the ABI: 1 and up.
+pub(crate) fn landlock_version() -> io::Result<i64> {
+    // SAFETY: with this flag the kernel takes a null pointer and size 0, and touches no memory of ours.
+    let version = unsafe {
+        libc::syscall(
+            libc::SYS_landlock_create_ruleset,
+            ptr::null::<libc::c_void>(),
+            0_usize,
+            RULESET_VERSION,
+        )
+    };
+    if version < 0 { Err(io::Error::last_os_error()) } else { Ok(version) }
+}
+
+/// What statx(2) says of an open file.
+pub(crate) struct Node {
+    pub(crate) directory: bool,
+    /// The root of a mount.
+    pub(crate) mount_root: bool,
+    /// Device and inode: which file it is.
+    pub(crate) id: (u32, u32, u64),
+}
+
+/// statx(2) on an open file, O_PATH ones too.
+pub(crate) fn node(fd: impl AsFd) -> io::Result<Node> {
+    let mut found = MaybeUninit::<libc::statx>::zeroed();
+    let mask = libc::STATX_TYPE | libc::STATX_INO;
+    // SAFETY: the path is an empty C string, so that AT_EMPTY_PATH makes the call about `fd`, which stays open
+    // because AsFd borrows it; `found` is writable and as large as the kernel writes.
+    let done = unsafe {
+        libc::statx(fd.as_fd().as_raw_fd(), c"".as_ptr(), libc::AT_EMPTY_PATH, mask, found.as_mut_ptr())
+    };
+    if done != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the memory was zeroed, zeros are a valid struct statx, and the kernel has filled it in.
+    let found = unsafe { found.assume_init() };
+    let mount_root = libc::STATX_ATTR_MOUNT_ROOT as u64;
+    if found.stx_mask & mask != mask || found.stx_attributes_mask & mount_root == 0 {
+        // Linux 5.8 and later say it for every file system; Landlock is 5.13.
+        return Err(io::Error::from(io::ErrorKind::Unsupported));
+    }
+    Ok(Node {
+        directory: u32::from(found.stx_mode) & libc::S_IFMT == libc::S_IFDIR,
+        mount_root: found.stx_attributes & mount_root != 0,
+        id: (found.stx_dev_major, found.stx_dev_minor, found.stx_ino),
+    })
+}

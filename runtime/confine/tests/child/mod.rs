@@ -1,0 +1,153 @@
+//! A forked child in something like a container: its own mount namespace, a small read-only root, a user.
+
+#![allow(dead_code, reason = "each test program uses a part")]
+
+use std::{
+    fs::{self, File, Permissions},
+    io::{Read, Write},
+    os::unix::fs::PermissionsExt,
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::Path,
+};
+
+use bulkhead_confine::ConfineSpec;
+use bulkhead_model::{Credentials, LandlockSpec, MemfdRule, PathAccess, PathRule, TcpRule};
+use caps::CapSet;
+use nix::{
+    mount::{MsFlags, mount},
+    sched::{CloneFlags, unshare},
+    sys::wait::{WaitStatus, waitpid},
+    unistd::{ForkResult, Gid, Uid, chdir, chroot, fork, setgroups, setresgid, setresuid},
+};
+
+/// The user of the container.
+pub(crate) const UID: u32 = 65532;
+
+/// How the child ended: what `body` returned, or the signal that killed it.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    Returned(String),
+    Killed(i32),
+}
+
+impl End {
+    pub(crate) fn said(text: &str) -> Self {
+        End::Returned(text.to_owned())
+    }
+}
+
+/// Runs `body` in a forked child, which has one thread.
+pub(crate) fn in_child(body: impl FnOnce() -> String) -> End {
+    let (mut from_child, mut to_parent) = std::io::pipe().unwrap();
+    // SAFETY: the child runs only `body` and leaves by _exit; glibc keeps malloc usable after fork in a process
+    // with threads, and no lock of the test harness is taken in the child.
+    match unsafe { fork() }.unwrap() {
+        ForkResult::Child => {
+            drop(from_child);
+            let said = catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|_| "panicked".to_owned());
+            let written = to_parent.write_all(said.as_bytes());
+            // SAFETY: ends the process; nothing of ours has to run after it.
+            unsafe { libc::_exit(i32::from(written.is_err())) }
+        }
+        ForkResult::Parent { child } => {
+            drop(to_parent);
+            let mut said = String::new();
+            from_child.read_to_string(&mut said).unwrap();
+            match waitpid(child, None).unwrap() {
+                WaitStatus::Exited(_, 0) => End::Returned(said),
+                WaitStatus::Signaled(_, signal, _) => End::Killed(signal as i32),
+                other => panic!("{other:?} after {said:?}"),
+            }
+        }
+    }
+}
+
+/// What may differ from a container as it should be.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Flaw {
+    None,
+    BoundingCapability,
+    WritableRoot,
+    SuidRoot,
+    DevRoot,
+    OtherUid,
+    AnotherGroup,
+}
+
+/// Makes this process one in a container; to be called in the child.
+///
+/// ```text
+/// /usr/bin/busybox  /etc  /proc  /.canary (a mount)  /open (0777, a mount)     no rule for the last two
+/// /tmp  /var/tmp  /link -> /tmp                                                tmpfs, exec on purpose
+/// ```
+pub(crate) fn enter(flaw: Flaw) {
+    // In this mount namespace only.
+    let dir = Path::new("/tmp");
+    unshare(CloneFlags::CLONE_NEWNS).unwrap();
+    let none = None::<&str>;
+    mount(none, "/", none, MsFlags::MS_PRIVATE | MsFlags::MS_REC, none).unwrap();
+    mount(Some("tmpfs"), dir, Some("tmpfs"), MsFlags::empty(), Some("mode=755")).unwrap();
+    for name in ["usr/bin", "etc", "proc", "open", "tmp", "var/tmp", "var/lib"] {
+        fs::create_dir_all(dir.join(name)).unwrap();
+    }
+    for program in ["/bin/busybox", "/usr/bin/busybox"] {
+        if Path::new(program).exists() {
+            fs::copy(program, dir.join("usr/bin/busybox")).unwrap();
+        }
+    }
+    fs::write(dir.join("var/lib/state"), "state").unwrap();
+    fs::write(dir.join("top"), "top").unwrap();
+    std::os::unix::fs::symlink("/tmp", dir.join("link")).unwrap();
+    std::os::unix::fs::symlink("/", dir.join("etc/root")).unwrap();
+    fs::write(dir.join(".canary"), "canary").unwrap();
+    let at = |name: &str| dir.join(name);
+    mount(Some(&at(".canary")), &at(".canary"), none, MsFlags::MS_BIND, none).unwrap();
+    mount(Some("/proc"), &at("proc"), none, MsFlags::MS_BIND, none).unwrap();
+    for name in ["tmp", "var/tmp", "open"] {
+        mount(Some("tmpfs"), &at(name), Some("tmpfs"), MsFlags::empty(), Some("mode=1777")).unwrap();
+    }
+    let file = File::create(at("open/file")).unwrap();
+    file.set_permissions(Permissions::from_mode(0o666)).unwrap();
+    chroot(dir).unwrap();
+    chdir("/").unwrap();
+    let mut flags = MsFlags::MS_REMOUNT | MsFlags::MS_BIND;
+    flags.set(MsFlags::MS_RDONLY, flaw != Flaw::WritableRoot);
+    flags.set(MsFlags::MS_NOSUID, flaw != Flaw::SuidRoot);
+    flags.set(MsFlags::MS_NODEV, flaw != Flaw::DevRoot);
+    mount(none, "/", none, flags, none).unwrap();
+
+    let mut bounding = caps::read(None, CapSet::Bounding).unwrap();
+    if flaw == Flaw::BoundingCapability {
+        bounding.remove(&caps::Capability::CAP_CHOWN);
+    }
+    for capability in bounding {
+        caps::drop(None, CapSet::Bounding, capability).unwrap();
+    }
+    let more = if flaw == Flaw::AnotherGroup { vec![Gid::from_raw(0)] } else { Vec::new() };
+    setgroups(&more).unwrap();
+    let uid = if flaw == Flaw::OtherUid { UID + 1 } else { UID };
+    setresgid(Gid::from_raw(UID), Gid::from_raw(UID), Gid::from_raw(UID)).unwrap();
+    setresuid(Uid::from_raw(uid), Uid::from_raw(uid), Uid::from_raw(uid)).unwrap();
+    caps::clear(None, CapSet::Inheritable).unwrap();
+}
+
+/// A spec that fits [`enter`].
+pub(crate) fn spec() -> ConfineSpec {
+    let rule = |path: &str, access| PathRule { path: path.into(), access };
+    ConfineSpec {
+        credentials: Credentials { uid: UID, gid: UID, groups: Vec::new() },
+        root_read_only: true,
+        landlock: LandlockSpec {
+            floor_abi: 1,
+            image: PathAccess::ReadExecute,
+            paths: vec![
+                rule("/proc", PathAccess::Read),
+                rule("/tmp", PathAccess::ReadWrite),
+                rule("/var/tmp", PathAccess::ReadWrite),
+            ],
+            tcp_connect: TcpRule::Any,
+            canary: "/.canary".into(),
+        },
+        seccomp: vec![bulkhead_profiles::program(MemfdRule::Denied, None).unwrap()],
+    }
+}
