@@ -31,7 +31,8 @@ impl VerifiedImage {
     }
 
     /// All names of this image: the claimed one, the others of the namespace that point to the same digest, and
-    /// what the pod calls it. The strictest verdict over all of them counts.
+    /// what the pod calls it. The strictest verdict over all of them counts. Empty where the CRI plugin knows the
+    /// image by its config digest alone: nothing admits it then.
     #[must_use]
     pub fn names(&self) -> &BTreeSet<String> {
         &self.names
@@ -77,6 +78,8 @@ pub fn bind(facts: &ImageFacts, observed: &Observed, rootfs: &[Mount]) -> Result
                 ));
             }
             names.extend(record.requested_name.clone());
+            // The plugin's own reference to every image, by config digest: an id, not a name that scopes speak of.
+            names.remove(&facts.config.to_string());
         }
     }
     rootfs::check(image, mounts, mount_label.as_deref(), rootfs)?;

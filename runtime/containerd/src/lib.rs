@@ -1,1 +1,32 @@
-//! asks containerd over gRPC and the judge over pipes; the only crate that speaks to containerd's API
+//! Asks containerd what a container is made of, and the judge what its image is; binds the two.
+//!
+//! ```text
+//! containers.Get ─► images.Get ┐                ┌ images.List (names of the same digest) ┐
+//!                   Stat(key)  ├─► verdict ─────┤                                        ├─► bind ─► VerifiedImage
+//!                   Mounts(key)┘   │            └ Stat of each chain ID, at once         ┘        └► Refusal
+//!                                  ├ stored: read back, checked
+//!                                  └ none: lock, spawn `bulkhead judge`, feed it blobs, store
+//! ```
+//!
+//! Invariant: nothing is granted on an error. containerd that cannot be reached, does not answer in time or says
+//! something odd is a [`Failure`]; a [`VerifiedImage`] comes out of `bulkhead_binding::bind` alone.
+//! Invariant: bytes that an image's author wrote are hashed and counted here, never parsed.
+//! Never here: policy; mounting; a process's exit status (whoever reaps the server's children may reap the judge).
+
+#![forbid(unsafe_code)]
+
+mod client;
+mod content;
+mod cri;
+mod error;
+mod judge;
+mod observe;
+mod process;
+mod store;
+mod verify;
+
+pub use bulkhead_binding::VerifiedImage;
+pub use client::{CALL_TIMEOUT, Containerd};
+pub use error::{Failure, VerifyError};
+pub use judge::{AdmitJudge, Judge};
+pub use verify::{examine, verify};

@@ -225,6 +225,18 @@ fn all_names_are_collected_for_the_strictest_verdict() {
 }
 
 #[test]
+fn own_reference_of_cri_is_no_name_but_outside_of_cri_it_is() {
+    let (facts, mut observed) = good();
+    let id = facts.config.to_string();
+    observed.claim.image_name.clone_from(&id);
+    assert!(bind(&facts, &observed, &observed.mounts).unwrap().names().contains(&id));
+    observed.claim.cri = cri_container(facts.config);
+    let image = bind(&facts, &observed, &observed.mounts).unwrap();
+    assert!(image.names().iter().eq([NAME]), "{:?}", image.names());
+    assert_eq!(image.claimed_name(), id);
+}
+
+#[test]
 fn name_of_the_image_cannot_forge_a_line() {
     let (facts, mut observed) = good();
     observed.claim.image_name = "a\nbulkhead: allowed".to_owned();

@@ -1,0 +1,162 @@
+//! Asks a judge process about one image and hands it the blobs that it asks for.
+//!
+//! The judge reads attacker's bytes and is not trusted: its lines are limited, its blobs counted, its time bounded, and
+//! its facts checked again here and in `bind`. What it can gain at most is wrong facts about the image that it was asked
+//! about: whoever owns the judge by a crafted image owns the verdict of that image.
+
+use std::{ffi::OsString, fmt, io, path::PathBuf, sync::Arc, time::Duration};
+
+use bulkhead_model::{
+    BlobLine, Digest, ImageFacts, JUDGE_BLOB_BYTES_MAX, JUDGE_LINE_BYTES_MAX, JUDGE_VERSION, JudgeLine,
+    JudgeQuestion,
+};
+use serde::Serialize;
+use tokio::{
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
+    net::unix::pipe::{Receiver, Sender},
+};
+
+use crate::{Containerd, Failure, content::Blob, process::Process};
+
+/// Called with a judge's pid before it gets its question: puts it into a cgroup, say. An error stops the judge.
+pub type AdmitJudge = Arc<dyn Fn(u32) -> io::Result<()> + Send + Sync>;
+
+/// Most blobs a judge may ask for: four indexes, a manifest and a config, and some air.
+const BLOBS_MAX: usize = 8;
+
+/// How judges are started and bounded.
+#[derive(Clone)]
+pub struct Judge {
+    /// The executable: `bulkhead`.
+    pub program: PathBuf,
+    /// Its arguments: `judge`.
+    pub arguments: Vec<OsString>,
+    /// How long one judge may take.
+    pub time_max: Duration,
+    /// How long a launch waits for the judge of another launch of the same image.
+    pub wait_max: Duration,
+    /// Puts the judge where it belongs before it reads anything.
+    pub admit: Option<AdmitJudge>,
+}
+
+impl fmt::Debug for Judge {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Judge").field("program", &self.program).finish_non_exhaustive()
+    }
+}
+
+/// What a judge found: the same the next time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// An image.
+    Facts(ImageFacts),
+    /// A broken image: why.
+    Flaw(String),
+}
+
+/// What a judge said, or would have said had containerd's bytes been what their names say.
+#[derive(Debug)]
+pub(crate) enum Opinion {
+    /// To be stored.
+    Verdict(Verdict),
+    /// A blob that does not hash to its digest: refused now, and judged anew when it is mended.
+    Spoilt(Digest),
+}
+
+impl Judge {
+    /// `bulkhead judge`, `bulkhead` being beside this executable. Resolve it once, early, and keep it.
+    ///
+    /// # Errors
+    /// `/proc/self/exe` cannot be read.
+    pub fn beside_this_executable() -> Result<Self, Failure> {
+        let link = PathBuf::from("/proc/self/exe");
+        let failed = |error| Failure::File { call: "readlink(2)", path: link.clone(), error };
+        let program = std::fs::read_link(&link).map_err(failed)?.with_file_name("bulkhead");
+        Ok(Self::at(program))
+    }
+
+    /// `PROGRAM judge`, ten seconds for a judge, twenty for a launch that waits for one.
+    #[must_use]
+    pub fn at(program: PathBuf) -> Self {
+        Self {
+            program,
+            arguments: vec!["judge".into()],
+            time_max: Duration::from_secs(10),
+            wait_max: Duration::from_secs(20),
+            admit: None,
+        }
+    }
+
+    /// Starts a judge and sees it through.
+    pub(crate) async fn ask(&self, containerd: &Containerd, target: &Digest) -> Result<Opinion, Failure> {
+        let mut process = Process::spawn(&self.program, &self.arguments)
+            .map_err(|(step, error)| self.failed(step, error))?;
+        let talk = tokio::time::timeout(self.time_max, self.talk(&mut process, containerd, target)).await;
+        process.finish().await;
+        talk.unwrap_or(Err(Failure::JudgeTime { target: *target, after: self.time_max }))
+    }
+
+    async fn talk(
+        &self,
+        process: &mut Process,
+        containerd: &Containerd,
+        target: &Digest,
+    ) -> Result<Opinion, Failure> {
+        if let Some(admit) = &self.admit {
+            admit(process.pid()).map_err(|error| self.failed("admit", error))?;
+        }
+        let mut output = BufReader::new(&mut process.output);
+        let input = &mut process.input;
+        self.say(input, &JudgeQuestion { version: JUDGE_VERSION, target: *target }, &[]).await?;
+        for _ in 0..=BLOBS_MAX {
+            match self.hear(&mut output).await? {
+                JudgeLine::Blob { digest, bytes_max } => {
+                    match containerd.blob(&digest, bytes_max.min(JUDGE_BLOB_BYTES_MAX)).await? {
+                        Blob::Bytes(bytes) => {
+                            self.say(input, &BlobLine::Bytes(bytes.len() as u64), &bytes).await?;
+                        }
+                        Blob::TooLarge => self.say(input, &BlobLine::TooLarge, &[]).await?,
+                        Blob::Spoilt(_) => return Ok(Opinion::Spoilt(digest)),
+                    }
+                }
+                JudgeLine::Facts(facts) => {
+                    facts.check(target).map_err(|error| Failure::Facts { target: *target, error })?;
+                    return Ok(Opinion::Verdict(Verdict::Facts(facts)));
+                }
+                JudgeLine::Flaw(flaw) => {
+                    return Ok(Opinion::Verdict(Verdict::Flaw(flaw.chars().take(1000).collect())));
+                }
+                JudgeLine::Failed(why) => {
+                    let why = why.chars().take(300).collect();
+                    return Err(Failure::NoVerdict { target: *target, why });
+                }
+            }
+        }
+        Err(Failure::NoVerdict { target: *target, why: format!("it asked for more than {BLOBS_MAX} blobs") })
+    }
+
+    async fn say(&self, input: &mut Sender, line: &impl Serialize, bytes: &[u8]) -> Result<(), Failure> {
+        let mut text = serde_json::to_vec(line).map_err(|error| self.failed("encode", error.into()))?;
+        text.push(b'\n');
+        let failed = |error| self.failed("write(2) to its stdin", error);
+        input.write_all(&text).await.map_err(failed)?;
+        input.write_all(bytes).await.map_err(failed)
+    }
+
+    async fn hear(&self, output: &mut BufReader<&mut Receiver>) -> Result<JudgeLine, Failure> {
+        let mut line = Vec::new();
+        output
+            .take(JUDGE_LINE_BYTES_MAX as u64)
+            .read_until(b'\n', &mut line)
+            .await
+            .map_err(|error| self.failed("read(2) of its stdout", error))?;
+        if line.last() != Some(&b'\n') {
+            return Err(self.failed("read(2) of its stdout", io::ErrorKind::UnexpectedEof.into()));
+        }
+        serde_json::from_slice(&line).map_err(|error| self.failed("decode its line", error.into()))
+    }
+
+    fn failed(&self, step: &'static str, error: io::Error) -> Failure {
+        Failure::Judge { program: self.program.clone(), step, error }
+    }
+}

@@ -1,0 +1,99 @@
+//! From a request to a verified image: the one way through.
+
+use bulkhead_binding::{Observed, VerifiedImage, bind, check_claim, image_broken, image_unknown};
+use bulkhead_model::{CreateRequest, Digest, ImageFacts, Layout, Refusal, Rule};
+
+use crate::{
+    Containerd, Judge, VerifyError,
+    judge::{Opinion, Verdict},
+    store,
+};
+
+/// Verifies the image and root file system of a task that is to be created. Nothing need be mounted yet.
+///
+/// # Errors
+/// The refusal, or what failed; never an image that is not verified.
+pub async fn verify(
+    containerd: &Containerd,
+    layout: &Layout,
+    judge: &Judge,
+    request: &CreateRequest,
+) -> Result<VerifiedImage, VerifyError> {
+    let claim = containerd.claim(&request.id).await?;
+    check_claim(&claim)?;
+    let (snapshotter, key) = (&claim.snapshotter, &claim.snapshot_key);
+    let (target, own, mounts) = tokio::try_join!(
+        containerd.claimed_target(&claim),
+        containerd.snapshot(snapshotter, key),
+        containerd.mounts(snapshotter, key),
+    )?;
+    let target = target.ok_or_else(|| image_unknown(&claim.image_name))?;
+    let (names, (facts, chain)) =
+        tokio::try_join!(async { containerd.names(&target).await.map_err(VerifyError::from) }, async {
+            let facts = facts(containerd, layout, judge, &claim.image_name, &target).await?;
+            let chain = match own {
+                None => Vec::new(),
+                Some(own) => containerd.chain(snapshotter, own, &facts.diff_ids).await?,
+            };
+            Ok((facts, chain))
+        },)?;
+    let mount_label = request.spec.linux().as_ref().and_then(|linux| linux.mount_label().clone());
+    let observed = Observed { claim, target, names, chain, mounts, mount_label };
+    Ok(bind(&facts, &observed, &request.rootfs)?)
+}
+
+/// What the image called `name` is, without a container: `bulkhead verify`.
+///
+/// # Errors
+/// The refusal, or what failed.
+pub async fn examine(
+    containerd: &Containerd,
+    layout: &Layout,
+    judge: &Judge,
+    name: &str,
+) -> Result<ImageFacts, VerifyError> {
+    let target = containerd.target(name).await?.ok_or_else(|| image_unknown(name))?;
+    facts(containerd, layout, judge, name, &target).await
+}
+
+/// The facts about `target`: stored, or from a judge that all launches of this image wait for.
+async fn facts(
+    containerd: &Containerd,
+    layout: &Layout,
+    judge: &Judge,
+    name: &str,
+    target: &Digest,
+) -> Result<ImageFacts, VerifyError> {
+    let verdict = match store::load(layout, target)? {
+        Some(verdict) => verdict,
+        None => {
+            let _lock = store::lock(layout, target, judge.wait_max).await?;
+            // Another launch may have been waiting for a judge that is done by now.
+            match store::load(layout, target)? {
+                Some(verdict) => verdict,
+                None => match judge.ask(containerd, target).await? {
+                    Opinion::Spoilt(blob) => return Err(spoilt(name, target, &blob).into()),
+                    Opinion::Verdict(verdict) => {
+                        store::save(layout, target, &verdict)?;
+                        verdict
+                    }
+                },
+            }
+        }
+    };
+    match verdict {
+        Verdict::Facts(facts) => Ok(facts),
+        Verdict::Flaw(flaw) => Err(image_broken(name, target, &flaw).into()),
+    }
+}
+
+fn spoilt(name: &str, target: &Digest, blob: &Digest) -> Refusal {
+    Refusal::new(
+        Rule::ImageContents,
+        format!("image {name} ({target}) cannot be verified"),
+        format!(
+            "{blob} in containerd's content store does not hash to its name: it is damaged or was changed"
+        ),
+        "remove the image with its content (ctr content rm), look for whoever changed it, and pull it again",
+    )
+}
