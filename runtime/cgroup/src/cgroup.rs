@@ -77,7 +77,7 @@ impl Cgroup {
                 let dir = &self.dirs[0];
                 v2::enable_controllers(&self.host.hierarchies[0].mount, dir, &settings)?;
                 make(dir, &self.host.hierarchies[0].mount, &|_| Ok(()))?;
-                v2::apply(self, resources)
+                v2::apply(self, resources, v1::When::Create)
             }
         }
     }
@@ -86,7 +86,7 @@ impl Cgroup {
     pub fn update(&self, resources: &LinuxResources) -> Result<(), CgroupError> {
         match self.host.version {
             Version::V1 | Version::Hybrid => v1::apply(self, resources, v1::When::Update),
-            Version::V2 => v2::apply(self, resources),
+            Version::V2 => v2::apply(self, resources, v1::When::Update),
         }
     }
 
@@ -217,13 +217,22 @@ impl Cgroup {
     /// Removes the group and those below it. Waits, within bounds, for processes that are still being taken
     /// down; a group that is not there is removed already.
     pub fn remove(&self) -> Result<(), CgroupError> {
-        let mut first_error = None;
-        for dir in &self.dirs {
-            if let Err(error) = remove_patiently(dir) {
-                first_error.get_or_insert(error);
+        let mut left: Vec<&Path> = self.dirs.iter().map(PathBuf::as_path).collect();
+        for _ in 0..TRIES_MAX {
+            let mut still = Vec::new();
+            for dir in left {
+                if remove_tree(dir)? == Removal::Busy {
+                    still.push(dir);
+                }
             }
+            if still.is_empty() {
+                return Ok(());
+            }
+            left = still;
+            thread::sleep(PAUSE);
         }
-        first_error.map_or(Ok(()), Err)
+        let path = left.first().map_or_else(PathBuf::new, |dir| (*dir).to_owned());
+        Err(CgroupError::Busy { path, what: "not removed", tries: TRIES_MAX })
     }
 
     /// The hierarchy that processes are listed by: all have the same.
@@ -246,54 +255,47 @@ fn make(
     mount: &Path,
     prepare: &dyn Fn(&Path) -> Result<(), CgroupError>,
 ) -> Result<(), CgroupError> {
-    match fs::DirBuilder::new().mode(0o755).create(dir) {
-        Ok(()) => prepare(dir),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            match dir.parent() {
-                Some(parent) if parent.starts_with(mount) && parent != mount => {
-                    make_parent(parent, mount, prepare)?;
-                }
-                _ => return Err(failed("mkdir(2)", dir)(error)),
+    for _ in 0..TRIES_MAX {
+        match mkdir(dir) {
+            Ok(()) => return prepare(dir),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                return match file::read(&dir.join("cgroup.procs"))?.trim().is_empty() {
+                    true => prepare(dir),
+                    false => {
+                        let what = "has processes already";
+                        Err(CgroupError::Busy { path: dir.to_owned(), what, tries: 1 })
+                    }
+                };
             }
-            fs::DirBuilder::new().mode(0o755).create(dir).map_err(failed("mkdir(2)", dir))?;
-            prepare(dir)
+            // Whoever cleans up may remove the parent again before the group is in it.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => make_above(dir, mount, prepare)?,
+            Err(error) => return Err(failed("mkdir(2)", dir)(error)),
         }
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            if file::read(&dir.join("cgroup.procs"))?.trim().is_empty() {
-                prepare(dir)
-            } else {
-                Err(CgroupError::Busy { path: dir.to_owned(), what: "has processes already", tries: 1 })
-            }
-        }
-        Err(error) => Err(failed("mkdir(2)", dir)(error)),
     }
+    Err(CgroupError::Busy { path: dir.to_owned(), what: "not made", tries: TRIES_MAX })
 }
 
-fn make_parent(
+fn make_above(
     dir: &Path,
     mount: &Path,
     prepare: &dyn Fn(&Path) -> Result<(), CgroupError>,
 ) -> Result<(), CgroupError> {
-    match fs::DirBuilder::new().mode(0o755).create(dir) {
-        Ok(()) => prepare(dir),
-        // Another launch was faster.
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            match dir.parent() {
-                Some(parent) if parent.starts_with(mount) && parent != mount => {
-                    make_parent(parent, mount, prepare)?;
-                }
-                _ => return Err(failed("mkdir(2)", dir)(error)),
-            }
-            match fs::DirBuilder::new().mode(0o755).create(dir) {
-                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-                    Err(failed("mkdir(2)", dir)(error))
-                }
-                _ => prepare(dir),
-            }
+    let mut above: Vec<&Path> =
+        dir.ancestors().skip(1).take_while(|dir| dir.starts_with(mount) && *dir != mount).collect();
+    above.reverse();
+    for dir in above {
+        match mkdir(dir) {
+            Ok(()) => prepare(dir)?,
+            // Another launch was faster, or has removed what is above: `make` tries again.
+            Err(error) if matches!(error.kind(), io::ErrorKind::AlreadyExists | io::ErrorKind::NotFound) => {}
+            Err(error) => return Err(failed("mkdir(2)", dir)(error)),
         }
-        Err(error) => Err(failed("mkdir(2)", dir)(error)),
     }
+    Ok(())
+}
+
+fn mkdir(dir: &Path) -> io::Result<()> {
+    fs::DirBuilder::new().mode(0o755).create(dir)
 }
 
 fn subdirs(dir: &Path) -> Result<Vec<PathBuf>, CgroupError> {
@@ -321,20 +323,34 @@ fn collect(dir: &Path, pids: &mut Vec<u32>) -> Result<(), CgroupError> {
     Ok(())
 }
 
+/// What became of an attempt to remove a group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Removal {
+    Done,
+    Busy,
+}
+
 /// rmdir(2) first: as a rule there is nothing below.
-fn remove_patiently(dir: &Path) -> Result<(), CgroupError> {
-    for _ in 0..TRIES_MAX {
+fn remove_tree(dir: &Path) -> Result<Removal, CgroupError> {
+    for below_removed in [false, true] {
         match fs::remove_dir(dir) {
-            Ok(()) => return Ok(()),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            Err(error) if error.raw_os_error() == Some(nix::libc::EBUSY) => match subdirs(dir) {
-                Ok(below) if below.is_empty() => thread::sleep(PAUSE),
-                Ok(below) => below.iter().try_for_each(|below| remove_patiently(below))?,
-                Err(error) if error.is_not_found() => return Ok(()),
+            Ok(()) => return Ok(Removal::Done),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Removal::Done),
+            Err(error) if error.raw_os_error() != Some(nix::libc::EBUSY) => {
+                return Err(failed("rmdir(2)", dir)(error));
+            }
+            Err(_) if below_removed => {}
+            Err(_) => match subdirs(dir) {
+                Ok(below) if below.is_empty() => return Ok(Removal::Busy),
+                Ok(below) => {
+                    for below in below {
+                        remove_tree(&below)?;
+                    }
+                }
+                Err(error) if error.is_not_found() => return Ok(Removal::Done),
                 Err(error) => return Err(error),
             },
-            Err(error) => return Err(failed("rmdir(2)", dir)(error)),
         }
     }
-    Err(CgroupError::Busy { path: dir.to_owned(), what: "not removed", tries: TRIES_MAX })
+    Ok(Removal::Busy)
 }

@@ -46,7 +46,8 @@ impl Host {
         Self::below(Path::new(ROOT))
     }
 
-    fn below(root: &Path) -> Result<Self, CgroupError> {
+    /// The same for hierarchies that are mounted elsewhere, such as the one of version 2 of a hybrid host.
+    pub fn below(root: &Path) -> Result<Self, CgroupError> {
         if kind(root)? == CGROUP2_SUPER_MAGIC {
             let hierarchy = Hierarchy { names: String::new(), mount: root.to_owned() };
             return Ok(Self { version: Version::V2, hierarchies: [hierarchy].into() });

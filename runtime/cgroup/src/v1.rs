@@ -69,7 +69,7 @@ pub(crate) fn apply(cgroup: &Cgroup, resources: &LinuxResources, when: When) -> 
         }
     }
     match resources.devices() {
-        Some(rules) => devices::apply(cgroup.need("devices", "resources.devices")?, rules),
+        Some(rules) => devices::apply_v1(cgroup.need("devices", "resources.devices")?, rules),
         None => Ok(()),
     }
 }

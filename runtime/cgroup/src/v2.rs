@@ -5,8 +5,8 @@ use std::path::Path;
 use oci_spec::runtime::{LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxResources};
 
 use crate::{
-    BlkioEntry, BlkioStats, Cgroup, CgroupError, CpuStats, HugetlbStats, MemoryStats, Stats, file,
-    v1::{page_size, pids_stats, rdma},
+    BlkioEntry, BlkioStats, Cgroup, CgroupError, CpuStats, HugetlbStats, MemoryStats, Stats, devices, file,
+    v1::{When, page_size, pids_stats, rdma},
 };
 
 /// One value to write.
@@ -21,14 +21,24 @@ fn unsupported(field: impl Into<String>, why: &'static str) -> CgroupError {
     CgroupError::Unsupported { field: field.into(), why }
 }
 
+/// Controllers that count; what is missing of them is missing in the statistics.
+const COUNTING: [&str; 4] = ["cpu", "io", "memory", "pids"];
+
 /// Makes every controller that a limit or the statistics need reach `dir`: each group above it must hand it down.
 pub(crate) fn enable_controllers(mount: &Path, dir: &Path, settings: &[Setting]) -> Result<(), CgroupError> {
-    let mut wanted: Vec<&str> = vec!["cpu", "memory", "pids"];
-    wanted.extend(settings.iter().filter_map(|s| s.file.split('.').next()).filter(|name| *name != "cgroup"));
-    wanted.sort_unstable();
-    wanted.dedup();
+    let available = file::read(&mount.join("cgroup.controllers"))?;
+    let has = |name: &str| available.split_whitespace().any(|available| available == name);
+    let mut wanted: Vec<&str> = COUNTING.into_iter().filter(|name| has(name)).collect();
+    for setting in settings {
+        let controller = setting.file.split('.').next().unwrap_or_default();
+        if !has(controller) {
+            return Err(unsupported(setting.field.clone(), "this host has no such controller"));
+        }
+        if !wanted.contains(&controller) {
+            wanted.push(controller);
+        }
+    }
     let below: Vec<&Path> = dir.ancestors().skip(1).take_while(|above| above.starts_with(mount)).collect();
-    // As a rule the parent has them all: the kubelet, or an earlier launch, saw to it.
     for above in below.into_iter().rev() {
         match std::fs::create_dir(above) {
             Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
@@ -36,6 +46,7 @@ pub(crate) fn enable_controllers(mount: &Path, dir: &Path, settings: &[Setting])
             }
             _ => {}
         }
+        // As a rule it has them all: the kubelet, or an earlier launch, saw to it.
         let control = above.join("cgroup.subtree_control");
         let enabled = file::read(&control)?;
         let missing: Vec<String> = wanted
@@ -51,8 +62,16 @@ pub(crate) fn enable_controllers(mount: &Path, dir: &Path, settings: &[Setting])
 }
 
 /// Sets the limits that are given.
-pub(crate) fn apply(cgroup: &Cgroup, resources: &LinuxResources) -> Result<(), CgroupError> {
+pub(crate) fn apply(cgroup: &Cgroup, resources: &LinuxResources, when: When) -> Result<(), CgroupError> {
     let dir = cgroup.need("", "resources")?;
+    match (resources.devices(), when) {
+        (None, _) => {}
+        (Some(rules), When::Create) => devices::apply_v2(dir, rules)?,
+        // A second program could only narrow what the first allows.
+        (Some(_), When::Update) => {
+            return Err(unsupported("resources.devices", "on cgroup v2 device rules cannot change"));
+        }
+    }
     if let Some(memory) = resources.memory().as_ref().filter(|m| m.check_before_update() == Some(true)) {
         let limit = memory.limit().filter(|limit| *limit > 0);
         let current = file::read_number_if_there(&dir.join("memory.current"))?;

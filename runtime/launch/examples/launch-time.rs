@@ -59,7 +59,7 @@ fn ms(time: Duration) -> f64 {
 
 fn runc(world: &mut World, round: usize) -> (Duration, Duration) {
     let container = world.container(&["true"], |spec| {
-        spec["linux"]["cgroupsPath"] = format!("/bulkhead-test/runc-{round}").into();
+        spec["linux"]["cgroupsPath"] = format!("/bulkhead-test-{}/runc-{round}", std::process::id()).into();
     });
     let bundle = world.dir.path().join(format!("runc-{round}"));
     fs::create_dir_all(bundle.join("rootfs")).unwrap();

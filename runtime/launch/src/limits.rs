@@ -15,7 +15,7 @@ pub(crate) fn clamp(rlimits: &[PosixRlimit]) -> Result<Vec<PosixRlimit>, LaunchE
     rlimits
         .iter()
         .map(|limit| {
-            let Some(resource) = resource(limit.typ()) else { return Ok(limit.clone()) };
+            let Some(resource) = resource(limit.typ()) else { return Ok(*limit) };
             let (_, hard_max) =
                 getrlimit(resource).map_err(LaunchError::io("getrlimit(2)", format!("{resource:?}")))?;
             PosixRlimitBuilder::default()

@@ -30,9 +30,9 @@ pub(crate) const JOB_FDS_MAX: usize = 6;
 #[serde(deny_unknown_fields)]
 pub(crate) enum Job {
     /// Create a container.
-    Create(Create),
+    Create(Box<Create>),
     /// Run one more process in one.
-    Exec(Exec),
+    Exec(Box<Exec>),
 }
 
 /// Create a container.

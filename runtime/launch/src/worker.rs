@@ -50,8 +50,8 @@ pub(crate) fn run(fds: Vec<OwnedFd>, host: &Host) -> i32 {
     };
     let reply = Rc::new(reply);
     let done = Job::decode(payload).and_then(|job| match job {
-        Job::Create(job) => create(job, &reply, fds, host),
-        Job::Exec(job) => exec(job, &reply, fds, host),
+        Job::Create(job) => create(*job, &reply, fds, host),
+        Job::Exec(job) => exec(*job, &reply, fds, host),
     });
     let text = match &done {
         Ok((pid, _)) => format!("D{pid}").into_bytes(),

@@ -11,10 +11,13 @@ use std::{
 };
 
 use bulkhead_cgroup::Host;
+use bulkhead_model::ConfineSpec;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 
 use crate::{
-    CreateJob, CreateTicket, ExecJob, LaunchError, PendingStart, Stdio, blind, derive, message,
+    CreateJob, CreateTicket, ExecJob, LaunchError, PendingStart, Stdio, blind, derive,
+    error::chain,
+    message,
     sys::{self, Forked},
     wire::{self, Job, Streams},
     worker,
@@ -40,9 +43,13 @@ impl Zygote {
     /// (CVE-2019-5736). What keeps a container from it is that it is not root, that the process is not
     /// dumpable, and the Landlock ruleset; the first of these holds only while root alone may write the file.
     pub fn fork() -> Result<Self, LaunchError> {
+        Self::fork_on(Host::detect().map_err(|error| LaunchError::Failed(chain(&error)))?)
+    }
+
+    /// The same with control groups that were looked up already.
+    pub fn fork_on(host: Host) -> Result<Self, LaunchError> {
         check_no_threads()?;
         check_executable()?;
-        let host = Host::detect().map_err(|error| LaunchError::Failed(error.to_string()))?;
         let (ours, theirs) =
             socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
                 .map_err(LaunchError::io("socketpair(2)", "zygote"))?;
@@ -78,9 +85,10 @@ impl Zygote {
     /// Has a container created. The answer comes on the ticket; on failure the server kills and removes the
     /// control group and removes `task_dir`, whatever is left of both.
     pub fn create(&self, job: &CreateJob<'_>) -> Result<CreateTicket, LaunchError> {
+        check_user(job.confine)?;
         let process = job.spec.process().as_ref().ok_or(LaunchError::Plan("no process"))?;
         let (streams, fds) = streams(job.stdio, process.terminal().unwrap_or(false))?;
-        let wire = Job::Create(wire::Create {
+        let wire = Job::Create(Box::new(wire::Create {
             id: job.id.to_string(),
             task_dir: job.task_dir.to_owned(),
             config: derive::config(job.spec, job.task_dir)?,
@@ -91,15 +99,16 @@ impl Zygote {
             cgroup_view: blind::is_asked_for(job.spec, job.task_dir),
             oom_score_adj: process.oom_score_adj(),
             stdio: streams,
-        });
+        }));
         let reply = self.send(&wire, &fds)?;
         Ok(CreateTicket::new(reply, job.confine.clone(), notify_dir(job)))
     }
 
     /// Has a process run in a container: what comes back is what Start waits on.
     pub fn exec(&self, job: &ExecJob<'_>) -> Result<PendingStart, LaunchError> {
+        check_user(job.confine)?;
         let (streams, fds) = streams(job.stdio, job.process.terminal().unwrap_or(false))?;
-        let wire = Job::Exec(wire::Exec {
+        let wire = Job::Exec(Box::new(wire::Exec {
             container: job.container.to_string(),
             exec: job.exec.to_string(),
             task_dir: job.task_dir.to_owned(),
@@ -109,7 +118,7 @@ impl Zygote {
             cgroup: job.cgroup.clone(),
             oom_score_adj: job.process.oom_score_adj(),
             stdio: streams,
-        });
+        }));
         let fds: Vec<BorrowedFd<'_>> = [job.init_pidfd].into_iter().chain(fds).collect();
         let reply = self.send(&wire, &fds)?;
         Ok(PendingStart::of_exec(reply, job.confine.clone()))
@@ -143,6 +152,14 @@ fn streams(stdio: Stdio<'_>, terminal: bool) -> Result<(Streams, Vec<BorrowedFd<
             Ok((which, [stdin, stdout, stderr].into_iter().flatten().collect()))
         }
         _ => Err(LaunchError::Plan("process.terminal and the streams given do not agree")),
+    }
+}
+
+/// Root could write the runtime's executable: see [`Zygote::fork`].
+fn check_user(confine: &ConfineSpec) -> Result<(), LaunchError> {
+    match confine.credentials.uid {
+        0 => Err(LaunchError::Plan("a process of a container must not be root's")),
+        _ => Ok(()),
     }
 }
 

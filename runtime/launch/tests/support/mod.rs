@@ -47,9 +47,11 @@ pub struct World {
 
 impl World {
     pub fn new() -> Self {
-        // SAFETY of what follows: this process has no thread yet.
+        Self::on(Zygote::fork().unwrap())
+    }
+
+    pub fn on(zygote: Zygote) -> Self {
         nix::sys::prctl::set_child_subreaper(true).unwrap();
-        let zygote = Zygote::fork().unwrap();
         let dir = tempfile::Builder::new().prefix("bulkhead-launch-").tempdir().unwrap();
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o711)).unwrap();
         let image = dir.path().join("image");
@@ -96,7 +98,7 @@ impl World {
                 format!("lowerdir={}", image.display()),
             ],
         };
-        let cgroup: CgroupPath = format!("/bulkhead-test/{id}").parse().unwrap();
+        let cgroup: CgroupPath = format!("/bulkhead-test-{}/{id}", std::process::id()).parse().unwrap();
         Container {
             confine: confine(&spec),
             resources: spec.linux().as_ref().unwrap().resources().clone().unwrap_or_default(),
@@ -269,7 +271,7 @@ impl World {
         let cgroups: usize = fs::read_dir("/sys/fs/cgroup")
             .unwrap()
             .map(|entry| {
-                let dir = entry.unwrap().path().join("bulkhead-test");
+                let dir = entry.unwrap().path().join(format!("bulkhead-test-{}", std::process::id()));
                 fs::read_dir(dir)
                     .map(|d| d.filter(|e| e.as_ref().unwrap().path().is_dir()).count())
                     .unwrap_or(0)
@@ -277,8 +279,11 @@ impl World {
             .sum();
         let children =
             fs::read_to_string(format!("/proc/self/task/{}/children", std::process::id())).unwrap();
+        let (mounts, own) =
+            (fs::read_to_string("/proc/self/mountinfo").unwrap(), self.dir.path().to_string_lossy());
         BTreeMap::from([
-            ("mounts", fs::read_to_string("/proc/self/mountinfo").unwrap().lines().count()),
+            // Others on this machine mount things at the same time.
+            ("mounts", mounts.lines().filter(|line| line.contains(&*own)).count()),
             ("cgroups", cgroups),
             ("children", children.split_whitespace().count()),
             ("descriptors", count("/proc/self/fd")),
@@ -436,8 +441,11 @@ fn confine(spec: &Spec) -> ConfineSpec {
     }
 }
 
+/// One test.
+pub type Test = fn(&mut World);
+
 /// Runs every test and prints what cargo's own harness would.
-pub fn main(world: &mut World, tests: &[(&str, fn(&mut World))]) {
+pub fn main(world: &mut World, tests: &[(&str, Test)]) {
     let filter = std::env::args().nth(1).filter(|arg| !arg.starts_with('-'));
     let (mut passed, mut failed) = (0, Vec::new());
     for (name, test) in tests {
@@ -459,6 +467,10 @@ pub fn main(world: &mut World, tests: &[(&str, fn(&mut World))]) {
                 failed.push(*name);
             }
         }
+    }
+    for hierarchy in fs::read_dir("/sys/fs/cgroup").unwrap() {
+        let dir = hierarchy.unwrap().path().join(format!("bulkhead-test-{}", std::process::id()));
+        assert!(!dir.exists() || fs::remove_dir(&dir).is_ok(), "{} is not empty", dir.display());
     }
     let word = if failed.is_empty() { "ok" } else { "FAILED" };
     println!(
