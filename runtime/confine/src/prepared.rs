@@ -3,7 +3,6 @@
 use std::{fs::File, io::Read as _, path::PathBuf};
 
 use bulkhead_model::{ConfineSpec, Credentials};
-use caps::CapSet;
 use landlock::RulesetCreated;
 use nix::sys::{
     prctl,
@@ -51,10 +50,10 @@ impl Prepared {
     /// A step failed, or the kernel does not confirm it: the process is in an unknown state and must exit.
     pub fn enforce(self) -> Result<(), ConfineError> {
         let Self { credentials, root_read_only, canary, ruleset, programs } = self;
-        no_capabilities()?;
         no_new_privs()?;
         root(root_read_only)?;
         let before = read_status(&open_status()?)?;
+        status::check_unfiltered(&before, &credentials)?;
         let after = open_status()?;
         canary::opens(&canary)?;
 
@@ -75,23 +74,6 @@ impl Prepared {
             Err(Difference::new("Seccomp_filters", wanted, status.seccomp_filters).into())
         }
     }
-}
-
-/// All five sets are empty.
-pub(crate) fn no_capabilities() -> Result<(), ConfineError> {
-    for (field, set) in [
-        ("CapInh", CapSet::Inheritable),
-        ("CapPrm", CapSet::Permitted),
-        ("CapEff", CapSet::Effective),
-        ("CapBnd", CapSet::Bounding),
-        ("CapAmb", CapSet::Ambient),
-    ] {
-        let found = caps::read(None, set).map_err(ConfineError::Capabilities)?;
-        if !found.is_empty() {
-            return Err(Difference::new(field, "empty", format!("{found:?}")).into());
-        }
-    }
-    Ok(())
 }
 
 /// Sets no_new_privs (it cannot be unset) and asks for it back.

@@ -90,7 +90,13 @@ pub fn check_status(spec: &ConfineSpec, text: &str) -> Result<(), Difference> {
 
 /// All but how many filters there are.
 pub(crate) fn check(status: &Status, credentials: &Credentials) -> Result<(), Difference> {
-    let Status { uids, gids, groups, threads, capabilities, no_new_privs, seccomp, seccomp_filters: _ } =
+    check_unfiltered(status, credentials)?;
+    is("Seccomp", 2, status.seccomp)
+}
+
+/// All that holds before the filters as well: ids, one thread, no capability, no_new_privs.
+pub(crate) fn check_unfiltered(status: &Status, credentials: &Credentials) -> Result<(), Difference> {
+    let Status { uids, gids, groups, threads, capabilities, no_new_privs, seccomp: _, seccomp_filters: _ } =
         status;
     check_ids(*uids, *gids, groups, credentials)?;
     is("Threads", 1, *threads)?;
@@ -99,8 +105,7 @@ pub(crate) fn check(status: &Status, credentials: &Credentials) -> Result<(), Di
             return Err(Difference::new(field, 0, format!("{set:#x}")));
         }
     }
-    is("NoNewPrivs", 1, *no_new_privs)?;
-    is("Seccomp", 2, *seccomp)
+    is("NoNewPrivs", 1, *no_new_privs)
 }
 
 fn check_ids(uids: [u32; 4], gids: [u32; 4], groups: &[u32], wanted: &Credentials) -> Result<(), Difference> {

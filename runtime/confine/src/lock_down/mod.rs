@@ -25,7 +25,7 @@ use nix::{
 
 use crate::{
     ConfineError, Difference, landlock as ruleset,
-    prepared::{no_capabilities, no_new_privs, open_status, read_status},
+    prepared::{no_new_privs, open_status, read_status},
     seccomp, status,
 };
 
@@ -67,7 +67,6 @@ pub fn lock_down(limits: LockDown) -> Result<(), ConfineError> {
     for set in [CapSet::Effective, CapSet::Permitted, CapSet::Inheritable] {
         caps::clear(None, set).map_err(ConfineError::Capabilities)?;
     }
-    no_capabilities()?;
     for (resource, limit) in [
         (Resource::RLIMIT_AS, memory_bytes_max),
         (Resource::RLIMIT_CPU, cpu_seconds_max),
