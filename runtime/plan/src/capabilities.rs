@@ -30,10 +30,13 @@ const DEFAULT: [Capability; 14] = [
     Capability::AuditWrite,
 ];
 
-/// What a request grants.
+/// What a request grants that a sysctl can give without a capability.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Asked {
-    /// Whether low ports could be bound: what replaces the capability is a sysctl.
+    /// CAP_NET_BIND_SERVICE: ports below 1024.
     pub(crate) low_ports: bool,
+    /// CAP_NET_RAW, of which ping is the harmless part.
+    pub(crate) ping: bool,
 }
 
 /// Judges what was asked for; the sets that run are [`none`].
@@ -43,7 +46,7 @@ pub(crate) fn judge(
 ) -> Result<Asked, Refusal> {
     let Some(asked) = capabilities else {
         changes.record(Section::Capabilities, "five empty sets", "an absent section would keep all of them");
-        return Ok(Asked { low_ports: false });
+        return Ok(Asked { low_ports: false, ping: false });
     };
     let sets = [
         ("bounding", asked.bounding()),
@@ -64,8 +67,8 @@ pub(crate) fn judge(
         let reason = "nothing runs with a capability; what asked for containerd's defaults asked for nothing";
         changes.record(Section::Capabilities, format!("{dropped} of the bounding set dropped"), reason);
     }
-    let low_ports = asked.bounding().iter().flatten().any(|c| *c == Capability::NetBindService);
-    Ok(Asked { low_ports })
+    let holds = |wanted| asked.bounding().iter().flatten().any(|capability| *capability == wanted);
+    Ok(Asked { low_ports: holds(Capability::NetBindService), ping: holds(Capability::NetRaw) })
 }
 
 /// Five empty sets.

@@ -27,6 +27,9 @@ const DEFAULT: [(i64, Option<i64>); 9] = [
     (136, None),  // pts/*
 ];
 
+/// Where graphics drivers put theirs.
+const GPUS: [&str; 4] = ["/dev/nvidia", "/dev/dri", "/dev/kfd", "/dev/dxg"];
+
 /// Refuses devices of the host, graphics and CDI devices by name.
 pub(crate) fn judge(devices: Option<&Vec<LinuxDevice>>, annotations: &[&str]) -> Result<(), Refusal> {
     let why = "nothing of the host's hardware is passed on; the standard devices are there anyway";
@@ -39,18 +42,23 @@ pub(crate) fn judge(devices: Option<&Vec<LinuxDevice>>, annotations: &[&str]) ->
             "run workloads that need devices under another RuntimeClass",
         ));
     }
-    match devices.into_iter().flatten().next() {
-        None => Ok(()),
-        Some(device) => {
-            let path = device.path().to_string_lossy();
-            let graphics =
-                ["/dev/nvidia", "/dev/dri", "/dev/kfd", "/dev/dxg"].iter().any(|p| path.starts_with(p));
-            let found = format!("{} {}", if graphics { "GPU device" } else { "host device" }, short(&path));
-            let fix = "drop the device (pod: resources.limits, privileged; ctr: --device), or run the workload \
-                       under another RuntimeClass";
-            Err(refuse(Rule::Devices, "linux.devices", found, why, fix))
-        }
-    }
+    let Some(devices) = devices else { return Ok(()) };
+    // A GPU says more than whatever else comes with it.
+    let is_gpu = |device: &&LinuxDevice| GPUS.iter().any(|prefix| name(device).starts_with(prefix));
+    let gpu = devices.iter().find(is_gpu);
+    let Some(device) = gpu.or(devices.first()) else { return Ok(()) };
+    let what = if gpu.is_some() { "GPU device" } else { "host device" };
+    let found = match devices.len() {
+        1 => format!("{what} {}", short(&name(device))),
+        count => format!("{what} {} and {} more", short(&name(device)), count - 1),
+    };
+    let fix = "drop the device (pod: privileged, resources.limits; ctr: --privileged, --device), or run the workload \
+               under another RuntimeClass";
+    Err(refuse(Rule::Devices, "linux.devices", found, why, fix))
+}
+
+fn name(device: &LinuxDevice) -> String {
+    device.path().to_string_lossy().into_owned()
 }
 
 /// Judges the request's rules; those that hold are [`rules`].

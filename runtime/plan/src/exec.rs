@@ -6,7 +6,6 @@ use oci_spec::runtime::Process;
 use crate::{
     Plan,
     change::{Change, Changes},
-    facts::HostFacts,
     landlock, process, seccomp,
 };
 
@@ -43,9 +42,9 @@ pub(crate) fn plan(
     request: &ExecRequest,
     plan: &Plan,
     confinement: &Confinement,
-    host: &HostFacts,
 ) -> Result<ExecPlan, Refusal> {
     let mut changes = Changes::default();
+    let host = &plan.host;
     let hardened = process::harden(&request.process, confinement, host, &mut changes)?;
     let created = plan.confine();
     let seccomp = if plan.memfd == confinement.memfd {

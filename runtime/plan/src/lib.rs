@@ -36,8 +36,6 @@ mod rlimits;
 mod seccomp;
 mod spec;
 mod sysctl;
-#[cfg(test)]
-mod tests;
 mod user;
 
 pub use change::{Change, Section};
@@ -63,6 +61,7 @@ pub struct Plan {
     confine: ConfineSpec,
     changes: Vec<Change>,
     memfd: MemfdRule,
+    host: HostFacts,
 }
 
 impl Plan {
@@ -109,11 +108,6 @@ pub fn plan(request: &CreateRequest, grant: &Grant, host: &HostFacts) -> Result<
 ///
 /// # Errors
 /// As [`plan()`](crate::plan()).
-pub fn plan_exec(
-    request: &ExecRequest,
-    plan: &Plan,
-    grant: &ExecGrant,
-    host: &HostFacts,
-) -> Result<ExecPlan, Refusal> {
-    exec::plan(request, plan, grant.confinement(), host)
+pub fn plan_exec(request: &ExecRequest, plan: &Plan, grant: &ExecGrant) -> Result<ExecPlan, Refusal> {
+    exec::plan(request, plan, grant.confinement())
 }

@@ -14,7 +14,7 @@ use crate::{
 ///
 /// Source: containerd oci/spec.go `populateDefaultUnixSpec`, and runtime-tools for the newer ones:
 /// timing side channels (interrupts, powercap), host secrets (keys, kcore), host hardware (the rest).
-const MASKED: [&str; 14] = [
+const MASKED: [&str; 12] = [
     "/proc/acpi",
     "/proc/asound",
     "/proc/interrupts",
@@ -27,8 +27,6 @@ const MASKED: [&str; 14] = [
     "/proc/timer_stats",
     "/sys/devices/virtual/powercap",
     "/sys/firmware",
-    "/sys/fs/selinux",
-    "/sys/kernel/debug",
 ];
 
 /// Paths that are read-only always.

@@ -35,8 +35,8 @@ const OOM_SCORE_MAX: i32 = 1000;
 pub(crate) struct Hardened {
     pub(crate) process: Process,
     pub(crate) credentials: Credentials,
-    /// What may bind low ports by a capability may do so by a sysctl.
-    pub(crate) low_ports: bool,
+    /// What sysctls stand in for.
+    pub(crate) asked: capabilities::Asked,
 }
 
 /// Judges a process and returns it as it may run.
@@ -76,7 +76,7 @@ pub(crate) fn harden(
         .set_scheduler(None)
         .set_exec_cpu_affinity(None)
         .set_oom_score_adj(Some(oom_score(process.oom_score_adj(), host, changes)?));
-    Ok(Hardened { process: hardened, credentials, low_ports: asked.low_ports })
+    Ok(Hardened { process: hardened, credentials, asked })
 }
 
 fn known_fields_only(process: &Process) -> Result<(), Refusal> {

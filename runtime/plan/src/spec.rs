@@ -54,7 +54,7 @@ pub(crate) fn plan(
     let mounts = mounts::harden(spec.mounts().as_ref(), &context, &mut changes)?;
     let resources = resources::harden(linux.resources().as_ref(), confinement, &mut changes)?;
     resources::judge_path(linux.cgroups_path().as_deref())?;
-    let sysctls = sysctl::harden(linux.sysctl().as_ref(), &request.kind, process.low_ports, &mut changes)?;
+    let sysctls = sysctl::harden(linux.sysctl().as_ref(), &request.kind, &process.asked, &mut changes)?;
     let masked = masks::masked(linux.masked_paths().as_ref(), &mut changes)?;
     let read_only = masks::read_only(linux.readonly_paths().as_ref(), &mut changes)?;
     let programs = seccomp::programs(confinement.memfd, linux.seccomp().as_ref(), &mut changes)?;
@@ -104,7 +104,13 @@ pub(crate) fn plan(
         landlock,
         seccomp: programs,
     };
-    Ok(Plan { spec: hardened, confine, changes: changes.into_vec(), memfd: confinement.memfd })
+    Ok(Plan {
+        spec: hardened,
+        confine,
+        changes: changes.into_vec(),
+        memfd: confinement.memfd,
+        host: HostFacts { mountinfo: None, ..host.clone() },
+    })
 }
 
 #[allow(deprecated)] // two fields of oci-spec that no specification has: still read, to be refused.

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use bulkhead_model::{ContainerKind, Refusal, Rule};
 
 use crate::{
+    capabilities::Asked,
     change::{Changes, Section},
     limits::at_most,
     refuse::{refuse, short},
@@ -17,7 +18,7 @@ const SAFE: [&str; 12] = [
     "kernel.shm_rmid_forced",
     "net.ipv4.ip_local_port_range",
     "net.ipv4.tcp_syncookies",
-    "net.ipv4.ping_group_range",
+    PING_GROUPS,
     LOW_PORTS,
     "net.ipv4.ip_local_reserved_ports",
     "net.ipv4.tcp_keepalive_time",
@@ -33,17 +34,25 @@ const SAFE: [&str; 12] = [
 /// Source: ip_unprivileged_port_start, Documentation/networking/ip-sysctl.rst.
 const LOW_PORTS: &str = "net.ipv4.ip_unprivileged_port_start";
 
+/// Groups that may send ICMP echo requests.
+///
+/// Source: ping_group_range, Documentation/networking/ip-sysctl.rst.
+const PING_GROUPS: &str = "net.ipv4.ping_group_range";
+
+/// Every group: what containerd 2 sets for pods (`enable_unprivileged_icmp`).
+const ALL_GROUPS: &str = "0 2147483647";
+
 /// Longest value, in bytes.
 const VALUE_BYTES_MAX: usize = 256;
 
-/// The sysctls as they may be set. `low_ports`: the request grants CAP_NET_BIND_SERVICE, which is dropped.
+/// The sysctls as they may be set. `asked`: what the request grants by capabilities, which are dropped.
 pub(crate) fn harden(
-    asked: Option<&HashMap<String, String>>,
+    sysctls: Option<&HashMap<String, String>>,
     kind: &ContainerKind,
-    low_ports: bool,
+    asked: &Asked,
     changes: &mut Changes,
 ) -> Result<HashMap<String, String>, Refusal> {
-    let mut sysctls = asked.cloned().unwrap_or_default();
+    let mut sysctls = sysctls.cloned().unwrap_or_default();
     at_most("linux.sysctl", sysctls.len(), SAFE.len() * 2, "entries")?;
     for (name, value) in &sysctls {
         let field = format!("linux.sysctl.{}", short(name));
@@ -73,9 +82,15 @@ pub(crate) fn harden(
         ContainerKind::Plain | ContainerKind::Sandbox => true,
         ContainerKind::InSandbox { .. } => false,
     };
-    if low_ports && owns_network && !sysctls.contains_key(LOW_PORTS) {
-        changes.record(Section::Sysctl, format!("{LOW_PORTS}=0"), "in place of CAP_NET_BIND_SERVICE");
-        sysctls.insert(LOW_PORTS.to_owned(), "0".to_owned());
+    let replacements = [
+        (asked.low_ports, LOW_PORTS, "0", "in place of CAP_NET_BIND_SERVICE"),
+        (asked.ping, PING_GROUPS, ALL_GROUPS, "ping, in place of CAP_NET_RAW"),
+    ];
+    for (asked, name, value, reason) in replacements {
+        if asked && owns_network && !sysctls.contains_key(name) {
+            changes.record(Section::Sysctl, format!("{name}={value}"), reason);
+            sysctls.insert(name.to_owned(), value.to_owned());
+        }
     }
     Ok(sysctls)
 }
@@ -86,9 +101,12 @@ mod tests {
 
     use super::*;
 
+    const NOTHING: Asked = Asked { low_ports: false, ping: false };
+    const DEFAULT: Asked = Asked { low_ports: true, ping: true };
+
     fn run(name: &str, value: &str) -> Result<HashMap<String, String>, Refusal> {
         let asked = HashMap::from([(name.to_owned(), value.to_owned())]);
-        harden(Some(&asked), &ContainerKind::Plain, false, &mut Changes::default())
+        harden(Some(&asked), &ContainerKind::Plain, &NOTHING, &mut Changes::default())
     }
 
     #[test]
@@ -111,19 +129,19 @@ mod tests {
     }
 
     #[test]
-    fn low_ports_replace_the_capability_only_where_the_network_is_new() {
+    fn sysctls_replace_capabilities_only_where_the_network_is_new() {
         let in_pod = ContainerKind::InSandbox { sandbox: "s".parse().unwrap() };
-        for (kind, low_ports, there) in [
-            (&ContainerKind::Plain, true, true),
-            (&ContainerKind::Sandbox, true, true),
-            (&in_pod, true, false),
-            (&ContainerKind::Plain, false, false),
+        for (kind, asked, count) in [
+            (&ContainerKind::Plain, DEFAULT, 2),
+            (&ContainerKind::Sandbox, DEFAULT, 2),
+            (&in_pod, DEFAULT, 0),
+            (&ContainerKind::Plain, NOTHING, 0),
         ] {
-            let sysctls = harden(None, kind, low_ports, &mut Changes::default()).unwrap();
-            assert_eq!(sysctls.contains_key(LOW_PORTS), there, "{kind:?} {low_ports}");
+            let sysctls = harden(None, kind, &asked, &mut Changes::default()).unwrap();
+            assert_eq!(sysctls.len(), count, "{kind:?}");
         }
         let asked = HashMap::from([(LOW_PORTS.to_owned(), "80".to_owned())]);
-        let kept = harden(Some(&asked), &ContainerKind::Plain, true, &mut Changes::default()).unwrap();
+        let kept = harden(Some(&asked), &ContainerKind::Plain, &DEFAULT, &mut Changes::default()).unwrap();
         assert_eq!(kept[LOW_PORTS], "80");
     }
 }

@@ -4,8 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
-use bulkhead_model::{ContainerKind, MountAccess, PathAccess, Refusal, Rule};
-use oci_spec::runtime::Spec;
+use bulkhead_model::{ContainerKind, CreateRequest, MountAccess, PathAccess, Refusal, Rule};
 
 use super::{Asked, Context, Mounts, make, path::names_below, record, subpath};
 use crate::{
@@ -49,8 +48,8 @@ const VOLUMES: [&str; 10] = [
 
 /// Whether a mount can be judged only with [`crate::HostFacts::mountinfo`].
 #[must_use]
-pub fn needs_mountinfo(spec: &Spec) -> bool {
-    let sources = spec.mounts().iter().flatten().filter_map(|mount| mount.source().as_ref());
+pub fn needs_mountinfo(request: &CreateRequest) -> bool {
+    let sources = request.spec.mounts().iter().flatten().filter_map(|mount| mount.source().as_ref());
     sources.flat_map(|source| source.components()).any(|part| part.as_os_str() == "volume-subpaths")
 }
 

@@ -396,10 +396,11 @@ fn sub_path_is_judged_by_what_it_shows() {
 
 #[test]
 fn mount_table_is_needed_for_sub_paths_alone() {
-    let mut spec = example::spec();
-    assert!(!needs_mountinfo(&spec));
-    spec.mounts_mut().as_mut().unwrap().push(bind("/var/lib/kubelet/pods/u/volume-subpaths/v/c/0"));
-    assert!(needs_mountinfo(&spec));
+    let mut request = example::request();
+    assert!(!needs_mountinfo(&request));
+    let sub_path = bind("/var/lib/kubelet/pods/u/volume-subpaths/v/c/0");
+    request.spec.mounts_mut().as_mut().unwrap().push(sub_path);
+    assert!(needs_mountinfo(&request));
 }
 
 #[test]
