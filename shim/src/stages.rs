@@ -1,0 +1,193 @@
+//! The one way through: what containerd asks for becomes a plan here, or a refusal.
+//!
+//! ```text
+//! request ─► policy files ─► verify (containerd, judge) ─► admit ─► plan ─► launch (crate::task)
+//!                │                    │                      │        │
+//!                └────────────────────┴── Refusal ───────────┴────────┘
+//! exec ────► policy files of this moment ─► admit again ─► plan ─► launch
+//! ```
+//!
+//! Invariant: an [`Admitted`] is made by [`Stages::admit`] alone, after every stage said yes. Nothing was mounted,
+//! made or started before.
+//! Never here: what any stage decides.
+
+mod asked;
+mod facts;
+mod update;
+mod verify;
+
+use std::{
+    os::unix::fs::DirBuilderExt,
+    path::{Path, PathBuf},
+};
+
+use bulkhead_binding::VerifiedImage;
+use bulkhead_cgroup::CgroupPath;
+use bulkhead_launch::Zygote;
+use bulkhead_model::{
+    ContainerId, ContainerKind, CreateRequest, ExecRequest, Layout, Mount, Namespace, Refusal,
+};
+use bulkhead_node::load_policy;
+use bulkhead_plan::{ExecPlan, Plan};
+use oci_spec::runtime::{LinuxNamespaceType, LinuxResources};
+
+pub(crate) use asked::{Asked, cgroup_path, read_spec};
+pub(crate) use facts::Pod;
+
+use crate::task::TaskError;
+
+/// Where this process keeps its files: containerd passes its environment on to its shims.
+pub(crate) use bulkhead_node::layout_from_environment as layout;
+
+/// The stages, for one containerd namespace.
+pub(crate) struct Stages {
+    namespace: Namespace,
+    layout: Layout,
+    zygote: Zygote,
+    verifier: verify::Verifier,
+    facts: facts::Constant,
+}
+
+/// A container that every stage let through.
+pub(crate) struct Admitted {
+    layout: Layout,
+    policy_file: Option<PathBuf>,
+    request: CreateRequest,
+    image: VerifiedImage,
+    plan: Plan,
+    pids_max: u32,
+    cgroup_path: CgroupPath,
+    task_dir: PathBuf,
+}
+
+impl Stages {
+    /// Reads what does not change while the server lives.
+    pub(crate) fn new(namespace: Namespace, grpc_address: &str, zygote: Zygote) -> Result<Self, TaskError> {
+        let layout = layout();
+        let verifier = verify::Verifier::new(grpc_address, &namespace, zygote.cgroups())?;
+        let facts = facts::Constant::read(&layout)?;
+        Ok(Self { namespace, layout, zygote, verifier, facts })
+    }
+
+    /// Who launches.
+    pub(crate) fn zygote(&self) -> &Zygote {
+        &self.zygote
+    }
+
+    /// Takes a Create through the gates. Nothing on the host is changed but Bulkhead's own store of verdicts.
+    pub(crate) async fn admit(&self, asked: Asked, pod: Option<Pod>) -> Result<Admitted, TaskError> {
+        let policy_file = asked.policy_file()?;
+        let request = asked.request(&self.namespace)?;
+        let cgroup_path = cgroup_path(&request.spec, &self.namespace, &request.id)?;
+        let task_dir = self.layout.task_dir(&self.namespace, &request.id);
+
+        let policy = load_policy(&self.layout, policy_file.as_deref(), &request.tenant.namespace)?;
+        let image = self.verifier.verify(&self.layout, &request).await?;
+        let grant = policy.admit(&image, &request)?;
+        say_what_audit_lets_through("create", &request.id, grant.would_refuse());
+        self.prepare()?;
+        let facts = self.facts.for_request(&request, pod, &task_dir)?;
+        let plan = bulkhead_plan::plan(&request, &grant, &facts)?;
+        let pids_max = grant.confinement().pids_max;
+        let layout = self.layout.clone();
+        Ok(Admitted { layout, policy_file, request, image, plan, pids_max, cgroup_path, task_dir })
+    }
+
+    /// Makes what every plan relies on, where it is not there yet.
+    fn prepare(&self) -> Result<(), TaskError> {
+        let run_dir = self.layout.run_dir();
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&run_dir)
+            .map_err(|error| TaskError::Internal(format!("mkdir(2) {}: {error}", run_dir.display())))?;
+        bulkhead_launch::prepare_canary(self.facts.canary()).map_err(|error| TaskError::internal(&error))
+    }
+}
+
+impl Admitted {
+    /// Takes an exec through the gates, under the policy of this moment.
+    pub(crate) fn admit_exec(&self, asked: &ExecRequest) -> Result<ExecPlan, TaskError> {
+        let policy = load_policy(&self.layout, self.policy_file.as_deref(), &self.request.tenant.namespace)?;
+        let argv = asked.process.args().as_deref().unwrap_or_default();
+        let grant = policy.admit_exec(&self.image, &self.request, argv)?;
+        say_what_audit_lets_through("exec", &self.request.id, grant.would_refuse());
+        Ok(bulkhead_plan::plan_exec(asked, &self.plan, &grant)?)
+    }
+
+    /// Whether it is the pod's own container.
+    pub(crate) fn is_sandbox(&self) -> bool {
+        self.request.kind == ContainerKind::Sandbox
+    }
+
+    /// Id of the container.
+    pub(crate) fn id(&self) -> &ContainerId {
+        &self.request.id
+    }
+
+    /// What to launch.
+    pub(crate) fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// What to mount as its root.
+    pub(crate) fn rootfs(&self) -> &[Mount] {
+        &self.request.rootfs
+    }
+
+    /// Its control group.
+    pub(crate) fn cgroup_path(&self) -> &CgroupPath {
+        &self.cgroup_path
+    }
+
+    /// Its directory.
+    pub(crate) fn task_dir(&self) -> &Path {
+        &self.task_dir
+    }
+}
+
+impl Admitted {
+    /// Owner of its streams.
+    pub(crate) fn uid(&self) -> u32 {
+        self.plan.confine().credentials.uid
+    }
+
+    /// Group of its streams.
+    pub(crate) fn gid(&self) -> u32 {
+        self.plan.confine().credentials.gid
+    }
+
+    /// Whether init's end ends all others.
+    pub(crate) fn own_pid_namespace(&self) -> bool {
+        self.namespace(LinuxNamespaceType::Pid).is_some_and(|path| path.is_none())
+    }
+
+    /// The network namespace that it was made in, if by a path.
+    pub(crate) fn network_namespace(&self) -> Option<PathBuf> {
+        self.namespace(LinuxNamespaceType::Network).flatten()
+    }
+
+    /// A namespace of the plan: `None` is the server's own, `Some(None)` a new one.
+    fn namespace(&self, kind: LinuxNamespaceType) -> Option<Option<PathBuf>> {
+        let linux = self.plan.spec().linux().as_ref()?;
+        let namespaces = linux.namespaces().as_ref()?;
+        namespaces.iter().find(|namespace| namespace.typ() == kind).map(|namespace| namespace.path().clone())
+    }
+
+    /// Limits of its control group.
+    pub(crate) fn resources(&self) -> LinuxResources {
+        self.plan.resources().cloned().unwrap_or_default()
+    }
+
+    /// New limits, none looser than policy allows.
+    pub(crate) fn admit_update(&self, asked: LinuxResources) -> Result<LinuxResources, TaskError> {
+        Ok(update::admit(asked, self.pids_max)?)
+    }
+}
+
+/// In audit mode a refusal is said loudly, and the task runs.
+fn say_what_audit_lets_through(call: &'static str, id: &ContainerId, would_refuse: Option<&Refusal>) {
+    if let Some(refusal) = would_refuse {
+        tracing::warn!(call, %id, refusal = refusal.line(), "mode = \"audit\": policy would refuse this");
+    }
+}

@@ -1,0 +1,115 @@
+//! The system calls of the server that nix does not offer safely.
+
+use std::io;
+
+/// Which side of a fork(2) this process is.
+pub(crate) enum Forked {
+    /// The old process.
+    Parent,
+    /// The new one.
+    Child,
+}
+
+/// Forks while this process has no other thread.
+pub(crate) fn fork() -> io::Result<Forked> {
+    let threads = std::fs::read_dir("/proc/self/task")?.count();
+    if threads != 1 {
+        return Err(io::Error::other(format!("fork(2) with {threads} threads")));
+    }
+    // SAFETY: fork(2) is unsafe where other threads may hold locks that the child then finds locked for ever.
+    // The check above shows that this process has one thread, so parent and child are both in a sound state.
+    match unsafe { libc::fork() } {
+        -1 => Err(io::Error::last_os_error()),
+        0 => Ok(Forked::Child),
+        _ => Ok(Forked::Parent),
+    }
+}
+
+/// Makes this process the one to which orphaned descendants are given.
+pub(crate) fn set_child_subreaper() -> io::Result<()> {
+    // SAFETY: PR_SET_CHILD_SUBREAPER takes one integer and touches no memory of ours.
+    let answer = unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) };
+    if answer == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Has tokio watch a file.
+pub(crate) fn watch(
+    file: std::fs::File,
+    interest: tokio::io::Interest,
+) -> io::Result<tokio::io::unix::AsyncFd<std::fs::File>> {
+    // SAFETY: the descriptor must stay the same and open for as long as it is registered. A `File` owns one
+    // descriptor, never changes it, and is given away whole here; `AsyncFd` deregisters it before it drops it.
+    let watched = unsafe { tokio::io::unix::AsyncFd::register_with_interest(file, interest) };
+    Ok(watched?)
+}
+
+/// Sets the size of a terminal, in characters.
+pub(crate) fn set_window_size(terminal: impl std::os::fd::AsFd, columns: u16, rows: u16) -> io::Result<()> {
+    use std::os::fd::AsRawFd;
+
+    let size = libc::winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+    let fd = terminal.as_fd();
+    // SAFETY: TIOCSWINSZ reads one `winsize`, which lives until after the call; `fd` is borrowed, so it is open.
+    let answer = unsafe { libc::ioctl(fd.as_raw_fd(), libc::TIOCSWINSZ, std::ptr::from_ref(&size)) };
+    if answer == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Sends a signal through a pidfd: it reaches that process or none, whatever became of its number.
+pub(crate) fn send_signal(pidfd: std::os::fd::BorrowedFd<'_>, signal: i32) -> io::Result<()> {
+    use std::os::fd::AsRawFd;
+
+    // SAFETY: pidfd_send_signal(2) takes a descriptor, which is borrowed and so open, a number, a null siginfo
+    // (the kernel fills in its own) and flags 0. It touches no memory of ours.
+    let answer = unsafe {
+        libc::syscall(
+            libc::SYS_pidfd_send_signal,
+            pidfd.as_raw_fd(),
+            signal,
+            std::ptr::null::<libc::siginfo_t>(),
+            0,
+        )
+    };
+    if answer == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Sends a signal to a process that was just read from a control group. One that has ended is left alone.
+pub(crate) fn send_signal_to(pid: u32, signal: i32) -> io::Result<()> {
+    use std::os::fd::{AsFd, FromRawFd, OwnedFd};
+
+    // SAFETY: pidfd_open(2) takes two integers and touches no memory of ours.
+    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
+    let sent = match i32::try_from(fd) {
+        Ok(fd) if fd >= 0 => {
+            // SAFETY: the kernel has just made this descriptor, and nobody else knows it.
+            let pidfd = unsafe { OwnedFd::from_raw_fd(fd) };
+            send_signal(pidfd.as_fd(), signal)
+        }
+        _ => Err(io::Error::last_os_error()),
+    };
+    match sent {
+        Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Ok(()),
+        sent => sent,
+    }
+}
+
+/// Reaps one child that has ended, if there is one: its pid, and its exit code or 128 and the signal's number.
+///
+/// Not nix's `waitid`: it reaps a process killed by a real-time signal and then fails to say so.
+pub(crate) fn reap() -> Option<(u32, u32)> {
+    loop {
+        let mut status = 0;
+        // SAFETY: waitpid(2) writes one int to `status`, which lives until after the call.
+        let pid = unsafe { libc::waitpid(-1, &raw mut status, libc::WNOHANG) };
+        if pid > 0 {
+            let code = if libc::WIFSIGNALED(status) {
+                128 + libc::WTERMSIG(status)
+            } else {
+                libc::WEXITSTATUS(status)
+            };
+            return Some((pid.cast_unsigned(), code.cast_unsigned()));
+        }
+        if pid == 0 || io::Error::last_os_error().raw_os_error() != Some(libc::EINTR) {
+            return None;
+        }
+    }
+}

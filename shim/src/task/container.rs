@@ -1,0 +1,372 @@
+//! The containers of this server, and what belongs to each.
+//!
+//! Invariant: an exit of init is told after those of all execs of its container, whatever order they died in.
+
+use std::{
+    collections::HashMap,
+    path::PathBuf,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::SystemTime,
+};
+
+use bulkhead_cgroup::Cgroup;
+use bulkhead_model::ContainerId;
+use containerd_shim_protos::{
+    events::task::{TaskCreate, TaskExit},
+    protobuf::{MessageField, well_known_types::timestamp::Timestamp},
+};
+use tokio::sync::{Notify, watch};
+
+use super::{Process, TaskError, process::Told};
+use crate::{
+    server::{Exit, Owner, Publisher, Reaper},
+    stages::{Admitted, Pod, Stages},
+};
+
+/// A container that was created.
+pub(crate) struct Container {
+    /// Its id.
+    pub(crate) id: ContainerId,
+    /// Its bundle, as containerd named it.
+    pub(crate) bundle: String,
+    /// What the stages made of it.
+    pub(crate) admitted: Admitted,
+    /// Its control group.
+    pub(crate) cgroup: Cgroup,
+    /// Its derived files.
+    pub(crate) task_dir: PathBuf,
+    /// Its first process.
+    pub(crate) init: Arc<Process>,
+    /// One change of state at a time: start, exec, pause, update, delete.
+    pub(crate) changing: tokio::sync::Mutex<()>,
+    lifecycle: Mutex<Lifecycle>,
+}
+
+#[derive(Default)]
+struct Lifecycle {
+    execs: HashMap<String, Arc<Process>>,
+    /// Execs that were started and have not ended.
+    running_execs: usize,
+    /// The end of init, while execs are still to end.
+    init_exit: Option<Exit>,
+    /// Whether init has been reaped: no exec may start any more.
+    init_gone: bool,
+    paused: bool,
+}
+
+/// All containers of this server.
+pub(crate) struct Tasks {
+    stages: Stages,
+    publisher: Publisher,
+    reaper: Reaper,
+    containers: Mutex<HashMap<String, Slot>>,
+    count: watch::Sender<usize>,
+    shutdown: Notify,
+}
+
+/// An id in use.
+enum Slot {
+    /// Its Create is under way.
+    Reserved,
+    /// It is there.
+    Created(Arc<Container>),
+}
+
+/// An id that is being created; dropped without [`Reservation::fill`], it is free again.
+pub(crate) struct Reservation<'a> {
+    tasks: &'a Tasks,
+    id: String,
+    filled: bool,
+}
+
+impl Tasks {
+    /// No container yet.
+    pub(crate) fn new(stages: Stages, publisher: Publisher) -> Self {
+        Self {
+            stages,
+            publisher,
+            reaper: Reaper::default(),
+            containers: Mutex::default(),
+            count: watch::Sender::new(0),
+            shutdown: Notify::new(),
+        }
+    }
+
+    /// The way in.
+    pub(crate) fn stages(&self) -> &Stages {
+        &self.stages
+    }
+
+    /// Where events go.
+    pub(crate) fn publisher(&self) -> &Publisher {
+        &self.publisher
+    }
+
+    /// Who reaps.
+    pub(crate) fn reaper(&self) -> &Reaper {
+        &self.reaper
+    }
+
+    /// Pid of the zygote.
+    pub(crate) fn zygote_pid(&self) -> u32 {
+        self.stages.zygote().pid()
+    }
+
+    /// Takes an id for a Create.
+    pub(crate) fn reserve(&self, id: &ContainerId) -> Result<Reservation<'_>, TaskError> {
+        let mut containers = self.containers();
+        if containers.contains_key(id.as_str()) {
+            return Err(TaskError::AlreadyExists(format!("container {id}")));
+        }
+        containers.insert(id.to_string(), Slot::Reserved);
+        self.count.send_replace(containers.len());
+        Ok(Reservation { tasks: self, id: id.to_string(), filled: false })
+    }
+
+    /// The container of that id.
+    pub(crate) fn get(&self, id: &str) -> Result<Arc<Container>, TaskError> {
+        match self.containers().get(id) {
+            Some(Slot::Created(container)) => Ok(Arc::clone(container)),
+            Some(Slot::Reserved) | None => Err(TaskError::NotFound("container not created".to_owned())),
+        }
+    }
+
+    /// The process of that container: init where `exec_id` is empty.
+    pub(crate) fn process(
+        &self,
+        id: &str,
+        exec_id: &str,
+    ) -> Result<(Arc<Container>, Arc<Process>), TaskError> {
+        let container = self.get(id)?;
+        let process = container.process(exec_id)?;
+        Ok((container, process))
+    }
+
+    /// The pod, once its sandbox runs.
+    pub(crate) fn pod(&self) -> Option<Pod> {
+        let containers = self.containers();
+        let created = || {
+            containers.values().filter_map(|slot| match slot {
+                Slot::Created(container) => Some(container),
+                Slot::Reserved => None,
+            })
+        };
+        let sandbox = created().find(|container| container.admitted.is_sandbox())?;
+        Some(Pod {
+            sandbox: sandbox.id.to_string(),
+            sandbox_pid: sandbox.init.pid(),
+            network_namespace: sandbox.admitted.network_namespace(),
+            init_pids: created().map(|container| container.init.pid()).collect(),
+        })
+    }
+
+    /// Forgets a container.
+    pub(crate) fn remove(&self, id: &str) {
+        let mut containers = self.containers();
+        containers.remove(id);
+        self.count.send_replace(containers.len());
+    }
+
+    /// Whether there is no container, and none on its way.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.containers().is_empty()
+    }
+
+    /// How many there are, as it changes.
+    pub(crate) fn watch_count(&self) -> watch::Receiver<usize> {
+        self.count.subscribe()
+    }
+
+    /// Someone asks the server to end.
+    pub(crate) fn ask_shutdown(&self) {
+        self.shutdown.notify_one();
+    }
+
+    /// Waits until someone asks.
+    pub(crate) async fn shutdown_asked(&self) {
+        self.shutdown.notified().await;
+    }
+
+    /// The reaper's word: a process has ended.
+    pub(crate) fn exited(&self, owner: &Owner, exit: Exit) {
+        let Owner { container, process } = owner;
+        if process.is_init() {
+            container.init_is_gone();
+        }
+        match process.note_exit(exit) {
+            Told::Later => {}
+            Told::Now => self.tell_exit(container, process, exit),
+        }
+    }
+
+    /// Tells an exit; that of init only when no exec is left.
+    pub(crate) fn tell_exit(&self, container: &Container, process: &Process, exit: Exit) {
+        if !process.is_init() {
+            self.publish_exit(container, process, exit);
+            if let Some(init_exit) = container.exec_ended() {
+                self.publish_exit(container, &container.init, init_exit);
+            }
+            return;
+        }
+        // In a PID namespace of its own all others are dead by now. Elsewhere they are not, and must be.
+        if !container.admitted.own_pid_namespace()
+            && let Err(error) = container.cgroup.kill_all()
+        {
+            tracing::error!(error = super::error::chain(&error), id = %container.id, "processes outlive init");
+        }
+        if container.init_ended(exit) {
+            self.publish_exit(container, process, exit);
+        }
+    }
+
+    /// An exec that was counted as running never ran.
+    pub(crate) fn exec_never_ran(&self, container: &Container) {
+        if let Some(init_exit) = container.exec_ended() {
+            self.publish_exit(container, &container.init, init_exit);
+        }
+    }
+
+    fn publish_exit(&self, container: &Container, process: &Process, exit: Exit) {
+        let mut event = TaskExit::new();
+        event.container_id = container.id.to_string();
+        event.id = if process.is_init() { container.id.to_string() } else { process.exec_id.clone() };
+        event.pid = process.pid();
+        event.exit_status = exit.status;
+        event.exited_at = timestamp(exit.at);
+        process.stop(exit);
+        self.publisher.publish(event);
+    }
+
+    fn containers(&self) -> MutexGuard<'_, HashMap<String, Slot>> {
+        self.containers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Reservation<'_> {
+    /// The container is there; `event` is told first.
+    pub(crate) fn fill(mut self, container: Arc<Container>, event: TaskCreate) {
+        self.filled = true;
+        self.tasks.containers().insert(self.id.clone(), Slot::Created(container));
+        self.tasks.publisher.publish(event);
+    }
+}
+
+impl Drop for Reservation<'_> {
+    fn drop(&mut self) {
+        if !self.filled {
+            self.tasks.remove(&self.id);
+        }
+    }
+}
+
+impl Container {
+    /// A container whose init waits for Start.
+    pub(crate) fn new(
+        id: ContainerId,
+        bundle: String,
+        admitted: Admitted,
+        cgroup: Cgroup,
+        task_dir: PathBuf,
+        init: Arc<Process>,
+    ) -> Self {
+        Self {
+            id,
+            bundle,
+            admitted,
+            cgroup,
+            task_dir,
+            init,
+            changing: tokio::sync::Mutex::default(),
+            lifecycle: Mutex::default(),
+        }
+    }
+
+    /// Init where `exec_id` is empty, else that exec.
+    pub(crate) fn process(&self, exec_id: &str) -> Result<Arc<Process>, TaskError> {
+        if exec_id.is_empty() {
+            return Ok(Arc::clone(&self.init));
+        }
+        let lifecycle = self.lifecycle();
+        let process = lifecycle.execs.get(exec_id);
+        process.cloned().ok_or_else(|| TaskError::NotFound(format!("process {exec_id} does not exist")))
+    }
+
+    /// Adds an exec.
+    pub(crate) fn add_exec(&self, process: Process) -> Result<(), TaskError> {
+        let mut lifecycle = self.lifecycle();
+        if lifecycle.execs.contains_key(&process.exec_id) {
+            return Err(TaskError::AlreadyExists(format!("id {}", process.exec_id)));
+        }
+        lifecycle.execs.insert(process.exec_id.clone(), Arc::new(process));
+        Ok(())
+    }
+
+    /// Whether that exec is there.
+    pub(crate) fn has_exec(&self, exec_id: &str) -> bool {
+        self.lifecycle().execs.contains_key(exec_id)
+    }
+
+    /// Forgets an exec.
+    pub(crate) fn remove_exec(&self, exec_id: &str) {
+        self.lifecycle().execs.remove(exec_id);
+    }
+
+    /// The execs, by pid.
+    pub(crate) fn exec_of_pid(&self, pid: u32) -> Option<String> {
+        let lifecycle = self.lifecycle();
+        lifecycle.execs.values().find(|process| process.pid() == pid).map(|process| process.exec_id.clone())
+    }
+
+    /// Counts an exec as running, unless init is gone.
+    pub(crate) fn exec_begins(&self) -> Result<(), TaskError> {
+        let mut lifecycle = self.lifecycle();
+        if lifecycle.init_gone {
+            let text = format!("container {} init process is not running", self.id);
+            return Err(TaskError::FailedPrecondition(text));
+        }
+        lifecycle.running_execs += 1;
+        Ok(())
+    }
+
+    /// An exec has ended, or never ran: the end of init, if it is to be told now.
+    #[must_use]
+    pub(crate) fn exec_ended(&self) -> Option<Exit> {
+        let mut lifecycle = self.lifecycle();
+        lifecycle.running_execs -= 1;
+        if lifecycle.running_execs == 0 { lifecycle.init_exit.take() } else { None }
+    }
+
+    /// Init has ended: whether that is to be told now. If not, [`Self::exec_ended`] says when.
+    #[must_use]
+    fn init_ended(&self, exit: Exit) -> bool {
+        let mut lifecycle = self.lifecycle();
+        let now = lifecycle.running_execs == 0;
+        if !now {
+            lifecycle.init_exit = Some(exit);
+        }
+        now
+    }
+
+    fn init_is_gone(&self) {
+        self.lifecycle().init_gone = true;
+    }
+
+    /// Whether it is frozen.
+    pub(crate) fn is_paused(&self) -> bool {
+        self.lifecycle().paused
+    }
+
+    /// Notes that it is frozen, or no more.
+    pub(crate) fn set_paused(&self, paused: bool) {
+        self.lifecycle().paused = paused;
+    }
+
+    fn lifecycle(&self) -> MutexGuard<'_, Lifecycle> {
+        self.lifecycle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A point in time in the protocol's form.
+pub(crate) fn timestamp(at: SystemTime) -> MessageField<Timestamp> {
+    MessageField::some(Timestamp::from(at))
+}

@@ -1,0 +1,203 @@
+//! Create: the stages, then a process that waits at its gate.
+//!
+//! Invariant: whatever fails, nothing is left: the reservation, the control group, the directory and the process
+//! are taken back before the error is answered.
+
+use std::{
+    fs::File,
+    os::fd::{AsFd, OwnedFd},
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use bulkhead_cgroup::Cgroup;
+use bulkhead_launch::{CreateJob, CreateTicket, Created, LaunchError, Stdio};
+use bulkhead_model::{ContainerId, Mount};
+use containerd_shim_protos::{
+    api::CreateTaskRequest,
+    events::task::{TaskCreate, TaskIO},
+    protobuf::MessageField,
+};
+use tokio::{io::Interest, time::timeout};
+
+use super::{
+    Container, Process, TaskError, Tasks,
+    console::Console,
+    leftovers,
+    process::{StdioPaths, Waiting},
+    stdio::Streams,
+};
+use crate::{
+    server::Owner,
+    stages::{Admitted, Asked},
+    sys,
+};
+
+/// How long a worker may take.
+const CREATE_MS: u64 = 60_000;
+
+/// Creates the container and returns the pid of its init.
+pub(crate) async fn create(tasks: &Arc<Tasks>, request: CreateTaskRequest) -> Result<u32, TaskError> {
+    let id: ContainerId =
+        request.id.parse().map_err(|error| TaskError::InvalidArgument(format!("id: {error}")))?;
+    if !request.checkpoint.is_empty() {
+        return Err(TaskError::Unimplemented("restore from a checkpoint".to_owned()));
+    }
+    let reservation = tasks.reserve(&id)?;
+    let paths = StdioPaths {
+        stdin: request.stdin.clone(),
+        stdout: request.stdout.clone(),
+        stderr: request.stderr.clone(),
+        terminal: request.terminal,
+    };
+    let admitted = tasks.stages().admit(asked(&id, &request), tasks.pod()).await?;
+    let mut streams = Streams::open(&paths, admitted.uid(), admitted.gid())?;
+
+    let launching = tasks.reaper().launching();
+    let unfinished = Unfinished::new(tasks, &admitted);
+    let created = launch(tasks, &admitted, &unfinished, &paths, &streams).await?;
+    let console = console(created.terminal, &mut streams).inspect_err(|_| kill(&created.pidfd))?;
+    streams.close_ends();
+    let (cgroup, task_dir) = unfinished.finish();
+
+    let pid = created.pid;
+    let init = Arc::new(Process::new(String::new(), paths, Waiting::Init(created.gate), streams));
+    init.set_process(pid, created.pidfd, console);
+    let container =
+        Arc::new(Container::new(id, request.bundle.clone(), admitted, cgroup, task_dir, Arc::clone(&init)));
+    reservation.fill(Arc::clone(&container), event(request, pid));
+    let owner = Owner { container: Arc::clone(&container), process: init };
+    if let Some(exit) = launching.claim(pid, owner.clone()) {
+        tasks.exited(&owner, exit);
+    }
+    Ok(pid)
+}
+
+fn asked(id: &ContainerId, request: &CreateTaskRequest) -> Asked {
+    let mount = |mount: &containerd_shim_protos::api::Mount| Mount {
+        kind: mount.type_.clone(),
+        source: mount.source.clone(),
+        target: PathBuf::from(&mount.target),
+        options: mount.options.clone(),
+    };
+    Asked {
+        id: id.clone(),
+        bundle: PathBuf::from(&request.bundle),
+        rootfs: request.rootfs.iter().map(mount).collect(),
+        options: request.options.clone().into_option(),
+    }
+}
+
+async fn launch(
+    tasks: &Tasks,
+    admitted: &Admitted,
+    unfinished: &Unfinished,
+    paths: &StdioPaths,
+    streams: &Streams,
+) -> Result<Created, TaskError> {
+    let [stdin, stdout, stderr] = streams.ends();
+    let stdio = match paths.terminal {
+        true => Stdio::Terminal,
+        false => Stdio::Streams { stdin, stdout, stderr },
+    };
+    let resources = admitted.resources();
+    let job = CreateJob {
+        id: admitted.id(),
+        task_dir: unfinished.task_dir(),
+        spec: admitted.plan().spec(),
+        confine: admitted.plan().confine(),
+        rootfs: admitted.rootfs(),
+        cgroup: admitted.cgroup_path(),
+        resources: &resources,
+        stdio,
+    };
+    let ticket = tasks.stages().zygote().create(&job).map_err(|error| TaskError::internal(&error))?;
+    let answer = timeout(Duration::from_millis(CREATE_MS), created(ticket)).await;
+    match answer {
+        Ok(Ok(created)) => Ok(created),
+        Ok(Err(error)) => Err(TaskError::internal(&error)),
+        Err(_) => Err(TaskError::Internal(format!("no container after {CREATE_MS} ms"))),
+    }
+}
+
+async fn created(mut ticket: CreateTicket) -> Result<Created, LaunchError> {
+    loop {
+        if let Some(created) = ticket.try_created()? {
+            return Ok(created);
+        }
+        readable(&ticket).await?;
+    }
+}
+
+/// Waits until `reply` can be read.
+pub(crate) async fn readable(reply: &impl AsFd) -> Result<(), LaunchError> {
+    let wrong = |source| LaunchError::Io { call: "epoll(7)", subject: "reply socket".to_owned(), source };
+    let fd = reply.as_fd().try_clone_to_owned().map_err(wrong)?;
+    let ready = sys::watch(File::from(fd), Interest::READABLE).map_err(wrong)?;
+    ready.readable().await.map_err(wrong)?.retain_ready();
+    Ok(())
+}
+
+/// The console of a process with a terminal.
+pub(crate) fn console(
+    terminal: Option<OwnedFd>,
+    streams: &mut Streams,
+) -> Result<Option<Console>, TaskError> {
+    let Some(master) = terminal else { return Ok(None) };
+    let (stdin, stdout) = streams.take_ends();
+    let console = Console::new(master, stdin, stdout).map_err(|error| TaskError::internal(&error))?;
+    Ok(Some(console))
+}
+
+fn kill(pidfd: &OwnedFd) {
+    if let Err(error) = sys::send_signal(pidfd.as_fd(), libc::SIGKILL) {
+        tracing::error!(%error, "a process that failed to launch could not be killed");
+    }
+}
+
+fn event(request: CreateTaskRequest, pid: u32) -> TaskCreate {
+    let mut io = TaskIO::new();
+    io.stdin = request.stdin;
+    io.stdout = request.stdout;
+    io.stderr = request.stderr;
+    io.terminal = request.terminal;
+    let mut event = TaskCreate::new();
+    event.container_id = request.id;
+    event.bundle = request.bundle;
+    event.rootfs = request.rootfs;
+    event.io = MessageField::some(io);
+    event.pid = pid;
+    event
+}
+
+/// What a Create has made so far; dropped unfinished, it is taken back.
+struct Unfinished {
+    parts: Option<(Cgroup, PathBuf)>,
+}
+
+impl Unfinished {
+    fn new(tasks: &Tasks, admitted: &Admitted) -> Self {
+        let host = tasks.stages().zygote().cgroups();
+        let cgroup = host.cgroup(admitted.cgroup_path());
+        Self { parts: Some((cgroup, admitted.task_dir().to_owned())) }
+    }
+
+    fn task_dir(&self) -> &Path {
+        self.parts.as_ref().map_or(Path::new(""), |(_, task_dir)| task_dir)
+    }
+
+    fn finish(mut self) -> (Cgroup, PathBuf) {
+        self.parts.take().expect("an Unfinished is finished once")
+    }
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        if let Some((cgroup, task_dir)) = self.parts.take() {
+            for problem in leftovers::take_back(&cgroup, &task_dir) {
+                tracing::error!(problem, "a failed create leaves something behind");
+            }
+        }
+    }
+}

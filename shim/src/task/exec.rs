@@ -1,0 +1,52 @@
+//! Exec: one more process for a container, through the same gates, waiting for its Start.
+
+use bulkhead_model::{ContainerId, ExecRequest};
+use containerd_shim_protos::{api::ExecProcessRequest, events::task::TaskExecAdded};
+
+use super::{
+    Container, Process, TaskError, Tasks,
+    process::{StdioPaths, Waiting},
+    stdio::Streams,
+};
+
+/// Largest process document accepted, in bytes: what containerd accepts as a message.
+///
+/// Source: `messageLengthMax`, containerd/ttrpc channel.go.
+const PROCESS_BYTES_MAX: usize = 4 << 20;
+
+/// Adds the exec.
+pub(crate) fn exec(
+    tasks: &Tasks,
+    container: &Container,
+    request: ExecProcessRequest,
+) -> Result<(), TaskError> {
+    let exec: ContainerId =
+        request.exec_id.parse().map_err(|error| TaskError::InvalidArgument(format!("exec id: {error}")))?;
+    if container.has_exec(exec.as_str()) {
+        return Err(TaskError::AlreadyExists(format!("id {exec}")));
+    }
+    let spec = request.spec.into_option().unwrap_or_default();
+    if spec.value.len() > PROCESS_BYTES_MAX {
+        return Err(TaskError::InvalidArgument("process document is too long".to_owned()));
+    }
+    let mut process: oci_spec::runtime::Process = serde_json::from_slice(&spec.value)
+        .map_err(|error| TaskError::InvalidArgument(format!("process document: {error}")))?;
+    process.set_terminal(Some(request.terminal));
+
+    let asked = ExecRequest { container: container.id.clone(), exec, process };
+    let plan = container.admitted.admit_exec(&asked)?;
+    let paths = StdioPaths {
+        stdin: request.stdin,
+        stdout: request.stdout,
+        stderr: request.stderr,
+        terminal: request.terminal,
+    };
+    let waiting = Waiting::Exec(Box::new(plan));
+    container.add_exec(Process::new(request.exec_id.clone(), paths, waiting, Streams::default()))?;
+
+    let mut event = TaskExecAdded::new();
+    event.container_id = container.id.to_string();
+    event.exec_id = request.exec_id;
+    tasks.publisher().publish(event);
+    Ok(())
+}

@@ -1,0 +1,149 @@
+//! What is done to a container that is there: signals, pause, update, delete.
+
+use std::time::Duration;
+
+use containerd_shim_protos::{
+    api::{DeleteResponse, KillRequest, Status, UpdateTaskRequest},
+    events::task::{TaskDelete, TaskPaused, TaskResumed},
+};
+use tokio::time::timeout;
+
+use super::{Container, Process, TaskError, Tasks, container::timestamp, leftovers};
+use crate::server::Exit;
+
+/// How long a container that was never started may take to die.
+const KILL_MS: u64 = 10_000;
+
+/// Sends a signal to one process, or to all of the container.
+pub(crate) async fn kill(container: &Container, request: &KillRequest) -> Result<(), TaskError> {
+    let signal = i32::try_from(request.signal)
+        .map_err(|_| TaskError::InvalidArgument(format!("signal {}", request.signal)))?;
+    let process = container.process(&request.exec_id)?;
+    if request.all && process.is_init() {
+        return kill_all(container, signal);
+    }
+    process.signal(signal)?;
+    // A frozen process of cgroup v1 dies only when it is thawed.
+    if signal == libc::SIGKILL && process.is_init() && container.is_paused() {
+        container.cgroup.thaw().map_err(|error| TaskError::internal(&error))?;
+        container.set_paused(false);
+    }
+    Ok(())
+}
+
+/// To every process of the control group.
+fn kill_all(container: &Container, signal: i32) -> Result<(), TaskError> {
+    if signal == libc::SIGKILL {
+        return container.cgroup.kill_all().map_err(|error| TaskError::internal(&error));
+    }
+    for pid in container.cgroup.procs().map_err(|error| TaskError::internal(&error))? {
+        crate::sys::send_signal_to(pid, signal).map_err(|error| TaskError::internal(&error))?;
+    }
+    Ok(())
+}
+
+/// Freezes the container.
+pub(crate) async fn pause(tasks: &Tasks, container: &Container) -> Result<(), TaskError> {
+    let _one_change = container.changing.lock().await;
+    match container.init.status(container.is_paused()) {
+        Status::RUNNING => {}
+        Status::PAUSED => {
+            return Err(TaskError::FailedPrecondition("container is already paused".to_owned()));
+        }
+        _ => return Err(TaskError::FailedPrecondition("container is not running".to_owned())),
+    }
+    container.cgroup.freeze().map_err(|error| TaskError::internal(&error))?;
+    container.set_paused(true);
+    let mut event = TaskPaused::new();
+    event.container_id = container.id.to_string();
+    tasks.publisher().publish(event);
+    Ok(())
+}
+
+/// Thaws it.
+pub(crate) async fn resume(tasks: &Tasks, container: &Container) -> Result<(), TaskError> {
+    let _one_change = container.changing.lock().await;
+    if container.init.status(container.is_paused()) != Status::PAUSED {
+        return Err(TaskError::FailedPrecondition("container is not paused".to_owned()));
+    }
+    container.cgroup.thaw().map_err(|error| TaskError::internal(&error))?;
+    container.set_paused(false);
+    let mut event = TaskResumed::new();
+    event.container_id = container.id.to_string();
+    tasks.publisher().publish(event);
+    Ok(())
+}
+
+/// Changes its limits.
+pub(crate) async fn update(container: &Container, request: &UpdateTaskRequest) -> Result<(), TaskError> {
+    let _one_change = container.changing.lock().await;
+    let resources: oci_spec::runtime::LinuxResources = serde_json::from_slice(&request.resources.value)
+        .map_err(|error| TaskError::InvalidArgument(format!("resources: {error}")))?;
+    let resources = container.admitted.admit_update(resources)?;
+    container.cgroup.update(&resources).map_err(|error| TaskError::internal(&error))
+}
+
+/// Deletes an exec that is not running, or the container.
+pub(crate) async fn delete(
+    tasks: &Tasks,
+    container: &Container,
+    exec_id: &str,
+) -> Result<DeleteResponse, TaskError> {
+    let process = container.process(exec_id)?;
+    let _one_change = container.changing.lock().await;
+    if process.is_init() {
+        return delete_container(tasks, container).await;
+    }
+    if matches!(process.status(container.is_paused()), Status::RUNNING | Status::PAUSED) {
+        return Err(running());
+    }
+    container.remove_exec(exec_id);
+    Ok(response(&process, process.exited()))
+}
+
+async fn delete_container(tasks: &Tasks, container: &Container) -> Result<DeleteResponse, TaskError> {
+    let init = &container.init;
+    let exit = match init.status(container.is_paused()) {
+        Status::STOPPED => init.exited(),
+        Status::CREATED => Some(never_started(init).await?),
+        _ => return Err(running()),
+    };
+    for problem in leftovers::take_back(&container.cgroup, &container.task_dir) {
+        tracing::error!(problem, id = %container.id, "a container leaves something behind");
+    }
+    tasks.remove(container.id.as_str());
+    let response = response(init, exit);
+    let mut event = TaskDelete::new();
+    event.container_id = container.id.to_string();
+    event.pid = response.pid;
+    event.exit_status = response.exit_status;
+    event.exited_at = response.exited_at.clone();
+    tasks.publisher().publish(event);
+    Ok(response)
+}
+
+/// Ends a process that waits at its gate.
+async fn never_started(init: &Process) -> Result<Exit, TaskError> {
+    match init.signal(libc::SIGKILL) {
+        Ok(()) | Err(TaskError::NotFound(_)) => {}
+        Err(error) => return Err(error),
+    }
+    match timeout(Duration::from_millis(KILL_MS), init.wait()).await {
+        Ok(Some(exit)) => Ok(exit),
+        Ok(None) | Err(_) => Err(TaskError::Internal(format!("process {} does not die", init.pid()))),
+    }
+}
+
+fn running() -> TaskError {
+    TaskError::FailedPrecondition("cannot delete a running process".to_owned())
+}
+
+fn response(process: &Process, exit: Option<Exit>) -> DeleteResponse {
+    let mut response = DeleteResponse::new();
+    response.pid = process.pid();
+    if let Some(exit) = exit {
+        response.exit_status = exit.status;
+        response.exited_at = timestamp(exit.at);
+    }
+    response
+}

@@ -1,0 +1,179 @@
+//! Start: the gate opens, the process confines itself, the server looks, the process goes.
+//!
+//! ```text
+//! gate ─release─► confines itself ─"confined"─► server reads /proc/<pid>/status ─┬─ as planned ─► "go" ─► execve(2)
+//!                                                                                └─ not so ─► killed, call fails
+//! ```
+//! The look itself is `bulkhead_launch`'s, inside `try_running`; here is what surrounds it.
+//!
+//! Invariant: a start that has begun is carried to its end even if the caller goes away.
+
+use std::{os::fd::AsFd, sync::Arc, time::Duration};
+
+use bulkhead_launch::{ExecJob, Gate, PendingStart, Running, StartError, Stdio};
+use bulkhead_plan::ExecPlan;
+use containerd_shim_protos::events::task::{TaskExecStarted, TaskStart};
+use tokio::time::timeout;
+
+use super::{
+    Container, Process, TaskError, Tasks,
+    create::{console, readable},
+    process::Waiting,
+    stdio::Streams,
+};
+use crate::server::Owner;
+
+/// How long a process may take from its gate to execve(2).
+const START_MS: u64 = 60_000;
+
+/// Starts init or an exec and returns its pid.
+pub(crate) async fn start(
+    tasks: Arc<Tasks>,
+    container: Arc<Container>,
+    process: Arc<Process>,
+) -> Result<u32, TaskError> {
+    // In a task of its own: the caller's deadline ends the call, not the start.
+    let started = tokio::spawn(async move {
+        let _one_change = container.changing.lock().await;
+        match process.begin_start()? {
+            Waiting::Init(gate) => start_init(&tasks, &container, &process, gate).await,
+            Waiting::Exec(plan) => start_exec(&tasks, &container, &process, &plan).await,
+        }
+    });
+    started.await.map_err(|error| TaskError::Internal(format!("start: {error}")))?
+}
+
+async fn start_init(
+    tasks: &Tasks,
+    container: &Container,
+    process: &Process,
+    gate: Gate,
+) -> Result<u32, TaskError> {
+    let running = match gate.release() {
+        Ok(pending) => running(pending).await,
+        Err(error) => Err(error.into()),
+    };
+    let pid = process.pid();
+    let answer = match running {
+        Ok(_) => {
+            let mut event = TaskStart::new();
+            event.container_id = container.id.to_string();
+            event.pid = pid;
+            tasks.publisher().publish(event);
+            Ok(pid)
+        }
+        Err(error) => {
+            // It is dead already, or will be by this; its exit is told by the reaper.
+            match process.signal(libc::SIGKILL) {
+                Ok(()) | Err(TaskError::NotFound(_)) => {}
+                Err(error) => tracing::error!(%error, "a process that failed to start could not be killed"),
+            }
+            Err(failure(&error))
+        }
+    };
+    if let Some(exit) = process.started() {
+        tasks.tell_exit(container, process, exit);
+    }
+    answer
+}
+
+async fn start_exec(
+    tasks: &Tasks,
+    container: &Arc<Container>,
+    process: &Arc<Process>,
+    plan: &ExecPlan,
+) -> Result<u32, TaskError> {
+    let begun = container.exec_begins();
+    let counted = begun.is_ok();
+    let launched = match begun {
+        Ok(()) => launch_exec(tasks, container, process, plan).await,
+        Err(error) => Err(error),
+    };
+    match launched {
+        Ok(pid) => {
+            let mut event = TaskExecStarted::new();
+            event.container_id = container.id.to_string();
+            event.exec_id.clone_from(&process.exec_id);
+            event.pid = pid;
+            tasks.publisher().publish(event);
+            if let Some(exit) = process.started() {
+                tasks.tell_exit(container, process, exit);
+            }
+            Ok(pid)
+        }
+        Err(error) => {
+            process.never_ran();
+            if counted {
+                tasks.exec_never_ran(container);
+            }
+            Err(error)
+        }
+    }
+}
+
+async fn launch_exec(
+    tasks: &Tasks,
+    container: &Arc<Container>,
+    process: &Arc<Process>,
+    plan: &ExecPlan,
+) -> Result<u32, TaskError> {
+    let credentials = &plan.confine().credentials;
+    let mut streams = Streams::open(&process.paths, credentials.uid, credentials.gid)?;
+    let exec = process.exec_id.parse().map_err(|error| TaskError::InvalidArgument(format!("id: {error}")))?;
+    let init_pidfd = container.init.pidfd()?;
+    let launching = tasks.reaper().launching();
+    let pending = {
+        let [stdin, stdout, stderr] = streams.ends();
+        let stdio = match process.paths.terminal {
+            true => Stdio::Terminal,
+            false => Stdio::Streams { stdin, stdout, stderr },
+        };
+        let job = ExecJob {
+            container: &container.id,
+            exec: &exec,
+            task_dir: &container.task_dir,
+            init_pid: container.init.pid(),
+            init_pidfd: init_pidfd.as_fd(),
+            process: plan.process(),
+            confine: plan.confine(),
+            cgroup: container.admitted.cgroup_path(),
+            stdio,
+        };
+        tasks.stages().zygote().exec(&job).map_err(|error| TaskError::internal(&error))?
+    };
+    let running = running(pending).await.map_err(|error| failure(&error))?;
+    let Some(pidfd) = running.pidfd else {
+        return Err(TaskError::Internal("an exec came back without its pidfd".to_owned()));
+    };
+    let console = console(running.terminal, &mut streams)?;
+    streams.close_ends();
+    process.with_streams(|own| *own = streams);
+    process.set_process(running.pid, pidfd, console);
+    let owner = Owner { container: Arc::clone(container), process: Arc::clone(process) };
+    if let Some(exit) = launching.claim(running.pid, owner.clone()) {
+        tasks.exited(&owner, exit);
+    }
+    Ok(running.pid)
+}
+
+async fn running(mut pending: PendingStart) -> Result<Running, StartError> {
+    let run = async {
+        loop {
+            if let Some(running) = pending.try_running()? {
+                return Ok(running);
+            }
+            readable(&pending).await?;
+        }
+    };
+    match timeout(Duration::from_millis(START_MS), run).await {
+        Ok(answer) => answer,
+        Err(_) => Err(StartError::Exec { errno: None, message: format!("not started after {START_MS} ms") }),
+    }
+}
+
+fn failure(error: &StartError) -> TaskError {
+    match error {
+        StartError::Launch(error) => TaskError::internal(error),
+        StartError::NotConfined { .. } | StartError::Exec { .. } => TaskError::Internal(error.to_string()),
+    }
+}
