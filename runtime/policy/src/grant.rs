@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use bulkhead_model::{Confinement, ContainerId, Digest, ExecPattern, Refusal, Rule};
+use bulkhead_model::{Confinement, Digest, ExecPattern, Refusal, Rule};
 
 use crate::{Mode, exec};
 
@@ -14,6 +14,10 @@ pub struct Grant(Granted);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ExecGrant(Granted);
 
+/// What a grant would be: for people. Nothing runs by it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Preview(Granted);
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Granted {
     pub(crate) confinement: Confinement,
@@ -21,7 +25,8 @@ pub(crate) struct Granted {
     pub(crate) mode: Mode,
     pub(crate) policy_hash: Digest,
     pub(crate) would_refuse: Option<Refusal>,
-    pub(crate) container: ContainerId,
+    /// Where: `container c1`.
+    pub(crate) place: String,
     pub(crate) exec_lists: Vec<ExecList>,
 }
 
@@ -39,7 +44,7 @@ impl ExecList {
     }
 }
 
-/// The getters that both kinds of grant have.
+/// The getters that every kind of grant has.
 macro_rules! getters {
     ($kind:ident) => {
         impl $kind {
@@ -77,6 +82,13 @@ macro_rules! getters {
 }
 getters!(Grant);
 getters!(ExecGrant);
+getters!(Preview);
+
+impl Preview {
+    pub(crate) fn new(granted: Granted) -> Self {
+        Self(granted)
+    }
+}
 
 impl Grant {
     pub(crate) fn new(granted: Granted) -> Self {
@@ -116,5 +128,5 @@ fn refuse(granted: &Granted, argv: &[String]) -> Refusal {
         ),
         None => ("no exec list allows it".to_owned(), format!("add it to exec: {short:?}")),
     };
-    Refusal::new(Rule::Exec, format!("exec of {short:?} in container {}", granted.container), why, fix)
+    Refusal::new(Rule::Exec, format!("exec of {short:?} in {}", granted.place), why, fix)
 }

@@ -29,7 +29,7 @@ mod source;
 mod strict;
 
 pub use explain::explain;
-pub use grant::{ExecGrant, Grant};
+pub use grant::{ExecGrant, Grant, Preview};
 pub use policy::Policy;
 pub use source::{PolicyError, Problem, Source};
 

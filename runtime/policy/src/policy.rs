@@ -5,14 +5,14 @@
 //! that the container was created with; in CRI any, because containerd writes any reference of the image into the
 //! record there, and another tenant's pull of the same bytes must not decide.
 
-use std::path::Path;
+use std::{collections::BTreeSet, path::Path};
 
 use bulkhead_binding::VerifiedImage;
 use bulkhead_model::{Confinement, CreateRequest, Digest, ImageFacts, Refusal, Rule};
 
 use crate::{
-    ExecGrant, Grant, Mode, PolicyError, Source,
-    confine::{Section, built_in},
+    ExecGrant, Grant, Mode, PolicyError, Preview, Source,
+    confine::built_in,
     grant::{ExecList, Granted},
     parse::{DEFAULT, File, Role, ScopeRow},
     scope::Repository,
@@ -62,51 +62,24 @@ impl Policy {
     /// # Errors
     /// The refusal, unless the mode is audit: the grant carries it then.
     pub fn admit(&self, image: &VerifiedImage, request: &CreateRequest) -> Result<Grant, Refusal> {
-        let names: Vec<Named<'_>> = image
-            .names()
-            .iter()
-            .map(String::as_str)
-            .chain([image.claimed_name()])
-            .filter_map(|name| self.named(name, image))
-            .collect();
-        let subject = subject(image, request);
-        let would_refuse = match self.judge(image, &names, &subject) {
-            Ok(()) => None,
-            Err(refusal) => match self.mode() {
-                Mode::Enforce => return Err(refusal),
-                Mode::Audit => Some(refusal),
-            },
+        let names = image.names().iter().map(String::as_str).chain([image.claimed_name()]).collect();
+        let image = Image {
+            facts: image.facts(),
+            claimed: image.claimed_name(),
+            names,
+            deciding: if image.in_cri() { Deciding::AnyName } else { Deciding::ClaimedName },
         };
-        let node_sections = sections(names.iter().filter_map(|name| name.node));
-        let tenant_sections = sections(names.iter().filter_map(|name| name.tenant));
-        let mut exec_lists = Vec::new();
-        let mut confinement: Option<Confinement> = None;
-        for name in &node_sections {
-            let section = self.node.section(name).resolve(&built_in());
-            exec_lists.push(ExecList::new(&self.node.path, name, &section.exec));
-            confinement = Some(confinement.map_or_else(|| section.clone(), |other| other.stricter(&section)));
-        }
-        // There is always one: `sections` gives the default where no scope names another.
-        let mut confinement = confinement.unwrap_or_else(|| self.node.section(DEFAULT).resolve(&built_in()));
-        if let Some(tenant) = &self.tenant {
-            for name in &tenant_sections {
-                let section: Section = tenant.section(name);
-                if let Some(patterns) = &section.exec {
-                    exec_lists.push(ExecList::new(&tenant.path, name, patterns));
-                }
-                confinement = section.narrow(&confinement);
-            }
-        }
-        let decisive = names.iter().find(|name| name.decides && name.node.is_some());
-        Ok(Grant::new(Granted {
-            confinement,
-            scope: decisive.and_then(|name| name.node).map(|row| row.scope.to_string()),
-            mode: self.mode(),
-            policy_hash: self.hash,
-            would_refuse,
-            container: request.id.clone(),
-            exec_lists,
-        }))
+        let place = format!("container {}", request.id);
+        self.decide(&image, &place).map(Grant::new)
+    }
+
+    /// What [`Policy::admit`] would say of an image of this one name: for people, and no way to run anything.
+    ///
+    /// # Errors
+    /// The refusal, unless the mode is audit: the preview carries it then.
+    pub fn preview(&self, facts: &ImageFacts, name: &str) -> Result<Preview, Refusal> {
+        let image = Image { facts, claimed: name, names: vec![name], deciding: Deciding::ClaimedName };
+        self.decide(&image, "a container to be").map(Preview::new)
     }
 
     /// Whether `argv` may be exec'd now in a container that was created from `image` by `created`: both are judged by
@@ -123,35 +96,101 @@ impl Policy {
         self.admit(image, created)?.admit_exec(argv)
     }
 
-    fn named(&self, name: &str, image: &VerifiedImage) -> Option<Named<'_>> {
+    fn decide(&self, image: &Image<'_>, place: &str) -> Result<Granted, Refusal> {
+        let names: Vec<Named<'_>> = image.names.iter().filter_map(|name| self.named(name, image)).collect();
+        let would_refuse = match self.judge(image, &names, &subject(image, place)) {
+            Ok(()) => None,
+            Err(refusal) => match self.mode() {
+                Mode::Enforce => return Err(refusal),
+                Mode::Audit => Some(refusal),
+            },
+        };
+        let (confinement, exec_lists) = self.confine(&names);
+        let decisive = names.iter().filter(|name| name.decides).find_map(|name| name.node);
+        Ok(Granted {
+            confinement,
+            scope: decisive.map(|row| row.scope.to_string()),
+            mode: self.mode(),
+            policy_hash: self.hash,
+            would_refuse,
+            place: place.to_owned(),
+            exec_lists,
+        })
+    }
+
+    fn named(&self, name: &str, image: &Image<'_>) -> Option<Named<'_>> {
         let repository = Repository::of_name(name)?;
         let node = self.node.scope_of(&repository);
         let tenant = self.tenant.as_ref().and_then(|tenant| tenant.scope_of(&repository));
-        let decides = image.in_cri() || name == image.claimed_name();
+        let decides = match image.deciding {
+            Deciding::AnyName => true,
+            Deciding::ClaimedName => name == image.claimed,
+        };
         Some(Named { repository, node, tenant, decides })
     }
 
-    fn judge(&self, image: &VerifiedImage, names: &[Named<'_>], subject: &str) -> Result<(), Refusal> {
-        let facts = image.facts();
+    fn judge(&self, image: &Image<'_>, names: &[Named<'_>], subject: &str) -> Result<(), Refusal> {
+        let target = &image.facts.target;
         let deciding = || names.iter().filter(|name| name.decides);
         if !deciding().any(|name| name.node.is_some()) {
-            return Err(no_scope(&self.node.path, Role::Node, image, deciding().next(), subject));
+            return Err(no_scope(&self.node.path, Role::Node, target, deciding().next(), subject));
         }
         if let Some(tenant) = &self.tenant
             && !deciding().any(|name| name.node.is_some() && name.tenant.is_some())
         {
             let admitted = deciding().find(|name| name.node.is_some());
-            return Err(no_scope(&tenant.path, Role::Tenant, image, admitted, subject));
+            return Err(no_scope(&tenant.path, Role::Tenant, target, admitted, subject));
         }
         for name in names {
             for (row, file) in [(name.node, Some(&self.node)), (name.tenant, self.tenant.as_ref())] {
                 if let (Some(row), Some(file)) = (row, file) {
-                    check_digest(row, &file.path, facts, subject)?;
+                    check_digest(row, &file.path, image.facts, subject)?;
                 }
             }
         }
         Ok(())
     }
+
+    /// The strictest of all sections that the scopes of these names say, and the exec lists that went into it.
+    fn confine(&self, names: &[Named<'_>]) -> (Confinement, Vec<ExecList>) {
+        let mut exec_lists = Vec::new();
+        let (first, others) = sections(names.iter().filter_map(|name| name.node));
+        let mut resolve = |name: &str| {
+            let section = self.node.section(name).resolve(&built_in());
+            exec_lists.push(ExecList::new(&self.node.path, name, &section.exec));
+            section
+        };
+        let mut confinement = resolve(first);
+        for name in others {
+            confinement = confinement.stricter(&resolve(name));
+        }
+        if let Some(tenant) = &self.tenant {
+            let (first, others) = sections(names.iter().filter_map(|name| name.tenant));
+            for name in std::iter::once(first).chain(others) {
+                let section = tenant.section(name);
+                if let Some(patterns) = &section.exec {
+                    exec_lists.push(ExecList::new(&tenant.path, name, patterns));
+                }
+                confinement = section.narrow(&confinement);
+            }
+        }
+        (confinement, exec_lists)
+    }
+}
+
+/// What is judged.
+struct Image<'i> {
+    facts: &'i ImageFacts,
+    claimed: &'i str,
+    names: Vec<&'i str>,
+    deciding: Deciding,
+}
+
+/// Which names let an image in.
+#[derive(Clone, Copy)]
+enum Deciding {
+    AnyName,
+    ClaimedName,
 }
 
 /// One name of the image and the scopes that match it.
@@ -163,15 +202,10 @@ struct Named<'p> {
     decides: bool,
 }
 
-/// The sections that scopes name, each once; the default where there are none.
-fn sections<'p>(rows: impl Iterator<Item = &'p ScopeRow>) -> Vec<&'p str> {
-    let mut names: Vec<&str> = rows.map(|row| row.confine.as_str()).collect();
-    if names.is_empty() {
-        names.push(DEFAULT);
-    }
-    names.sort_unstable();
-    names.dedup();
-    names
+/// The sections that scopes name, each once: one, and the others. The default where there is no scope.
+fn sections<'p>(rows: impl Iterator<Item = &'p ScopeRow>) -> (&'p str, BTreeSet<&'p str>) {
+    let mut names: BTreeSet<&str> = rows.map(|row| row.confine.as_str()).collect();
+    (names.pop_first().unwrap_or(DEFAULT), names)
 }
 
 fn check_digest(row: &ScopeRow, path: &Path, facts: &ImageFacts, subject: &str) -> Result<(), Refusal> {
@@ -199,13 +233,7 @@ fn check_digest(row: &ScopeRow, path: &Path, facts: &ImageFacts, subject: &str) 
     ))
 }
 
-fn no_scope(
-    path: &Path,
-    role: Role,
-    image: &VerifiedImage,
-    name: Option<&Named<'_>>,
-    subject: &str,
-) -> Refusal {
+fn no_scope(path: &Path, role: Role, target: &Digest, name: Option<&Named<'_>>, subject: &str) -> Refusal {
     let path = path.display();
     let Some(Named { repository, .. }) = name else {
         return Refusal::new(
@@ -216,7 +244,7 @@ fn no_scope(
         );
     };
     let (whose, line) = match role {
-        Role::Node => ("", format!("\"{repository}\" = {{ digests = [\"{}\"] }}", image.facts().target)),
+        Role::Node => ("", format!("\"{repository}\" = {{ digests = [\"{}\"] }}", target)),
         Role::Tenant => (", the tenant's file", format!("\"{repository}\" = {{}}")),
     };
     Refusal::new(
@@ -228,16 +256,12 @@ fn no_scope(
 }
 
 /// `image NAME@DIGEST of container ID`.
-fn subject(image: &VerifiedImage, request: &CreateRequest) -> String {
-    let target = image.facts().target;
+fn subject(image: &Image<'_>, place: &str) -> String {
     let readable = |name: &&str| Repository::of_name(name).is_some();
-    let name = [image.claimed_name()]
-        .into_iter()
-        .chain(image.names().iter().map(String::as_str))
-        .find(readable)
-        .unwrap_or(image.claimed_name());
+    let mut names = std::iter::once(image.claimed).chain(image.names.iter().copied());
+    let name = names.find(readable).unwrap_or(image.claimed);
     let name = name.split('@').next().unwrap_or(name);
-    format!("image {name}@{target} of container {}", request.id)
+    format!("image {name}@{} of {place}", image.facts.target)
 }
 
 /// Each text by its own hash, so that no text can be moved from one file to the other without a trace.
