@@ -21,7 +21,7 @@ fn main() {
     let only_ours = std::env::args().nth(2).is_some();
     let mut world = World::new();
     let mut times: Vec<(&str, Vec<Duration>)> =
-        ["create", "start", "exit", "removal", "all", "runc, overlay mounted", "runc and mounts"]
+        ["create", "start", "exit", "removal", "all", "runc, overlay mounted", "runc and mounts", "exec"]
             .map(|name| (name, Vec::new()))
             .into();
     for round in 0..rounds {
@@ -45,6 +45,17 @@ fn main() {
             times[6].1.push(with_mounts);
         }
     }
+    let mut container = world.container(&["sleep", "1000"], |_| {});
+    let alive = world.start(&container);
+    for _ in 0..rounds {
+        let begin = Instant::now();
+        let running = world.exec_start(&mut container, &alive, &["true"], NO_STDIO).unwrap();
+        world.exit_of_now(running.pid);
+        times[7].1.push(begin.elapsed());
+    }
+    let memory = std::fs::read_to_string(format!("/proc/{}/smaps_rollup", world.zygote.pid())).unwrap();
+    println!("zygote: {}", memory.lines().find(|line| line.starts_with("Pss:")).unwrap());
+    world.stop(&container, alive);
     for (name, mut list) in times {
         list.sort();
         if let Some(median) = list.get(list.len() / 2) {

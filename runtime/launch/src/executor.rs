@@ -81,6 +81,8 @@ impl Confined {
         // The server is this process's parent: without it nobody could say go.
         sys::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as _)
             .map_err(|error| format!("prctl(2) PR_SET_PDEATHSIG: {error}"))?;
+        // A change of ids sets this to what the sysctl fs.suid_dumpable says.
+        sys::prctl(libc::PR_SET_DUMPABLE, 0).map_err(|error| format!("prctl(2) PR_SET_DUMPABLE: {error}"))?;
         if let Some(expected) = &self.mount_namespace {
             let found = namespace_identity(&expected.proc, "self/ns/mnt")
                 .map_err(|error| format!("stat(2) /proc/self/ns/mnt: {error}"))?;

@@ -185,6 +185,13 @@ pub(crate) fn reset_signals() -> io::Result<()> {
     .map(drop)
 }
 
+/// Empties the environment. libcontainer reads LISTEN_FDS of it and would leave as many descriptors open.
+pub(crate) fn clear_environment() -> io::Result<()> {
+    // SAFETY: clearenv(3) frees nothing that others hold; this process has one thread, and no reference into
+    // the environment outlives the call that made it.
+    check(unsafe { libc::clearenv() }.into()).map(drop)
+}
+
 /// execve(2). Returns only to say why it failed.
 pub(crate) fn execve(program: &CStr, argv: &[CString], envp: &[CString]) -> io::Error {
     let pointers = |strings: &[CString]| -> Vec<*const libc::c_char> {

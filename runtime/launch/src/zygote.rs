@@ -193,6 +193,7 @@ fn serve(socket: OwnedFd, host: &Host) -> Result<(), LaunchError> {
     sys::prctl(libc::PR_SET_DUMPABLE, 0).map_err(LaunchError::io("prctl(2)", "PR_SET_DUMPABLE"))?;
     sys::set_name(c"bulkhead-zygote");
     sys::reset_signals().map_err(LaunchError::io("sigprocmask(2)", "zygote"))?;
+    sys::clear_environment().map_err(LaunchError::io("clearenv(3)", "zygote"))?;
     sys::move_fd(socket, ZYGOTE_SOCKET).map_err(LaunchError::io("dup2(2)", "zygote"))?;
     sys::close_from(ZYGOTE_SOCKET + 1).map_err(LaunchError::io("close_range(2)", "zygote"))?;
     let socket = sys::adopt(ZYGOTE_SOCKET);

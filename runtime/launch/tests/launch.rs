@@ -22,6 +22,11 @@ fn main() {
     }
     // What the server has, a container must not inherit.
     nix::unistd::setgroups(&[nix::unistd::Gid::from_raw(4242)]).unwrap();
+    #[allow(unsafe_code)]
+    // SAFETY: this process has one thread.
+    unsafe {
+        std::env::set_var("LISTEN_FDS", "20");
+    }
     let mut world = World::new();
     support::main(
         &mut world,
@@ -36,6 +41,8 @@ fn main() {
             ("environment_is_the_spec_s_and_nothing_of_the_server_s", environment),
             ("additional_groups_are_the_spec_s_and_none_of_the_server_s", groups),
             ("no_descriptor_of_the_host_is_open_in_container_or_exec", descriptors),
+            ("working_directory_is_never_one_of_the_host_s", working_directory),
+            ("limits_beyond_the_server_s_own_are_clamped_and_others_kept", clamped),
             ("rootfs_is_nosuid_and_nodev_and_the_host_never_sees_it", rootfs),
             ("stdin_reaches_the_program_and_its_end_too", stdin),
             ("pipe_can_be_reopened_by_its_owner", reopen_pipe),
@@ -157,6 +164,53 @@ fn descriptors(world: &mut World) {
     assert_eq!(world.exec(&mut container, &alive, &command).unwrap().1, output);
     world.stop(&container, alive);
     drop(held);
+}
+
+/// CVE-2024-21626: a working directory below /proc/self/fd led to whatever the runtime had left open.
+fn working_directory(world: &mut World) {
+    let mut sleeper = world.container(&["sleep", "100"], |_| {});
+    let alive = world.start(&sleeper);
+    for number in 3..24 {
+        let cwd = format!("/proc/self/fd/{number}");
+        let container =
+            world.container(&["sh", "-c", "pwd; ls -a"], |spec| spec["process"]["cwd"] = json!(cwd));
+        if let Ok((_, output)) = world.run(&container) {
+            assert!(output.contains("\nbin\n") && !output.contains("lost+found"), "{cwd}: {output}");
+        }
+        let mut process = sleeper.spec.process().clone().unwrap();
+        process.set_cwd(cwd.clone().into()).set_args(Some(vec!["true".to_owned()]));
+        let exec = format!("cwd-{number}").parse().unwrap();
+        if let Ok(running) = world.exec_process(&sleeper, &alive, &exec, &process, NO_STDIO) {
+            panic!("an exec ran in {cwd}: {running:?}");
+        }
+    }
+    let missing = world.container(&["true"], |spec| spec["process"]["cwd"] = json!("/no/such"));
+    assert!(world.run(&missing).is_err());
+    assert_eq!(world.exec(&mut sleeper, &alive, &["readlink", "/proc/self/cwd"]).unwrap().1, "/\n");
+    world.stop(&sleeper, alive);
+}
+
+fn clamped(world: &mut World) {
+    let (_, hard) = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE).unwrap();
+    let container =
+        world.container(&["sh", "-c", "ulimit -Hn; ulimit -c; cat /proc/self/oom_score_adj"], |spec| {
+            spec["process"]["rlimits"] = json!([
+                { "type": "RLIMIT_NOFILE", "hard": hard + 1, "soft": 100 },
+                { "type": "RLIMIT_CORE", "hard": 0, "soft": 0 },
+            ]);
+            spec["process"]["oomScoreAdj"] = json!(321);
+        });
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:")).unwrap().trim().to_owned();
+    let may_raise = u64::from_str_radix(&effective, 16).unwrap() & 1 << 24 != 0;
+    let files = if may_raise { hard + 1 } else { hard };
+    assert_eq!(world.run(&container).unwrap().1, format!("{files}\n0\n321\n"));
+    let container = world.container(&["cat", "/proc/self/oom_score_adj"], |spec| {
+        spec["process"]["oomScoreAdj"] = json!(-999);
+    });
+    let own = fs::read_to_string("/proc/self/oom_score_adj").unwrap();
+    let expected = if may_raise { "-999\n" } else { own.as_str() };
+    assert_eq!(world.run(&container).unwrap().1, expected);
 }
 
 fn rootfs(world: &mut World) {
