@@ -1,19 +1,117 @@
 #!/usr/bin/env bash
-# Installs what building and testing need on Debian or Ubuntu. Idempotent; says what it installs.
+# Installs what building and testing Bulkhead need, and unpacks newer containerds beside the system's.
+#
+#   deps.sh           everything
+#   deps.sh --demo    only what `make demo` needs: the machine's own packages
+#
+# From the machine's own suite: containerd, runc, CNI plugins, a static busybox, a compiler, protoc.
+# From newer suites of the same mirror, unpacked below target/deps and never installed: containerd 1.7 and 2.1 (Debian).
+# The mirror is the one that this machine's apt already uses; lists, cache and sources of the newer suites stay private.
+# Does nothing, quickly, when all is there. What cannot be had is an error that says what to do, never a skip.
 set -euo pipefail
-packages=(
-    protobuf-compiler                  # generated gRPC and ttrpc bindings
-    containerd runc                    # the real thing, and what we are compared with
-    containernetworking-plugins        # CNI of the test pods
-    busybox-static gcc libc6-dev       # test images
-    iproute2 make ca-certificates
-)
-missing=()
-for package in "${packages[@]}"; do
-    [ "$(dpkg-query -Wf '${db:Status-Status}' "$package" 2>/dev/null)" = installed ] || missing+=("$package")
-done
-[ ${#missing[@]} -gt 0 ] || exit 0
-echo "installing: ${missing[*]}"
-sudo=(); [ "$(id -u)" = 0 ] || sudo=(sudo)
-"${sudo[@]}" apt-get update -qq
-DEBIAN_FRONTEND=noninteractive "${sudo[@]}" apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+cd "$(dirname "$0")/../.."
+
+deps=target/deps
+sudo=""
+[ "$(id -u)" = 0 ] || sudo="sudo"
+
+fail() {
+    printf 'deps: %s\n  fix: %s\n' "$1" "$2" >&2
+    exit 1
+}
+
+# program=package. A program that is there needs no package, wherever it came from.
+system_packages() {
+    local pair missing=()
+    for pair in cc=gcc protoc=protobuf-compiler containerd=containerd ctr=containerd runc=runc \
+        busybox=busybox-static ip=iproute2 nsenter=util-linux "$@"; do
+        command -v "${pair%%=*}" >/dev/null || PATH=$PATH:/usr/sbin:/sbin command -v "${pair%%=*}" >/dev/null ||
+            missing+=("${pair#*=}")
+    done
+    [ -e /usr/lib/x86_64-linux-gnu/libc.a ] || missing+=(libc6-dev)
+    [ -x /usr/lib/cni/ptp ] || [ -x /opt/cni/bin/ptp ] || missing+=(containernetworking-plugins)
+    # The dynamic busybox would need its libraries in every image.
+    ! busybox_is_dynamic || missing+=(busybox-static)
+    [ ${#missing[@]} = 0 ] && return
+    command -v apt-get >/dev/null || fail "missing: ${missing[*]}, and no apt-get" "install them by hand"
+    echo "deps: installing ${missing[*]}"
+    # A daemon that a package would start is none of this machine's business.
+    local guard=/usr/sbin/policy-rc.d made=""
+    if [ ! -e $guard ]; then
+        printf '#!/bin/sh\nexit 101\n' | $sudo tee $guard >/dev/null && $sudo chmod 755 $guard
+        made=1
+    fi
+    [ -z "$made" ] || trap '$sudo rm -f /usr/sbin/policy-rc.d' EXIT
+    $sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "${missing[@]}" >/dev/null ||
+        { $sudo apt-get update -q && $sudo env DEBIAN_FRONTEND=noninteractive \
+            apt-get install -y -q --no-install-recommends "${missing[@]}" >/dev/null; } ||
+        fail "apt-get could not install ${missing[*]}" "run 'apt-get update' and read what it says"
+    if [ -n "$made" ]; then
+        $sudo rm -f $guard
+        trap - EXIT
+    fi
+}
+
+busybox_is_dynamic() {
+    local busybox
+    busybox=$(command -v busybox) || return 1
+    # A dynamic executable names its interpreter in the first page.
+    head -c 4096 "$busybox" | grep -qa 'ld-linux'
+}
+
+# Address of the Debian archive that apt uses for this machine's own release.
+mirror() {
+    local codename
+    codename=$(. /etc/os-release && echo "${VERSION_CODENAME:-}")
+    # shellcheck disable=SC2016 # apt's own variables
+    apt-get indextargets --format '$(REPO_URI) $(RELEASE) $(COMPONENT)' 'Created-By: Packages' |
+        awk -v release="$codename" '$2 == release && $3 == "main" { print $1; exit }'
+}
+
+# unpack NAME SUITE PACKAGE: SUITE's PACKAGE in target/deps/NAME.
+unpack() {
+    local name=$1 suite=$2 package=$3
+    local to=$deps/$name private=$deps/apt/$suite
+    [ -e "$to/.complete" ] && return
+    [ "$(. /etc/os-release && echo "$ID")" = debian ] || fail "$package of Debian $suite is only to be had on Debian" \
+        "test on Debian, or put $package's usr/ below $to and 'touch $to/.complete'"
+    local uri
+    uri=$(mirror)
+    [ -n "$uri" ] || fail "apt knows no source for this machine's own release" "check /etc/apt/sources.list*"
+    echo "deps: unpacking $package of $suite into $to"
+    rm -rf "$to" && mkdir -p "$to" "$private"/{lists/partial,cache/archives/partial}
+    printf 'deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] %s %s main\n' "$uri" "$suite" \
+        >"$private/sources.list"
+    : >"$private/status"
+    local here
+    here=$(pwd)/$private
+    local options=(-q -o "Dir::Etc::SourceList=$here/sources.list" -o Dir::Etc::SourceParts=/dev/null -o Dir::Etc::Preferences=/dev/null
+        -o Dir::Etc::PreferencesParts=/dev/null -o "Dir::State::Lists=$here/lists" -o "Dir::State::Status=$here/status"
+        -o "Dir::Cache=$here/cache" -o APT::Get::List-Cleanup=0 -o APT::Sandbox::User=root
+        -o Acquire::Languages=none -o Acquire::Retries=3)
+    apt-get "${options[@]}" update >"$private/log" 2>&1 ||
+        fail "apt-get update for $suite failed: $(tail -n 3 "$private/log")" "check the network, see $private/log"
+    (cd "$private" && apt-get "${options[@]}" download "$package" >>log 2>&1) ||
+        fail "apt-get download $package of $suite failed: $(tail -n 3 "$private/log")" "see $private/log"
+    dpkg -x "$private/$package"_*.deb "$to"
+    rm -f "$private/$package"_*.deb
+    rm -rf "$private/lists" "$private/cache"
+    "$to/usr/bin/containerd" --version >"$to/.version" ||
+        fail "$to/usr/bin/containerd does not run here" "this machine's libc may be older than Debian 12's"
+    touch "$to/.complete"
+}
+
+case "${1:-}" in
+--demo)
+    system_packages
+    ;;
+"")
+    system_packages mmdebstrap=mmdebstrap docker-registry=docker-registry strace=strace jq=jq
+    mkdir -p $deps
+    unpack containerd-1.7 trixie containerd
+    unpack containerd-2.1 sid containerd
+    ;;
+*)
+    fail "unknown argument $1" "see the head of $0"
+    ;;
+esac

@@ -1,1 +1,36 @@
-//! starts the real containerd, registry, images and CRI, and tests Bulkhead against them
+//! Starts the real components, tests Bulkhead against them, and counts what is left behind.
+//!
+//! ```text
+//! deps.sh ─► tools ─► daemon: a private containerd ─► import an image made on the spot ─► ctr | CRI pods | task API
+//!                        └─ drop, also after a panic: every process, mount, cgroup and file with its tag is gone
+//! ```
+//! Invariant: what a daemon starts carries its tag and ends with it; the system's own containerd is not touched;
+//! sockets are unix sockets in the daemon's directory or on loopback.
+//! Never here: a mock. What cannot be had is an error with its fix, never a silent skip.
+
+#![forbid(unsafe_code)]
+
+mod config;
+mod daemon;
+mod each;
+mod error;
+mod image;
+mod leftovers;
+mod pods;
+mod probe;
+mod run;
+mod tag;
+mod tasks;
+mod tools;
+
+pub use config::Cri;
+pub use daemon::{Containerd, PAUSE};
+pub use error::{HarnessError, Result};
+pub use image::{Digests, Entry, Image, Layer, UID, digest_of};
+pub use leftovers::Leftovers;
+pub use pods::{ContainerOptions, Executed, Pod, Pods};
+pub use probe::Answers;
+pub use run::{Output, run, until, wait};
+pub use tag::sweep;
+pub use tasks::Tasks;
+pub use tools::{BULKHEAD, RUNC, Release, workspace};

@@ -41,8 +41,15 @@ const ONLY_IN: &[(&str, &[&str])] = &[
 
 /// Crates whose sources may not touch the world.
 const PURE: &[&str] = &["runtime/model", "runtime/binding", "runtime/policy", "runtime/plan", "profiles"];
-const WORLD: &[&str] =
-    &["std::fs", "std::net", "std::process", "std::env", "std::os::unix::net", "Instant::now", "SystemTime::now"];
+const WORLD: &[&str] = &[
+    "std::fs",
+    "std::net",
+    "std::process",
+    "std::env",
+    "std::os::unix::net",
+    "Instant::now",
+    "SystemTime::now",
+];
 
 /// Package name → names of its normal dependencies.
 fn graph() -> BTreeMap<String, BTreeSet<String>> {

@@ -1,0 +1,249 @@
+//! A private containerd: its own directories, socket, configuration and mount namespace.
+//!
+//! ```text
+//! start ─► unshare mounts, tmpfs on /run/containerd ─► containerd ─► ready ─► tests ─► drop: kill by tag, remove
+//! ```
+//! The mount namespace is shared within itself, as the host's is under systemd, so that a mount that leaks is seen
+//! where it would hurt. Shim sockets live in /run/containerd/s whatever the state directory: here that is a tmpfs of
+//! the daemon's own. Everything it starts carries its tag and is ended when it is dropped, after a panic too.
+
+use std::{
+    fs,
+    os::unix::{fs::DirBuilderExt as _, process::CommandExt as _},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use crate::{
+    HarnessError, Result,
+    config::{self, Cri, Places},
+    image::{Digests, Image},
+    leftovers::Mountpoints,
+    run::{self, Output},
+    tag,
+    tools::{Release, Tools, cni_dir},
+};
+
+/// How long a daemon may take to answer.
+const READY: Duration = Duration::from_secs(60);
+
+/// How long one `ctr` call may take.
+const CTR: Duration = Duration::from_secs(60);
+
+/// The name of the sandbox image of pods.
+pub const PAUSE: &str = "registry.test/pause:1";
+
+/// A containerd of its own; dropped, it is gone with all it started.
+#[derive(Debug)]
+pub struct Containerd {
+    tag: String,
+    dir: PathBuf,
+    tools: Tools,
+    cri: Cri,
+    child: Child,
+    pub(crate) mounts_at_start: Mountpoints,
+}
+
+impl Containerd {
+    /// Starts `release` and waits until it answers.
+    pub fn start(release: Release, cri: Cri) -> Result<Self> {
+        tag::need_root()?;
+        tag::sweep()?;
+        let tools = Tools::of(release)?;
+        let tag = tag::fresh();
+        let dir = tag::directory(&tag);
+        directory(&dir)?;
+        directory(Path::new("/run/containerd"))?;
+        let places = Places { dir: &dir, cni: cni_dir()?, pause: PAUSE };
+        write(&dir.join("config.toml"), &config::config(tools.version, cri, &places))?;
+        directory(&dir.join("cni"))?;
+        let number = tag.bytes().fold(0u32, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into()));
+        write(&dir.join("cni/10-test.conflist"), &config::network(&dir, number))?;
+        let child = spawn(&tools, &tag, &dir)?;
+        let mut daemon = Self { tag, dir, tools, cri, child, mounts_at_start: Mountpoints::default() };
+        daemon.wait_until_ready()?;
+        if cri == Cri::On {
+            daemon.import_in("k8s.io", &Image::pause(PAUSE)?)?;
+        }
+        daemon.mounts_at_start = Mountpoints::of(daemon.pid())?;
+        Ok(daemon)
+    }
+
+    fn wait_until_ready(&mut self) -> Result<()> {
+        let socket = self.socket();
+        run::until("the start of containerd", READY, || {
+            let ended = self.child.try_wait().map_err(HarnessError::at("wait for", "containerd"))?;
+            if let Some(status) = ended {
+                let outcome = format!("{status}\n{}", self.log());
+                return Err(HarnessError::Command { line: "containerd".to_owned(), outcome });
+            }
+            Ok(socket.exists())
+        })?;
+        run::until("an answer of containerd", READY, || Ok(self.ctr(&["version"])?.ok()))?;
+        if self.cri == Cri::On {
+            let pods = self.pods()?;
+            run::until("CRI with a network", READY, || Ok(pods.ready().unwrap_or(false)))?;
+        }
+        Ok(())
+    }
+
+    /// What names this daemon everywhere; also its containerd namespace for `ctr`.
+    #[must_use]
+    pub fn tag(&self) -> &str {
+        &self.tag
+    }
+
+    /// An id for a container that carries the tag.
+    #[must_use]
+    pub fn id(&self, name: &str) -> String {
+        format!("{}-{name}", self.tag)
+    }
+
+    /// Pid of the daemon.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// The daemon's directory; what is below it goes with the daemon.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Its API socket.
+    #[must_use]
+    pub fn socket(&self) -> PathBuf {
+        self.dir.join("c.sock")
+    }
+
+    /// `BULKHEAD_ROOT` of every shim it starts.
+    #[must_use]
+    pub fn bulkhead_root(&self) -> PathBuf {
+        self.dir.join("bulkhead")
+    }
+
+    /// Major and minor version.
+    #[must_use]
+    pub fn version(&self) -> (u32, u32) {
+        self.tools.version
+    }
+
+    /// Its log so far.
+    #[must_use]
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.dir.join("containerd.log")).unwrap_or_default()
+    }
+
+    /// `ctr` in the daemon's own namespace.
+    pub fn ctr(&self, args: &[&str]) -> Result<Output> {
+        self.ctr_in(&self.tag, args)
+    }
+
+    /// `ctr` in a namespace of containerd.
+    pub fn ctr_in(&self, namespace: &str, args: &[&str]) -> Result<Output> {
+        run::run(&mut self.ctr_command(namespace, args), CTR)
+    }
+
+    /// `ctr` on a terminal of its own, with the words typed into it.
+    pub fn ctr_on_terminal(&self, args: &[&str]) -> Result<Output> {
+        let command = self.ctr_command(&self.tag, args);
+        let words = std::iter::once(command.get_program()).chain(command.get_args());
+        let line = words.map(|word| quote(&word.to_string_lossy())).collect::<Vec<_>>().join(" ");
+        run::run(Command::new("script").args(["-qefc", &line, "/dev/null"]), CTR)
+    }
+
+    /// The command that [`Self::ctr_in`] runs: inside the daemon's mount namespace, where the FIFOs are.
+    #[must_use]
+    pub fn ctr_command(&self, namespace: &str, args: &[&str]) -> Command {
+        let mut command = self.inside(&self.tools.ctr);
+        command.arg("-a").arg(self.socket()).args(["-n", namespace]).args(args);
+        command
+    }
+
+    /// A command inside the daemon's mount namespace.
+    #[must_use]
+    pub fn inside(&self, program: &Path) -> Command {
+        let mut command = Command::new("nsenter");
+        command.arg(format!("--mount=/proc/{}/ns/mnt", self.pid())).arg("--").arg(program);
+        command
+    }
+
+    /// Imports an image into the daemon's own namespace and unpacks it.
+    pub fn import(&self, image: &Image) -> Result<Digests> {
+        self.import_in(&self.tag, image)
+    }
+
+    /// Imports an image and unpacks it.
+    pub fn import_in(&self, namespace: &str, image: &Image) -> Result<Digests> {
+        let path = self.dir.join("import.tar");
+        let digests = image.write(&path)?;
+        self.ctr_in(namespace, &["images", "import", &path.to_string_lossy()])?.success()?;
+        fs::remove_file(&path).map_err(HarnessError::at("remove", &path))?;
+        Ok(digests)
+    }
+
+    /// Writes the node's policy.
+    pub fn policy(&self, text: &str) -> Result<()> {
+        let dir = self.bulkhead_root().join("etc/bulkhead");
+        directory(&dir)?;
+        write(&dir.join("policy.toml"), text)
+    }
+
+    /// Writes a tenant's policy.
+    pub fn tenant_policy(&self, namespace: &str, text: &str) -> Result<()> {
+        let dir = self.bulkhead_root().join("etc/bulkhead/tenants");
+        directory(&dir)?;
+        write(&dir.join(format!("{namespace}.toml")), text)
+    }
+}
+
+impl Drop for Containerd {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let log = self.log();
+            let lines: Vec<&str> = log.lines().filter(|line| !is_noise(line)).collect();
+            eprintln!("--- end of containerd's log ({:?}) ---", self.tools.version);
+            lines.iter().skip(lines.len().saturating_sub(40)).for_each(|line| eprintln!("{line}"));
+        }
+        // SIGTERM first would have it save state that nobody reads again.
+        let ended = self.child.kill().and_then(|()| self.child.wait());
+        if let Err(error) = ended.map_err(HarnessError::at("kill", "containerd")).and(tag::clean(&self.tag)) {
+            eprintln!("harness: {error}");
+        }
+    }
+}
+
+fn is_noise(line: &str) -> bool {
+    ["loading plugin", "skip loading plugin", "serving...", "garbage collect"]
+        .iter()
+        .any(|word| line.contains(word))
+}
+
+fn spawn(tools: &Tools, tag: &str, dir: &Path) -> Result<Child> {
+    let log = dir.join("containerd.log");
+    let log = fs::File::create(&log).map_err(HarnessError::at("create", &log))?;
+    let script = "mount -t tmpfs -o mode=0711 containerd /run/containerd && mount --make-rshared / && exec \"$0\" -c \"$1\"";
+    let mut command = Command::new("setpriv");
+    // Dies with the thread that started it, should that be killed.
+    command.args(["--pdeathsig", "KILL", "--", "unshare", "--mount", "--propagation", "private", "--"]);
+    command.args(["sh", "-c", script]).arg(&tools.containerd).arg(dir.join("config.toml"));
+    command.env_clear().env("PATH", &tools.path).env("HOME", "/root");
+    command.env(tag::VARIABLE, tag).env("BULKHEAD_ROOT", dir.join("bulkhead"));
+    command.stdin(Stdio::null()).stderr(log).stdout(Stdio::null()).process_group(0);
+    command.spawn().map_err(|source| HarnessError::Run { program: "containerd".to_owned(), source })
+}
+
+/// A directory that only root can write, with its parents.
+pub(crate) fn directory(path: &Path) -> Result<()> {
+    fs::DirBuilder::new().recursive(true).mode(0o755).create(path).map_err(HarnessError::at("create", path))
+}
+
+fn write(path: &Path, text: &str) -> Result<()> {
+    fs::write(path, text).map_err(HarnessError::at("write", path))
+}
+
+fn quote(word: &str) -> String {
+    format!("'{}'", word.replace('\'', r"'\''"))
+}

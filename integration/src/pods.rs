@@ -1,0 +1,278 @@
+//! Pods through containerd's CRI: what the kubelet would ask for.
+
+use std::{fs, path::PathBuf, time::Duration};
+
+use k8s_cri::v1::{
+    Capability, ContainerConfig, ContainerMetadata, ContainerState, ContainerStats, ContainerStatsRequest,
+    ContainerStatusRequest, CreateContainerRequest, ExecSyncRequest, ImageSpec, Int64Value,
+    LinuxContainerConfig, LinuxContainerSecurityContext, LinuxPodSandboxConfig, LinuxSandboxSecurityContext,
+    ListPodSandboxRequest, Mount, NamespaceMode, NamespaceOption, PodSandboxConfig, PodSandboxMetadata,
+    RemoveContainerRequest, RemovePodSandboxRequest, RunPodSandboxRequest, SecurityProfile,
+    StartContainerRequest, StatusRequest, StopContainerRequest, StopPodSandboxRequest,
+    runtime_service_client::RuntimeServiceClient, security_profile::ProfileType,
+};
+use tokio::runtime::Runtime;
+use tonic::transport::Channel;
+
+use crate::{Containerd, HarnessError, Result, daemon::directory, run, tasks};
+
+/// How long one CRI call may take.
+const CALL: Duration = Duration::from_secs(60);
+
+/// A CRI client of one daemon.
+#[derive(Debug)]
+pub struct Pods {
+    runtime: Runtime,
+    client: RuntimeServiceClient<Channel>,
+    tag: String,
+    logs: PathBuf,
+}
+
+/// A pod that runs.
+#[derive(Clone, Debug)]
+pub struct Pod {
+    /// Its sandbox id.
+    pub id: String,
+    config: PodSandboxConfig,
+}
+
+/// A container to create in a pod. [`ContainerOptions::restricted`] is what Pod Security "restricted" asks for.
+#[derive(Clone, Debug)]
+pub struct ContainerOptions {
+    /// Its name in the pod.
+    pub name: String,
+    /// Its image, which must be there.
+    pub image: String,
+    /// What it runs.
+    pub command: Vec<String>,
+    /// Its security context.
+    pub security: LinuxContainerSecurityContext,
+    /// Host path, path in the container, read-only.
+    pub mounts: Vec<(PathBuf, String, bool)>,
+}
+
+/// What a command left that was run in a container.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Executed {
+    /// Its exit code.
+    pub code: i32,
+    /// What it wrote.
+    pub stdout: String,
+    /// What it wrote to standard error.
+    pub stderr: String,
+}
+
+impl ContainerOptions {
+    /// A container as Pod Security "restricted" has it.
+    ///
+    /// Source: Kubernetes, Pod Security Standards, "Restricted".
+    #[must_use]
+    pub fn restricted(name: &str, image: &str, command: &[&str]) -> Self {
+        let security = LinuxContainerSecurityContext {
+            capabilities: Some(Capability {
+                drop_capabilities: vec!["ALL".to_owned()],
+                ..Capability::default()
+            }),
+            namespace_options: Some(namespaces()),
+            run_as_user: Some(Int64Value { value: crate::UID.into() }),
+            run_as_group: Some(Int64Value { value: crate::UID.into() }),
+            no_new_privs: true,
+            seccomp: Some(SecurityProfile {
+                profile_type: ProfileType::RuntimeDefault.into(),
+                ..Default::default()
+            }),
+            ..LinuxContainerSecurityContext::default()
+        };
+        let command = command.iter().map(|word| (*word).to_owned()).collect();
+        Self { name: name.to_owned(), image: image.to_owned(), command, security, mounts: Vec::new() }
+    }
+}
+
+impl Containerd {
+    /// A CRI client.
+    pub fn pods(&self) -> Result<Pods> {
+        let runtime = tasks::runtime()?;
+        let channel = tasks::connect(&runtime, &self.socket())?;
+        let logs = self.dir().join("pods");
+        directory(&logs)?;
+        Ok(Pods { runtime, client: RuntimeServiceClient::new(channel), tag: self.tag().to_owned(), logs })
+    }
+}
+
+/// One call of the CRI: the method's name, for the error, is that of the client's function.
+macro_rules! call {
+    ($pods:expr, $method:ident, $request:expr) => {{
+        let mut client = $pods.client.clone();
+        let mut request = tonic::Request::new($request);
+        request.set_timeout(CALL);
+        let answer = $pods.runtime.block_on(client.$method(request));
+        answer.map(tonic::Response::into_inner).map_err(HarnessError::rpc(stringify!($method)))
+    }};
+}
+
+impl Pods {
+    /// Whether runtime and network are ready.
+    pub fn ready(&self) -> Result<bool> {
+        let status = call!(self, status, StatusRequest { verbose: false })?.status.unwrap_or_default();
+        Ok(status.conditions.len() >= 2 && status.conditions.iter().all(|condition| condition.status))
+    }
+
+    /// Runs a pod of Kubernetes namespace `namespace` under the handler `runc` or `bulkhead`.
+    pub fn run(&self, handler: &str, namespace: &str, name: &str) -> Result<Pod> {
+        let logs = self.logs.join(name);
+        directory(&logs)?;
+        let config = PodSandboxConfig {
+            metadata: Some(PodSandboxMetadata {
+                name: name.to_owned(),
+                uid: format!("{}-{name}", self.tag),
+                namespace: namespace.to_owned(),
+                attempt: 0,
+            }),
+            hostname: name.to_owned(),
+            log_directory: logs.display().to_string(),
+            linux: Some(LinuxPodSandboxConfig {
+                cgroup_parent: format!("/{}", self.tag),
+                security_context: Some(LinuxSandboxSecurityContext {
+                    namespace_options: Some(namespaces()),
+                    run_as_user: Some(Int64Value { value: crate::UID.into() }),
+                    run_as_group: Some(Int64Value { value: crate::UID.into() }),
+                    seccomp: Some(SecurityProfile {
+                        profile_type: ProfileType::RuntimeDefault.into(),
+                        ..Default::default()
+                    }),
+                    ..LinuxSandboxSecurityContext::default()
+                }),
+                ..LinuxPodSandboxConfig::default()
+            }),
+            ..PodSandboxConfig::default()
+        };
+        let request =
+            RunPodSandboxRequest { config: Some(config.clone()), runtime_handler: handler.to_owned() };
+        let id = call!(self, run_pod_sandbox, request)?.pod_sandbox_id;
+        Ok(Pod { id, config })
+    }
+
+    /// Creates a container in a pod; its id.
+    pub fn create(&self, pod: &Pod, options: &ContainerOptions) -> Result<String> {
+        let mounts = options.mounts.iter().map(|(host, path, readonly)| Mount {
+            host_path: host.display().to_string(),
+            container_path: path.clone(),
+            readonly: *readonly,
+            ..Mount::default()
+        });
+        let config = ContainerConfig {
+            metadata: Some(ContainerMetadata { name: options.name.clone(), attempt: 0 }),
+            image: Some(ImageSpec {
+                image: options.image.clone(),
+                user_specified_image: options.image.clone(),
+                ..ImageSpec::default()
+            }),
+            command: options.command.clone(),
+            log_path: format!("{}.log", options.name),
+            mounts: mounts.collect(),
+            linux: Some(LinuxContainerConfig {
+                security_context: Some(options.security.clone()),
+                ..LinuxContainerConfig::default()
+            }),
+            ..ContainerConfig::default()
+        };
+        let request = CreateContainerRequest {
+            pod_sandbox_id: pod.id.clone(),
+            config: Some(config),
+            sandbox_config: Some(pod.config.clone()),
+        };
+        Ok(call!(self, create_container, request)?.container_id)
+    }
+
+    /// Starts a container.
+    pub fn start(&self, container: &str) -> Result<()> {
+        call!(self, start_container, StartContainerRequest { container_id: container.to_owned() }).map(drop)
+    }
+
+    /// Creates and starts a container; its id.
+    pub fn launch(&self, pod: &Pod, options: &ContainerOptions) -> Result<String> {
+        let id = self.create(pod, options)?;
+        self.start(&id)?;
+        Ok(id)
+    }
+
+    /// Runs a command in a container to its end.
+    pub fn exec(&self, container: &str, command: &[&str]) -> Result<Executed> {
+        let request = ExecSyncRequest {
+            container_id: container.to_owned(),
+            cmd: command.iter().map(|word| (*word).to_owned()).collect(),
+            timeout: 30,
+        };
+        let answer = call!(self, exec_sync, request)?;
+        Ok(Executed {
+            code: answer.exit_code,
+            stdout: String::from_utf8_lossy(&answer.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&answer.stderr).into_owned(),
+        })
+    }
+
+    /// CPU and memory of a container.
+    pub fn stats(&self, container: &str) -> Result<ContainerStats> {
+        let answer =
+            call!(self, container_stats, ContainerStatsRequest { container_id: container.to_owned() })?;
+        Ok(answer.stats.unwrap_or_default())
+    }
+
+    /// Exit code of a container that has ended, and why; `None` while it runs.
+    pub fn exit_code(&self, container: &str) -> Result<Option<i32>> {
+        let request = ContainerStatusRequest { container_id: container.to_owned(), verbose: false };
+        let status = call!(self, container_status, request)?.status.unwrap_or_default();
+        Ok((status.state() == ContainerState::ContainerExited).then_some(status.exit_code))
+    }
+
+    /// Waits for the end of a container; its exit code.
+    pub fn wait(&self, container: &str) -> Result<i32> {
+        let mut code = None;
+        run::until("the container's end", Duration::from_secs(30), || {
+            code = self.exit_code(container)?;
+            Ok(code.is_some())
+        })?;
+        Ok(code.unwrap_or(-1))
+    }
+
+    /// What the container `name` of a pod wrote, without the log's prefixes.
+    pub fn output(&self, pod: &Pod, name: &str) -> Result<String> {
+        let path = PathBuf::from(&pod.config.log_directory).join(format!("{name}.log"));
+        let log = fs::read_to_string(&path).map_err(HarnessError::at("read", path))?;
+        // 2026-11-21T05:00:00.0Z stdout F text
+        let lines = log.lines().filter_map(|line| line.splitn(4, ' ').nth(3));
+        Ok(lines.map(|line| format!("{line}\n")).collect())
+    }
+
+    /// Stops a container: SIGTERM, and SIGKILL after `grace` seconds.
+    pub fn stop(&self, container: &str, grace: i64) -> Result<()> {
+        let request = StopContainerRequest { container_id: container.to_owned(), timeout: grace };
+        call!(self, stop_container, request).map(drop)
+    }
+
+    /// Removes a container.
+    pub fn remove(&self, container: &str) -> Result<()> {
+        call!(self, remove_container, RemoveContainerRequest { container_id: container.to_owned() }).map(drop)
+    }
+
+    /// Stops and removes a pod with all in it.
+    pub fn remove_pod(&self, pod: &Pod) -> Result<()> {
+        call!(self, stop_pod_sandbox, StopPodSandboxRequest { pod_sandbox_id: pod.id.clone() })?;
+        call!(self, remove_pod_sandbox, RemovePodSandboxRequest { pod_sandbox_id: pod.id.clone() }).map(drop)
+    }
+
+    /// How many pods containerd knows.
+    pub fn count(&self) -> Result<usize> {
+        Ok(call!(self, list_pod_sandbox, ListPodSandboxRequest { filter: None })?.items.len())
+    }
+}
+
+/// As the kubelet sets them: network and IPC per pod, PIDs per container.
+fn namespaces() -> NamespaceOption {
+    NamespaceOption {
+        network: NamespaceMode::Pod.into(),
+        ipc: NamespaceMode::Pod.into(),
+        pid: NamespaceMode::Container.into(),
+        ..NamespaceOption::default()
+    }
+}
