@@ -1,6 +1,6 @@
 //! Refusals that need no facts: a container without an image, and images that are none.
 
-use bulkhead_model::{Digest, Refusal, Rule};
+use bulkhead_model::{ContainerKind, Digest, Refusal, Rule, Tenant};
 
 use crate::{Claim, CriRecord};
 
@@ -40,6 +40,37 @@ pub fn check_claim(claim: &Claim) -> Result<(), Refusal> {
             )),
         },
     }
+}
+
+/// Refuses a request whose annotations speak of a pod that the CRI plugin's record does not know, or of another part in
+/// it: anybody who makes containers can write annotations, and with them another tenant's name.
+///
+/// # Errors
+/// The refusal.
+pub fn check_kind(claim: &Claim, kind: &ContainerKind, tenant: &Tenant) -> Result<(), Refusal> {
+    let said = match (kind, &claim.cri) {
+        (ContainerKind::Plain, CriRecord::None) if tenant.namespace == tenant.containerd_namespace => {
+            return Ok(());
+        }
+        (ContainerKind::Sandbox, CriRecord::Sandbox)
+        | (ContainerKind::InSandbox { .. }, CriRecord::Container(_)) => return Ok(()),
+        (_, CriRecord::None) => "no pod's",
+        (_, CriRecord::Sandbox) => "a pod's own",
+        (_, CriRecord::Container(_)) => "one in a pod",
+    };
+    let asked = match kind {
+        ContainerKind::Plain => format!("a plain container of namespace {}", tenant.namespace),
+        ContainerKind::Sandbox => format!("a pod of namespace {}", tenant.namespace),
+        ContainerKind::InSandbox { sandbox } => {
+            format!("a container of pod {sandbox}, namespace {}", tenant.namespace)
+        }
+    };
+    Err(Refusal::new(
+        Rule::Spec,
+        format!("io.kubernetes.cri annotations that make it {asked}"),
+        format!("containerd's record of the container is {said}: somebody else wrote the annotations"),
+        "run pods through the kubelet, and leave io.kubernetes.cri annotations to containerd",
+    ))
 }
 
 /// The refusal of a container whose image containerd does not know (any more).

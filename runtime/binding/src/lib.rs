@@ -30,6 +30,6 @@ mod observed;
 mod rootfs;
 mod verified;
 
-pub use claim::{check_claim, image_broken, image_unknown};
+pub use claim::{check_claim, check_kind, image_broken, image_unknown};
 pub use observed::{Claim, CriContainer, CriRecord, Observed, Snapshot, SnapshotKind};
 pub use verified::{VerifiedImage, bind};

@@ -48,7 +48,7 @@ pub struct Observed {
     pub claim: Claim,
     /// What the image's name points to now.
     pub target: Digest,
-    /// All image names of the namespace that point to `target`.
+    /// All image names of the namespace that point to `target`, or to another target whose config is the same.
     pub names: BTreeSet<String>,
     /// The container's snapshot first, then parents down to the bottom.
     pub chain: Vec<Snapshot>,

@@ -30,12 +30,22 @@ impl VerifiedImage {
         &self.claimed_name
     }
 
-    /// All names of this image: the claimed one, the others of the namespace that point to the same digest, and
-    /// what the pod calls it. The strictest verdict over all of them counts. Empty where the CRI plugin knows the
-    /// image by its config digest alone: nothing admits it then.
+    /// All names of this image: the claimed one, and the others of the namespace that were found to point to it. The
+    /// strictest verdict over all of them counts. Empty where the CRI plugin knows the image by its config digest
+    /// alone: nothing admits it then.
     #[must_use]
     pub fn names(&self) -> &BTreeSet<String> {
         &self.names
+    }
+
+    /// What the pod calls its image: a hint of the pod's author, which may make a verdict stricter and nothing else.
+    /// Where containerd agrees it is among [`VerifiedImage::names`] too.
+    #[must_use]
+    pub fn requested_name(&self) -> Option<&str> {
+        match &self.cri {
+            CriRecord::None | CriRecord::Sandbox => None,
+            CriRecord::Container(record) => record.requested_name.as_deref(),
+        }
     }
 
     /// Whether the CRI plugin made the container: only then its annotations may name the tenant.
@@ -77,7 +87,6 @@ pub fn bind(facts: &ImageFacts, observed: &Observed, rootfs: &[Mount]) -> Result
                     "create the container anew, so that name, record and snapshot agree",
                 ));
             }
-            names.extend(record.requested_name.clone());
             // The plugin's own reference to every image, by config digest: an id, not a name that scopes speak of.
             names.remove(&facts.config.to_string());
         }

@@ -1,10 +1,14 @@
 //! From a request to a verified image: the one way through.
 
-use bulkhead_binding::{Observed, VerifiedImage, bind, check_claim, image_broken, image_unknown};
+use std::collections::BTreeSet;
+
+use bulkhead_binding::{
+    Claim, CriRecord, Observed, VerifiedImage, bind, check_claim, check_kind, image_broken, image_unknown,
+};
 use bulkhead_model::{CreateRequest, Digest, ImageFacts, Layout, Refusal, Rule};
 
 use crate::{
-    Containerd, Judge, VerifyError,
+    Containerd, Failure, Judge, VerifyError,
     judge::{Opinion, Verdict},
     store,
 };
@@ -21,14 +25,16 @@ pub async fn verify(
 ) -> Result<VerifiedImage, VerifyError> {
     let claim = containerd.claim(&request.id).await?;
     check_claim(&claim)?;
+    check_kind(&claim, &request.kind, &request.tenant)?;
     let (snapshotter, key) = (&claim.snapshotter, &claim.snapshot_key);
-    let (target, own, mounts) = tokio::try_join!(
+    let (target, asked, own, mounts) = tokio::try_join!(
         containerd.claimed_target(&claim),
+        requested_target(containerd, &claim),
         containerd.snapshot(snapshotter, key),
         containerd.mounts(snapshotter, key),
     )?;
     let target = target.ok_or_else(|| image_unknown(&claim.image_name))?;
-    let (names, (facts, chain)) =
+    let (mut names, (facts, chain)) =
         tokio::try_join!(async { containerd.names(&target).await.map_err(VerifyError::from) }, async {
             let facts = facts(containerd, layout, judge, &claim.image_name, &target).await?;
             let chain = match own {
@@ -37,6 +43,9 @@ pub async fn verify(
             };
             Ok((facts, chain))
         },)?;
+    if let Some(asked) = asked.filter(|asked| *asked != target) {
+        names.extend(names_of_same(containerd, layout, judge, &asked, &facts).await?);
+    }
     let mount_label = request.spec.linux().as_ref().and_then(|linux| linux.mount_label().clone());
     let observed = Observed { claim, target, names, chain, mounts, mount_label };
     Ok(bind(&facts, &observed, &request.rootfs)?)
@@ -54,6 +63,34 @@ pub async fn examine(
 ) -> Result<ImageFacts, VerifyError> {
     let target = containerd.target(name).await?.ok_or_else(|| image_unknown(name))?;
     facts(containerd, layout, judge, name, &target).await
+}
+
+/// What the pod's own name for its image points to, if it has one and containerd knows it.
+async fn requested_target(containerd: &Containerd, claim: &Claim) -> Result<Option<Digest>, Failure> {
+    match &claim.cri {
+        CriRecord::None | CriRecord::Sandbox => Ok(None),
+        CriRecord::Container(record) => match &record.requested_name {
+            Some(name) if *name != claim.image_name => containerd.target(name).await,
+            Some(_) | None => Ok(None),
+        },
+    }
+}
+
+/// The names of `other` if it is the same image: the CRI plugin keeps an index and its manifest as one, and claims
+/// whichever reference comes first.
+async fn names_of_same(
+    containerd: &Containerd,
+    layout: &Layout,
+    judge: &Judge,
+    other: &Digest,
+    image: &ImageFacts,
+) -> Result<BTreeSet<String>, VerifyError> {
+    match facts(containerd, layout, judge, "of the pod", other).await {
+        Ok(facts) if facts.config == image.config => Ok(containerd.names(other).await?),
+        // The name was moved to another image since, a broken one perhaps: it says nothing about this one.
+        Ok(_) | Err(VerifyError::Refused(_)) => Ok(BTreeSet::new()),
+        Err(error @ (VerifyError::Failed(_) | VerifyError::Unavailable(_))) => Err(error),
+    }
 }
 
 /// The facts about `target`: stored, or from a judge that all launches of this image wait for.

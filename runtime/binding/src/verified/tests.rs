@@ -1,8 +1,8 @@
 #![allow(clippy::unwrap_used)]
 
 use super::*;
-use crate::{CriContainer, SnapshotKind, example};
-use bulkhead_model::Digest;
+use crate::{Claim, CriContainer, SnapshotKind, check_kind, example};
+use bulkhead_model::{ContainerKind, Digest, Tenant};
 
 const NAME: &str = "registry.example/team/app:1";
 
@@ -212,16 +212,44 @@ fn image_volume_is_refused_by_name() {
 }
 
 #[test]
+fn annotations_of_a_pod_need_the_record_of_one() {
+    let sandbox = ContainerKind::InSandbox { sandbox: "s".parse().unwrap() };
+    let (facts, observed) = good();
+    let claim = |cri: CriRecord| Claim { cri, ..observed.claim.clone() };
+    let tenant = |namespace: &str| Tenant {
+        containerd_namespace: "k8s.io".parse().unwrap(),
+        namespace: namespace.parse().unwrap(),
+    };
+    let records = [CriRecord::None, CriRecord::Sandbox, cri_container(facts.config)];
+    for (at, kind) in [ContainerKind::Plain, ContainerKind::Sandbox, sandbox].iter().enumerate() {
+        for (other, record) in records.iter().enumerate() {
+            let result = check_kind(&claim(record.clone()), kind, &tenant("k8s.io"));
+            assert_eq!(result.is_ok(), at == other, "{kind:?} {record:?}");
+        }
+    }
+    assert!(check_kind(&claim(CriRecord::Sandbox), &ContainerKind::Sandbox, &tenant("payments")).is_ok());
+    let forged = check_kind(&claim(CriRecord::None), &ContainerKind::Plain, &tenant("payments"));
+    assert_eq!(forged.unwrap_err().rule, Rule::Spec);
+}
+
+#[test]
 fn all_names_are_collected_for_the_strictest_verdict() {
     let (facts, mut observed) = good();
     observed.names.insert("registry.example/strict/app:1".to_owned());
+    observed.names.remove(NAME);
+    let image = bind(&facts, &observed, &observed.mounts).unwrap();
+    assert!(image.names().iter().eq(["registry.example/strict/app:1", NAME]), "{:?}", image.names());
+}
+
+#[test]
+fn what_the_pod_calls_its_image_is_a_hint_and_not_a_name() {
+    let (facts, mut observed) = good();
     let CriRecord::Container(mut record) = cri_container(facts.config) else { unreachable!() };
     record.requested_name = Some("registry.example/asked/app:1".to_owned());
     observed.claim.cri = CriRecord::Container(record);
-    observed.names.remove(NAME);
     let image = bind(&facts, &observed, &observed.mounts).unwrap();
-    let names: Vec<&str> = image.names().iter().map(String::as_str).collect();
-    assert_eq!(names, ["registry.example/asked/app:1", "registry.example/strict/app:1", NAME]);
+    assert!(image.names().iter().eq([NAME]), "{:?}", image.names());
+    assert_eq!(image.requested_name(), Some("registry.example/asked/app:1"));
 }
 
 #[test]

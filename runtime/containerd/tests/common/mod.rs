@@ -203,12 +203,24 @@ impl Image {
         Self { manifest: manifest_digest, config: config_digest, diff_ids, blobs, media_type: MANIFEST }
     }
 
+    /// The same image, but by an index that lists it.
+    pub fn in_index(&self) -> Self {
+        let mut entry = descriptor(MANIFEST, self.blobs.last().unwrap());
+        entry["platform"] = json!({"os": "linux", "architecture": "amd64"});
+        let index = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": [entry]}).to_string();
+        let mut blobs = self.blobs.clone();
+        blobs.push(index.into_bytes());
+        Self { blobs, media_type: INDEX, diff_ids: self.diff_ids.clone(), ..*self }
+    }
+
     /// An OCI layout as one tar file.
     fn archive(&self, dir: &Path, name: &str) -> PathBuf {
         let manifest = self.blobs.last().unwrap();
         let mut entry = descriptor(self.media_type, manifest);
         entry["annotations"] = json!({"io.containerd.image.name": name});
-        entry["platform"] = json!({"os": "linux", "architecture": "amd64"});
+        if self.media_type == MANIFEST {
+            entry["platform"] = json!({"os": "linux", "architecture": "amd64"});
+        }
         let index = json!({"schemaVersion": 2, "manifests": [entry]}).to_string();
         let names: Vec<String> =
             self.blobs.iter().map(|blob| format!("blobs/sha256/{}", Digest::of(blob).hex())).collect();
@@ -221,6 +233,7 @@ impl Image {
     }
 }
 
+const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 
 fn descriptor(media_type: &str, bytes: &[u8]) -> Value {
