@@ -30,6 +30,8 @@ const DEFAULT: [Capability; 14] = [
     Capability::AuditWrite,
 ];
 
+const ABSENT: &str = "what is absent would be kept whole by libcontainer";
+
 /// What a request grants that a sysctl can give without a capability.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Asked {
@@ -45,7 +47,7 @@ pub(crate) fn judge(
     changes: &mut Changes,
 ) -> Result<Asked, Refusal> {
     let Some(asked) = capabilities else {
-        changes.record(Section::Capabilities, "five empty sets", "an absent section would keep all of them");
+        changes.record(Section::Capabilities, "five empty sets", ABSENT);
         return Ok(Asked { low_ports: false, ping: false });
     };
     let sets = [
@@ -61,11 +63,13 @@ pub(crate) fn judge(
     refuse_any("ambient", asked.ambient().iter().flatten())?;
     nothing_left("process.capabilities", &every_set(asked.clone(), None), "{}")?;
 
+    let all = [asked.bounding(), asked.effective(), asked.inheritable(), asked.permitted(), asked.ambient()];
     let dropped = asked.bounding().as_ref().map_or(0, Capabilities::len);
-    if sets.iter().any(|(_, set)| set.as_ref().is_none_or(|set| !set.is_empty())) || asked.ambient().is_none()
-    {
+    if all.iter().any(|set| set.as_ref().is_some_and(|set| !set.is_empty())) {
         let reason = "nothing runs with a capability; what asked for containerd's defaults asked for nothing";
         changes.record(Section::Capabilities, format!("{dropped} of the bounding set dropped"), reason);
+    } else if all.iter().any(|set| set.is_none()) {
+        changes.record(Section::Capabilities, "five empty sets", ABSENT);
     }
     let holds = |wanted| asked.bounding().iter().flatten().any(|capability| *capability == wanted);
     Ok(Asked { low_ports: holds(Capability::NetBindService), ping: holds(Capability::NetRaw) })

@@ -78,6 +78,7 @@ pub(crate) fn harden(
     at_most("mounts", asked.len(), MOUNTS_MAX, "mounts")?;
     let asked: Vec<Asked> =
         asked.iter().enumerate().map(|(index, mount)| read(index, mount)).collect::<Result<_, _>>()?;
+    let asked = without_covered_shm(asked);
     none_hides_another(&asked)?;
 
     let mut mounts = Mounts::default();
@@ -137,6 +138,19 @@ fn bad_path(field: &str, what: &str, path: &Path) -> Refusal {
         "a path here is absolute, without \"..\" or control characters, and a destination is not the root",
         "correct the path",
     )
+}
+
+/// containerd 1.6 leaves its default tmpfs in a sandbox's list and binds the pod's own over it.
+fn without_covered_shm(mut asked: Vec<Asked>) -> Vec<Asked> {
+    let shm = Path::new("/dev/shm");
+    let bound = asked.iter().rposition(|mount| mount.options.bind && mount.destination == shm);
+    let covered = asked.iter().position(|mount| mount.kind == "tmpfs" && mount.destination == shm);
+    if let (Some(covered), Some(bound)) = (covered, bound)
+        && covered < bound
+    {
+        asked.remove(covered);
+    }
+    asked
 }
 
 /// Refuses the same destination twice, and one that a later mount would hide.

@@ -39,7 +39,7 @@ tar -C "$work/img" -cf "$work/img.tar" .
 
 c() { "$ctr" --address "$work/c.sock" "$@"; }
 for _ in $(seq 100); do c version >/dev/null 2>&1 && break; sleep 0.1; done
-c images import --snapshotter native "$work/img.tar" >/dev/null
+case $short in 1.*) local= ;; *) local=--local ;; esac; c images import $local --snapshotter native "$work/img.tar" >/dev/null
 record() { # name, image, options of `ctr containers create`
     name=$1 image=$2
     shift 2

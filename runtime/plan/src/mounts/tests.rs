@@ -196,6 +196,33 @@ fn destination_twice_or_hidden_by_a_later_one_is_refused() {
 }
 
 #[test]
+fn shm_of_a_pod_takes_the_place_of_containerds_default_and_only_in_this_order() {
+    let run = Run::new(example::request()).host_path("/srv", MountAccess::ReadWrite);
+    let default = mount("/dev/shm", "tmpfs", "shm", &["size=65536k"]);
+    let pods = mount("/dev/shm", "bind", "/srv/shm", &["rbind", "ro"]);
+    let (mounts, _) = run.all(&[default.clone(), pods.clone()]).unwrap();
+    let made: Vec<_> =
+        mounts.list.iter().filter(|made| made.destination() == Path::new("/dev/shm")).collect();
+    assert_eq!(made.len(), 1);
+    assert_eq!(made[0].typ().as_deref(), Some("bind"));
+    assert!(run.all(&[pods.clone(), default.clone()]).is_err());
+    assert!(run.all(&[default.clone(), default]).is_err());
+    assert!(run.all(&[pods.clone(), pods]).is_err());
+}
+
+#[test]
+fn sandbox_writes_nothing_and_gets_no_tmpfs_of_policy() {
+    let count = |kind| {
+        let mut request = in_pod();
+        request.kind = kind;
+        let (mounts, _) = Run::new(request).all(&[]).unwrap();
+        mounts.list.iter().filter(|mount| mount.destination() == Path::new("/tmp")).count()
+    };
+    assert_eq!(count(ContainerKind::Sandbox), 0);
+    assert_eq!(count(ContainerKind::Plain), 1);
+}
+
+#[test]
 fn more_than_128_mounts_are_refused() {
     let run = Run::new(example::request());
     let many =
