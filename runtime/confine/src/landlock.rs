@@ -29,7 +29,7 @@ use nix::{
     fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, openat2},
 };
 
-use crate::{ConfineError, sys};
+use crate::{ConfineError, streams, sys};
 
 /// Most entries of a directory that is taken apart: each costs an open and a rule, some 3 µs, at each start.
 const APART_ENTRIES_MAX: usize = 128;
@@ -83,6 +83,11 @@ pub(crate) fn ruleset(spec: &LandlockSpec) -> Result<RulesetCreated, ConfineErro
     }
     rules.add(root, Path::new("/"), AccessFs::ReadDir.into())?;
     rules.add_children(Path::new("/"), entries(Path::new("/"))?)?;
+    for (fifo, rights) in
+        streams::named_fifos().map_err(ConfineError::call("fstat(2)", "standard streams"))?
+    {
+        rules.add(fifo, Path::new("standard stream"), rights)?;
+    }
     Ok(rules.created)
 }
 

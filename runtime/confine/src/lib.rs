@@ -31,6 +31,7 @@ mod lock_down;
 mod prepared;
 mod seccomp;
 mod status;
+mod streams;
 #[allow(unsafe_code, reason = "raw system calls live there, each with its reason")]
 mod sys;
 
