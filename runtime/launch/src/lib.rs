@@ -24,6 +24,7 @@ mod lookup;
 mod message;
 mod rootfs;
 mod start;
+mod stdio;
 mod sys;
 mod ticket;
 mod wire;

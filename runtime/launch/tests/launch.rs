@@ -54,11 +54,14 @@ fn main() {
             ("pod_s_second_container_joins_ipc_and_network_by_path", shared_namespaces),
             ("runtime_is_not_executed_or_written_by_a_container", self_exe),
             ("job_as_long_as_three_full_seccomp_programs_arrives", long_job),
+            ("after_its_filters_a_process_needs_read_write_and_execve_alone", narrow_profile),
+            ("process_that_is_not_as_planned_never_executes", not_as_planned),
             ("exec_in_a_container_that_ended_is_refused", exec_in_dead),
             ("start_that_nobody_agrees_to_never_executes", dropped_start),
             ("worker_that_dies_is_an_error_not_a_hang", dead_worker),
             ("zygote_and_waiting_container_end_with_the_server", server_dies),
             ("many_layers_mount", many_layers),
+            ("hook_sees_the_container_s_state_and_its_failure_fails_create", hooks),
             ("cgroup_v2_is_entered_by_clone_and_shown_to_the_container", version_2),
         ],
     );
@@ -389,6 +392,39 @@ fn long_job(world: &mut World) {
     assert_eq!(world.run(&container).unwrap().0, 0);
 }
 
+/// Killed by whatever else the runtime itself could have used between the filter and the program.
+fn narrow_profile(world: &mut World) {
+    let mut container = world.container(&["true"], |_| {});
+    let killed = [libc::SYS_sendmsg, libc::SYS_fcntl, libc::SYS_close, libc::SYS_openat, libc::SYS_dup];
+    // BPF_LD | BPF_W | BPF_ABS of the number; BPF_JMP | BPF_JEQ to the last instruction; BPF_RET.
+    let mut program = vec![0x20_u64];
+    for (index, number) in killed.iter().enumerate() {
+        let to_kill = (killed.len() - index) as u64;
+        program.push(0x15 | to_kill << 16 | (*number as u64) << 32);
+    }
+    program.extend([support::ALLOW, 0x8000_0000 << 32 | 0x06]);
+    container.confine.seccomp = vec![program];
+    assert_eq!(world.run(&container).unwrap(), (0, String::new()));
+    let mut container = world.container(&["cat", "/etc/passwd"], |_| {});
+    let kill_all = vec![0x8000_0000 << 32 | 0x06];
+    container.confine.seccomp = vec![kill_all];
+    assert!(world.run(&container).is_err());
+}
+
+fn not_as_planned(world: &mut World) {
+    let mut container = world.container(&["sh", "-c", "echo RAN"], |_| {});
+    container.confine.credentials.uid = 1234;
+    let error = world.run(&container).unwrap_err();
+    assert!(error.starts_with("start: ") && error.contains("Uid"), "{error}");
+    let mut container =
+        world.container(&["sh", "-c", "echo RAN"], |spec| spec["root"]["readonly"] = json!(false));
+    let error = world.run(&container).unwrap_err();
+    assert!(error.contains("mount flags of /"), "{error}");
+    container = world.container(&["sh", "-c", "echo RAN"], |spec| spec["root"]["readonly"] = json!(false));
+    container.confine.root_read_only = false;
+    assert_eq!(world.run(&container).unwrap().1, "RAN\n");
+}
+
 fn exec_in_dead(world: &mut World) {
     let mut container = world.container(&["sleep", "100"], |_| {});
     let alive = world.start(&container);
@@ -454,6 +490,22 @@ fn server_dies(world: &mut World) {
     assert!(matches!(world.exit_of(zygote.parse().unwrap()), 0 | 137));
     assert_eq!(world.exit_of(init.parse().unwrap()), 137);
     world.clean(&container);
+}
+
+fn hooks(world: &mut World) {
+    let seen = world.dir.path().join("hook-saw");
+    let hook = |command: String| json!({ "path": "/bin/sh", "args": ["sh", "-c", command], "timeout": 10 });
+    let container = world.container(&["true"], |spec| {
+        spec["hooks"] = json!({ "createRuntime": [hook(format!("cat > {}", seen.display()))] });
+    });
+    assert_eq!(world.run(&container).unwrap().0, 0);
+    let state: serde_json::Value = serde_json::from_str(&fs::read_to_string(&seen).unwrap()).unwrap();
+    assert_eq!(state["id"], json!(container.id.as_str()));
+    assert!(state["pid"].as_u64().unwrap() > 0);
+    let container = world.container(&["true"], |spec| {
+        spec["hooks"] = json!({ "createRuntime": [hook("exit 3".to_owned())] });
+    });
+    assert!(world.run(&container).unwrap_err().contains("hook"));
 }
 
 fn many_layers(world: &mut World) {
