@@ -56,6 +56,7 @@ fn main() {
     let memory = std::fs::read_to_string(format!("/proc/{}/smaps_rollup", world.zygote.pid())).unwrap();
     println!("zygote: {}", memory.lines().find(|line| line.starts_with("Pss:")).unwrap());
     world.stop(&container, alive);
+    support::remove_parents();
     for (name, mut list) in times {
         list.sort();
         if let Some(median) = list.get(list.len() / 2) {

@@ -441,6 +441,14 @@ fn confine(spec: &Spec) -> ConfineSpec {
     }
 }
 
+/// Removes the groups that this process's were below.
+pub fn remove_parents() {
+    for hierarchy in fs::read_dir("/sys/fs/cgroup").unwrap() {
+        let dir = hierarchy.unwrap().path().join(format!("bulkhead-test-{}", std::process::id()));
+        assert!(!dir.exists() || fs::remove_dir(&dir).is_ok(), "{} is not empty", dir.display());
+    }
+}
+
 /// One test.
 pub type Test = fn(&mut World);
 
@@ -468,10 +476,7 @@ pub fn main(world: &mut World, tests: &[(&str, Test)]) {
             }
         }
     }
-    for hierarchy in fs::read_dir("/sys/fs/cgroup").unwrap() {
-        let dir = hierarchy.unwrap().path().join(format!("bulkhead-test-{}", std::process::id()));
-        assert!(!dir.exists() || fs::remove_dir(&dir).is_ok(), "{} is not empty", dir.display());
-    }
+    remove_parents();
     let word = if failed.is_empty() { "ok" } else { "FAILED" };
     println!(
         "\ntest result: {word}. {passed} passed; {} failed; 0 ignored; 0 measured; 0 filtered out",
