@@ -1,2 +1,55 @@
-//! bulkhead: the same questions asked by people, and the judge
-fn main() {}
+//! bulkhead: the questions that the shim asks, asked by people; and the judge.
+//!
+//! Exit status: 0 yes, 1 refused, 2 usage, 3 failed.
+//!
+//! Invariant: nothing here decides. Each command puts a question to the crate that the shim puts it to.
+//! Never here: anything on the way of a launch, but `bulkhead judge`, which is `bulkhead_trust` as a process.
+
+#![forbid(unsafe_code)]
+
+mod answer;
+mod args;
+mod check;
+mod doctor;
+mod generate;
+mod init;
+mod settings;
+mod verify;
+
+use std::process::ExitCode;
+
+use bulkhead_model::Layout;
+use clap::Parser as _;
+
+use crate::{
+    answer::{Answer, Trouble},
+    args::{Args, Command, PolicyCommand},
+};
+
+fn main() -> ExitCode {
+    // The judge is started by the shim with this one argument; it locks itself down before anything else.
+    if std::env::args_os().skip(1).eq(["judge"]) {
+        return bulkhead_trust::judge_main();
+    }
+    let Args { root, json, command } = Args::parse();
+    let layout = root.map_or_else(bulkhead_node::layout_from_environment, Layout::below);
+    answer::print(run(&layout, command), json)
+}
+
+fn run(layout: &Layout, command: Command) -> Result<Answer, Trouble> {
+    match command {
+        Command::Init(daemon) => init::init(layout, &daemon),
+        Command::Doctor(daemon) => doctor::doctor(layout, &daemon),
+        Command::Policy(PolicyCommand::Check { file, tenant }) => match file {
+            None => check::node(layout),
+            Some(file) => check::files(&file, tenant.as_deref()),
+        },
+        Command::Policy(PolicyCommand::Explain) => generate::reference(),
+        Command::Verify { image, namespace, tenant, daemon } => {
+            verify::verify(layout, &image, &namespace, tenant.as_ref(), &daemon)
+        }
+        Command::Completion { shell } => generate::completion(shell),
+        Command::Man => generate::man(),
+        Command::Judge => Ok(Answer::usage("bulkhead judge takes no options: it is started by the shim")),
+    }
+}

@@ -1,0 +1,94 @@
+//! What may be typed.
+
+use std::path::PathBuf;
+
+use bulkhead_model::Namespace;
+use clap::{Parser, Subcommand, ValueHint};
+
+/// Where containerd listens when no one says otherwise.
+///
+/// Source: `DefaultAddress`, containerd defaults/defaults_unix.go.
+pub(crate) const ADDRESS: &str = "/run/containerd/containerd.sock";
+
+/// Where containerd's configuration is when no one says otherwise.
+///
+/// Source: `DefaultConfigDir`, containerd defaults/defaults_unix.go.
+pub(crate) const CONFIG: &str = "/etc/containerd/config.toml";
+
+/// Asks what Bulkhead asks before a container runs, and prepares a node for it.
+///
+/// Exit status: 0 yes, 1 refused, 2 usage, 3 failed.
+#[derive(Debug, Parser)]
+#[command(name = "bulkhead", version, max_term_width = 100)]
+pub(crate) struct Args {
+    /// Look for /etc/bulkhead, /var/lib/bulkhead and /run/bulkhead below DIR [env: BULKHEAD_ROOT]
+    #[arg(long, global = true, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub(crate) root: Option<PathBuf>,
+    /// Answer in JSON
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Which containerd.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct Daemon {
+    /// containerd's configuration
+    #[arg(long, value_name = "FILE", default_value = CONFIG, value_hint = ValueHint::FilePath)]
+    pub(crate) containerd_config: PathBuf,
+    /// containerd's executable: it merges and completes its configuration itself
+    #[arg(long, value_name = "PROGRAM", default_value = "containerd", value_hint = ValueHint::CommandName)]
+    pub(crate) containerd: PathBuf,
+    /// containerd's socket [default: what its configuration says]
+    #[arg(long, value_name = "SOCKET", value_hint = ValueHint::FilePath)]
+    pub(crate) address: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Write a first policy: nothing runs by it but the node's own pause image
+    Init(Daemon),
+    /// Say what this kernel and containerd have, what Bulkhead needs, and what to do about the rest
+    Doctor(Daemon),
+    /// Judge or explain policy files
+    #[command(subcommand)]
+    Policy(PolicyCommand),
+    /// Verify an image of containerd's and say whether policy would let it run
+    Verify {
+        /// The image's name in containerd, as `ctr images ls` shows it
+        image: String,
+        /// containerd's namespace; that of Kubernetes is k8s.io
+        #[arg(short, long, value_name = "NAMESPACE", default_value = "default")]
+        namespace: Namespace,
+        /// Whose file narrows the node's [default: the namespace]
+        #[arg(long, value_name = "NAMESPACE")]
+        tenant: Option<Namespace>,
+        #[command(flatten)]
+        daemon: Daemon,
+    },
+    /// Print the completion script of a shell
+    Completion {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page, for man(1)
+    Man,
+    #[command(hide = true)]
+    Judge,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum PolicyCommand {
+    /// Judge this node's policy and every tenant's, owners and modes included
+    Check {
+        /// Judge the text of this file in place of the node's; owner and mode are not looked at
+        #[arg(value_name = "FILE", value_hint = ValueHint::FilePath)]
+        file: Option<PathBuf>,
+        /// And of this one as a tenant's
+        #[arg(long, value_name = "FILE", requires = "file", value_hint = ValueHint::FilePath)]
+        tenant: Option<PathBuf>,
+    },
+    /// Print the reference of the policy language
+    Explain,
+}

@@ -1,0 +1,181 @@
+//! What containerd's configuration says, in any of its versions.
+//!
+//! containerd itself merges imports and defaults: `containerd config dump`. Where that does not run, the file alone is
+//! read, and what it leaves out is unknown.
+
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use toml::{Table, Value};
+
+use crate::{
+    answer::Trouble,
+    args::{ADDRESS, Daemon},
+};
+
+/// Runtime type of our handlers.
+const RUNTIME_TYPE: &str = "io.containerd.bulkhead.v2";
+
+/// Settings that Bulkhead looks at.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Settings {
+    /// Where they come from: a command, or a file alone.
+    pub(crate) from: String,
+    /// Image of a pod's own container.
+    pub(crate) sandbox_image: Option<String>,
+    /// The CRI plugin's snapshotter.
+    pub(crate) snapshotter: Option<String>,
+    /// Whether layers are thrown away after they were unpacked.
+    pub(crate) discard_unpacked_layers: Option<bool>,
+    /// Names of the handlers that are Bulkhead.
+    pub(crate) handlers: Vec<String>,
+    /// Socket of the API.
+    pub(crate) address: Option<PathBuf>,
+}
+
+impl Settings {
+    /// Asks containerd, else the file.
+    pub(crate) fn read(daemon: &Daemon) -> Result<Self, Trouble> {
+        let Daemon { containerd_config: path, containerd, address: _ } = daemon;
+        if let Some(text) = dump(containerd, path) {
+            let from = format!("{} --config {} config dump", containerd.display(), path.display());
+            return Self::of_text(&text, &from, path);
+        }
+        match std::fs::read_to_string(path) {
+            Ok(text) => Self::of_text(&text, &format!("{} alone, without defaults", path.display()), path),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                Ok(Self { from: format!("nowhere: no {}", path.display()), ..Self::default() })
+            }
+            Err(source) => Err(Trouble::File { call: "read(2)", path: path.clone(), source }),
+        }
+    }
+
+    /// Socket to speak to: the option, else the configuration, else containerd's default.
+    pub(crate) fn socket(&self, daemon: &Daemon) -> PathBuf {
+        let named = daemon.address.clone().or_else(|| self.address.clone());
+        named.unwrap_or_else(|| PathBuf::from(ADDRESS))
+    }
+
+    fn of_text(text: &str, from: &str, path: &Path) -> Result<Self, Trouble> {
+        let table: Table = text.parse().map_err(|error: toml::de::Error| Trouble::Configuration {
+            path: path.to_owned(),
+            why: error.message().to_owned(),
+        })?;
+        let text = |keys: &[&str]| at(&table, keys).and_then(Value::as_str).filter(|text| !text.is_empty());
+        // containerd 1.x, then 2.x. Source: containerd docs/cri/config.md.
+        let old = ["plugins", "io.containerd.grpc.v1.cri"];
+        let images = ["plugins", "io.containerd.cri.v1.images"];
+        let runtime = ["plugins", "io.containerd.cri.v1.runtime"];
+        let join = |prefix: &[&'static str], rest: &[&'static str]| [prefix, rest].concat();
+        let either = |one: Vec<&'static str>, two: Vec<&'static str>| -> Option<String> {
+            text(&two).or_else(|| text(&one)).map(str::to_owned)
+        };
+        let discard = |keys: Vec<&'static str>| at(&table, &keys).and_then(Value::as_bool);
+        let handlers = [join(&old, &["containerd", "runtimes"]), join(&runtime, &["containerd", "runtimes"])]
+            .iter()
+            .filter_map(|keys| at(&table, keys).and_then(Value::as_table))
+            .flatten()
+            .filter(|(_, handler)| handler.get("runtime_type").and_then(Value::as_str) == Some(RUNTIME_TYPE))
+            .map(|(name, _)| name.clone())
+            .collect();
+        Ok(Self {
+            from: from.to_owned(),
+            sandbox_image: either(
+                join(&old, &["sandbox_image"]),
+                join(&images, &["pinned_images", "sandbox"]),
+            ),
+            snapshotter: either(join(&old, &["containerd", "snapshotter"]), join(&images, &["snapshotter"])),
+            discard_unpacked_layers: discard(join(&images, &["discard_unpacked_layers"]))
+                .or_else(|| discard(join(&old, &["containerd", "discard_unpacked_layers"]))),
+            handlers,
+            // From version 4 on the socket is a plugin's.
+            address: either(
+                vec!["grpc", "address"],
+                vec!["plugins", "io.containerd.server.v1.grpc", "address"],
+            )
+            .map(PathBuf::from),
+        })
+    }
+}
+
+fn at<'t>(table: &'t Table, keys: &[&str]) -> Option<&'t Value> {
+    let (last, path) = keys.split_last()?;
+    let mut table = table;
+    for key in path {
+        table = table.get(*key)?.as_table()?;
+    }
+    table.get(*last)
+}
+
+/// What `containerd config dump` prints, if it runs.
+fn dump(containerd: &Path, config: &Path) -> Option<String> {
+    let output =
+        Command::new(containerd).arg("--config").arg(config).args(["config", "dump"]).output().ok()?;
+    let text = String::from_utf8(output.stdout).ok()?;
+    (output.status.success() && !text.trim().is_empty()).then_some(text)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    fn settings(text: &str) -> Settings {
+        Settings::of_text(text, "test", Path::new("config.toml")).unwrap()
+    }
+
+    #[test]
+    fn settings_of_containerd_1_are_found() {
+        let found = settings(
+            r#"
+            version = 2
+            [grpc]
+            address = "/run/a.sock"
+            [plugins."io.containerd.grpc.v1.cri"]
+            sandbox_image = "registry.example/pause:1"
+            [plugins."io.containerd.grpc.v1.cri".containerd]
+            snapshotter = "overlayfs"
+            discard_unpacked_layers = true
+            [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
+            runtime_type = "io.containerd.runc.v2"
+            [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.strict]
+            runtime_type = "io.containerd.bulkhead.v2""#,
+        );
+        assert_eq!(found.sandbox_image.as_deref(), Some("registry.example/pause:1"));
+        assert_eq!(found.snapshotter.as_deref(), Some("overlayfs"));
+        assert_eq!(found.discard_unpacked_layers, Some(true));
+        assert_eq!(found.handlers, ["strict"]);
+        assert_eq!(found.address, Some(PathBuf::from("/run/a.sock")));
+    }
+
+    #[test]
+    fn settings_of_containerd_2_are_found() {
+        let found = settings(
+            r#"
+            version = 3
+            [plugins.'io.containerd.cri.v1.images']
+            snapshotter = 'erofs'
+            discard_unpacked_layers = false
+            [plugins.'io.containerd.cri.v1.images'.pinned_images]
+            sandbox = 'registry.example/pause:2'
+            [plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.bulkhead]
+            runtime_type = 'io.containerd.bulkhead.v2'
+            [plugins.'io.containerd.server.v1.grpc']
+            address = '/run/b.sock'"#,
+        );
+        assert_eq!(found.sandbox_image.as_deref(), Some("registry.example/pause:2"));
+        assert_eq!(found.snapshotter.as_deref(), Some("erofs"));
+        assert_eq!(found.discard_unpacked_layers, Some(false));
+        assert_eq!(found.handlers, ["bulkhead"]);
+        assert_eq!(found.address, Some(PathBuf::from("/run/b.sock")));
+    }
+
+    #[test]
+    fn settings_that_are_left_out_are_unknown_and_broken_ones_an_error() {
+        assert_eq!(settings("version = 3"), Settings { from: "test".to_owned(), ..Settings::default() });
+        assert!(Settings::of_text("version = ", "test", Path::new("config.toml")).is_err());
+    }
+}
