@@ -45,6 +45,8 @@ async fn container_of_an_image_is_verified_on_every_snapshotter_we_know() {
     }
     let facts = examine(&node.client().await, &node.layout(), &judge(), NAME).await.unwrap();
     assert_eq!(facts.target, image.manifest);
+    let unknown = examine(&node.client().await, &node.layout(), &judge(), "registry.example/none:1").await;
+    assert!(matches!(unknown, Err(VerifyError::Refused(refusal)) if refusal.rule == Rule::ImageMissing));
 }
 
 #[tokio::test]
@@ -116,6 +118,41 @@ async fn snapshot_squatted_under_the_chain_id_with_another_parent_is_refused() {
     let refusal = refusal(ask_about(&node, "c").await);
     assert_eq!(refusal.rule, Rule::SnapshotChain);
     assert!(refusal.why.contains("no parent"), "{}", refusal.why);
+}
+
+/// What WithRemappedSnapshot leaves behind: a copy with other owners under a name of its own.
+#[tokio::test]
+async fn remapped_snapshot_is_refused_by_name() {
+    let node = Node::start();
+    let image = Image::new(&["lower", "upper"]);
+    node.import(&image, NAME);
+    node.ctr(&["container", "create", NAME, "plain"]);
+    assert!(ask_about(&node, "plain").await.is_ok());
+    let top = chain_ids(&image.diff_ids).pop().unwrap().to_string();
+    let remapped = format!("{top}-100000-100000");
+    node.ctr(&["snapshot", "prepare", "copy", &top]);
+    node.ctr(&["snapshot", "commit", &remapped, "copy"]);
+    node.ctr(&["snapshot", "prepare", "key", &remapped]);
+    node.copy_container("plain", "c", |container| container.snapshot_key = "key".to_owned()).await;
+    let refusal = refusal(ask_about(&node, "c").await);
+    assert_eq!(refusal.rule, Rule::SnapshotChain);
+    assert!(refusal.why.contains("remapped"), "{}", refusal.why);
+}
+
+#[tokio::test]
+async fn snapshot_of_another_image_is_refused_whatever_the_record_says() {
+    let node = Node::start();
+    node.import(&Image::new(&["good"]), NAME);
+    node.import(&Image::new(&["evil"]), "registry.example/evil:1");
+    node.ctr(&["container", "create", NAME, "good"]);
+    node.ctr(&["container", "create", "registry.example/evil:1", "evil"]);
+    assert!(ask_about(&node, "good").await.is_ok());
+    node.copy_container("evil", "c", |container| container.image = NAME.to_owned()).await;
+    assert_eq!(refusal(ask_about(&node, "c").await).rule, Rule::SnapshotChain);
+    node.copy_container("good", "gone", |container| container.snapshot_key = "none".to_owned()).await;
+    let mut request = node.create_request("good").await;
+    request.id = "gone".parse().unwrap();
+    assert_eq!(refusal(ask(&node, &request).await).rule, Rule::Rootfs);
 }
 
 #[tokio::test]

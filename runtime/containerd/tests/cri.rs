@@ -7,9 +7,6 @@ mod common;
 use bulkhead_containerd::{VerifiedImage, VerifyError, verify};
 use bulkhead_model::{ContainerKind, CreateRequest, Digest, Rule};
 use common::{Image, NAME, Node, judge};
-use containerd_client::services::v1::{
-    CreateContainerRequest, GetContainerRequest, containers_client::ContainersClient,
-};
 use serde_json::{Value, json};
 
 const CONTAINER: &str = "io.cri-containerd.container.metadata";
@@ -17,15 +14,13 @@ const SANDBOX: &str = "io.cri-containerd.sandbox.metadata";
 
 /// Copies container `plain` to `id`, with an extension.
 async fn create(node: &Node, id: &str, key: &str, image: &str, metadata: &Value) -> CreateRequest {
-    let mut client = ContainersClient::new(node.channel().await);
-    let get = node.request(GetContainerRequest { id: "plain".to_owned() });
-    let mut container = client.get(get).await.unwrap().into_inner().container.unwrap();
-    container.id = id.to_owned();
-    container.image = image.to_owned();
     let value = json!({"Version": "v1", "Metadata": metadata}).to_string().into_bytes();
     let type_url = "github.com/containerd/cri/pkg/store/container/Metadata".to_owned();
-    container.extensions.insert(key.to_owned(), prost_types::Any { type_url, value });
-    client.create(node.request(CreateContainerRequest { container: Some(container) })).await.unwrap();
+    node.copy_container("plain", id, |container| {
+        container.image = image.to_owned();
+        container.extensions.insert(key.to_owned(), prost_types::Any { type_url, value });
+    })
+    .await;
     let mut request = node.create_request(id).await;
     request.tenant.namespace = "payments".parse().unwrap();
     request.kind = match key {

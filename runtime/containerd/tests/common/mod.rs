@@ -14,7 +14,7 @@ use std::{
 use bulkhead_containerd::{Containerd, Judge};
 use bulkhead_model::{ContainerKind, CreateRequest, Digest, Layout, Mount, Namespace, Tenant};
 use containerd_client::services::v1::{
-    GetContainerRequest,
+    Container, CreateContainerRequest, GetContainerRequest,
     containers_client::ContainersClient,
     snapshots::{MountsRequest, snapshots_client::SnapshotsClient},
 };
@@ -143,6 +143,17 @@ impl Node {
         }
     }
 
+    /// Makes container `id` from the record of another one, changed as a client of the API could.
+    pub async fn copy_container(&self, from: &str, id: &str, change: impl FnOnce(&mut Container)) {
+        let mut client = ContainersClient::new(self.channel().await);
+        let get = self.request(GetContainerRequest { id: from.to_owned() });
+        let mut container = client.get(get).await.unwrap().into_inner().container.unwrap();
+        container.id = id.to_owned();
+        change(&mut container);
+        let create = CreateContainerRequest { container: Some(container) };
+        client.create(self.request(create)).await.unwrap();
+    }
+
     /// Imports an image under a name.
     pub fn import(&self, image: &Image, name: &str) {
         let tar = image.archive(self.dir.path(), name);
@@ -165,7 +176,8 @@ fn mount(mount: containerd_client::types::Mount) -> Mount {
     Mount { kind: mount.r#type, source: mount.source, target: mount.target.into(), options: mount.options }
 }
 
-/// This crate's example: the judge as `bulkhead judge` runs it.
+/// This crate's example: the judge as `bulkhead judge` runs it. `cargo test -p bulkhead-containerd` builds it anew,
+/// `--test NAME` does not.
 pub fn judge() -> Judge {
     let program = std::env::current_exe().unwrap();
     let program = program.parent().unwrap().parent().unwrap().join("examples/judge");
