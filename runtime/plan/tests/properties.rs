@@ -112,7 +112,7 @@ fn edit() -> impl Strategy<Value = Edit> {
         option::of(vec(path(), 0..3)).prop_map(Edit::ReadOnlyPaths),
         any::<Option<bool>>().prop_map(Edit::ReadOnlyRoot),
         select(vec!["", "private", "rslave", "shared", "strange"]).prop_map(Edit::Propagation),
-        any::<Option<i64>>().prop_map(Edit::Pids),
+        option::of(prop_oneof![-1i64..20, any::<i64>()]).prop_map(Edit::Pids),
         option::of(-1100i32..1100).prop_map(Edit::OomScore),
         select(vec!["/", "/srv", "", "relative", "/proc/self/fd/7", "/a/../b"]).prop_map(Edit::Cwd),
         vec(select(vec!["PATH=/x", "HOME=/h", "A=b", "=c", "D"]), 0..3).prop_map(Edit::Environment),
@@ -197,7 +197,12 @@ fn apply(spec: &mut Spec, edit: Edit) {
                 .options(strings(options))
                 .build()
                 .unwrap();
-            spec.mounts_mut().as_mut().unwrap().push(mount);
+            let mounts = spec.mounts_mut().as_mut().unwrap();
+            // Half of the time in place of what is there: twice would only be refused.
+            if mount.options().as_ref().is_some_and(|options| options.len() % 2 == 0) {
+                mounts.retain(|known| known.destination() != mount.destination());
+            }
+            mounts.push(mount);
         }
         Edit::DropMount(index) => {
             let mounts = spec.mounts_mut().as_mut().unwrap();
