@@ -21,7 +21,7 @@ const NEVER_REACHED: &[(&str, &[&str], &str)] = &[
     ("bulkhead-launch", &["tokio", "tonic", "ttrpc"], "libcontainer never meets a thread"),
     (
         "containerd-shim-bulkhead-v2",
-        &["bulkhead-trust", "goblin", "object", "sigstore-verify", "zstd", "tar", "flate2"],
+        &["bulkhead-trust", "goblin", "object", "sigstore-verify", "zstd", "tar"],
         "the shim links no parser of images, signatures or ELF files",
     ),
 ];
