@@ -9,12 +9,13 @@ use std::{
     io,
     net::TcpStream,
     os::unix::fs::PermissionsExt,
-    process::Command,
+    process::{Command, Stdio},
     time::Instant,
 };
 
 use bulkhead_confine::{ConfineError, ConfineSpec, Prepared, check_status, landlock_abi};
 use bulkhead_model::{MemfdRule, PathAccess, PathRule, TcpRule};
+use bulkhead_profiles::Action;
 use child::{End, Flaw, enter, in_child, spec};
 
 fn errno(result: io::Result<impl Sized>) -> String {
@@ -243,10 +244,15 @@ fn tcp_connect_none_is_eacces_and_any_is_not() {
 
 #[test]
 fn dangerous_calls_work_before_and_are_denied_after() {
-    let calls: [(libc::c_long, [libc::c_long; 3], &str); 7] = [
+    let calls: [(libc::c_long, [libc::c_long; 3], &str); 8] = [
         (libc::SYS_memfd_create, [c"x".as_ptr() as libc::c_long, 0, 0], "ENOSYS"),
         (libc::SYS_socket, [libc::AF_ALG.into(), libc::SOCK_SEQPACKET.into(), 0], "errno 97"),
         (libc::SYS_socket, [libc::AF_INET.into(), libc::SOCK_STREAM.into(), 262], "errno 93"),
+        (
+            libc::SYS_socket,
+            [libc::AF_NETLINK.into(), libc::SOCK_RAW.into(), libc::NETLINK_GENERIC.into()],
+            "errno 93",
+        ),
         (libc::SYS_keyctl, [0, -3, 0], "EPERM"),
         (libc::SYS_personality, [libc::ADDR_NO_RANDOMIZE.into(), 0, 0], "EPERM"),
         (libc::SYS_ptrace, [0, 0, 0], "EPERM"),
@@ -258,6 +264,7 @@ fn dangerous_calls_work_before_and_are_denied_after() {
             nix::unistd::setresuid(child::UID.into(), child::UID.into(), child::UID.into()).unwrap();
             errno(syscall(number, args))
         });
+        assert!(matches!(before, End::Returned(_)), "{number} {args:?}: {before:?}");
         if before != End::said("ok") {
             println!("skipped: needs a kernel that has syscall {number} {args:?} ({before:?})");
             continue;
@@ -290,6 +297,47 @@ fn entry_by_int_0x80_works_before_and_kills_after() {
         getpid()
     });
     assert_eq!(after, End::Killed(libc::SIGSYS));
+}
+
+#[test]
+fn every_denied_row_is_denied_by_the_kernel_with_its_errno() {
+    let said = in_child(|| {
+        enter(Flaw::None);
+        confine(&spec());
+        let mut tried = 0;
+        for row in bulkhead_profiles::rows() {
+            let Action::Errno(wanted) = row.then else { continue };
+            // The kernel lets uprobe(2) past every filter.
+            if !row.args.is_empty() || row.syscall == "uprobe" {
+                continue;
+            }
+            // Arguments that no allowing row of the same call takes.
+            let found = syscall(row.number.into(), [0x7777_7777; 3]).map_err(|error| error.raw_os_error());
+            if found != Err(Some(wanted.into())) {
+                return format!("{}: {found:?}, not {wanted}", row.syscall);
+            }
+            tried += 1;
+        }
+        format!("more than 80: {}", tried > 80)
+    });
+    assert_eq!(said, End::said("more than 80: true"));
+}
+
+#[test]
+fn shell_with_pipes_links_and_signals_runs_confined() {
+    let script = "cd /tmp && mkdir a && echo one > a/f && ln -s a b && cat b/f | /usr/bin/busybox tr o 0 && \
+        (sleep 9 & kill $! && wait $! || true) && ls / > /tmp/l && rm -r a b l && echo done";
+    let said = in_child(|| {
+        enter(Flaw::None);
+        confine(&spec());
+        let output = Command::new("/usr/bin/busybox")
+            .args(["sh", "-ec", script])
+            .stdin(Stdio::piped())
+            .output()
+            .unwrap();
+        format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+    });
+    assert_eq!(said, End::said("0ne\ndone\nTerminated\n"));
 }
 
 #[test]

@@ -8,6 +8,7 @@ use std::{
     os::unix::fs::PermissionsExt,
     panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
+    sync::{Mutex, PoisonError},
 };
 
 use bulkhead_confine::ConfineSpec;
@@ -36,15 +37,24 @@ impl End {
     }
 }
 
+/// One child at a time: another test's must not inherit this one's pipe.
+static ONE: Mutex<()> = Mutex::new(());
+
 /// Runs `body` in a forked child, which has one thread.
 pub(crate) fn in_child(body: impl FnOnce() -> String) -> End {
+    let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
     let (mut from_child, mut to_parent) = std::io::pipe().unwrap();
     // SAFETY: the child runs only `body` and leaves by _exit; glibc keeps malloc usable after fork in a process
     // with threads, and no lock of the test harness is taken in the child.
     match unsafe { fork() }.unwrap() {
         ForkResult::Child => {
             drop(from_child);
-            let said = catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|_| "panicked".to_owned());
+            // SAFETY: alarm(2) takes a number; a child that hangs dies of SIGALRM and fails its test.
+            unsafe { libc::alarm(30) };
+            // Another thread may have held the lock of the usual hook at the time of fork.
+            std::panic::set_hook(Box::new(|_| {}));
+            let said = catch_unwind(AssertUnwindSafe(body))
+                .unwrap_or_else(|payload| format!("panicked: {:?}", payload.downcast_ref::<String>()));
             let written = to_parent.write_all(said.as_bytes());
             // SAFETY: ends the process; nothing of ours has to run after it.
             unsafe { libc::_exit(i32::from(written.is_err())) }
