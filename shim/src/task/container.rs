@@ -17,11 +17,18 @@ use containerd_shim_protos::{
 };
 use tokio::sync::{Notify, watch};
 
-use super::{Process, TaskError, process::Told};
+use super::{
+    Process, TaskError,
+    oom::{OomCount, OomWatch},
+    process::Told,
+};
 use crate::{
     server::{Exit, Owner, Publisher, Reaper},
     stages::{Admitted, Pod, Stages},
 };
+
+/// Exit status of a process that SIGKILL ended.
+const KILLED: u32 = 128 + libc::SIGKILL.cast_unsigned();
 
 /// A container that was created.
 pub(crate) struct Container {
@@ -39,6 +46,9 @@ pub(crate) struct Container {
     pub(crate) init: Arc<Process>,
     /// One change of state at a time: start, exec, pause, update, delete.
     pub(crate) changing: tokio::sync::Mutex<()>,
+    /// Kills for want of memory that were told.
+    pub(crate) ooms: Arc<OomCount>,
+    oom_watch: Mutex<Option<OomWatch>>,
     lifecycle: Mutex<Lifecycle>,
 }
 
@@ -208,6 +218,9 @@ impl Tasks {
             }
             return;
         }
+        if exit.status == KILLED {
+            container.ooms.check(&container.cgroup, container.id.as_str(), &self.publisher);
+        }
         // In a PID namespace of its own all others are dead by now. Elsewhere they are not, and must be.
         if !container.admitted.own_pid_namespace()
             && let Err(error) = container.cgroup.kill_all()
@@ -277,6 +290,8 @@ impl Container {
             task_dir,
             init,
             changing: tokio::sync::Mutex::default(),
+            ooms: Arc::default(),
+            oom_watch: Mutex::default(),
             lifecycle: Mutex::default(),
         }
     }
@@ -349,6 +364,11 @@ impl Container {
 
     fn init_is_gone(&self) {
         self.lifecycle().init_gone = true;
+    }
+
+    /// Watches it for as long as it is there.
+    pub(crate) fn keep_watch(&self, watch: Option<OomWatch>) {
+        *self.oom_watch.lock().unwrap_or_else(PoisonError::into_inner) = watch;
     }
 
     /// Whether it is frozen.

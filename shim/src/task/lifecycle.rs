@@ -108,6 +108,7 @@ async fn delete_container(tasks: &Tasks, container: &Container) -> Result<Delete
         Status::CREATED => Some(never_started(init).await?),
         _ => return Err(running()),
     };
+    container.keep_watch(None);
     for problem in leftovers::take_back(&container.cgroup, &container.task_dir) {
         tracing::error!(problem, id = %container.id, "a container leaves something behind");
     }

@@ -21,6 +21,7 @@ mod error;
 mod exec;
 pub(crate) mod leftovers;
 mod lifecycle;
+mod oom;
 mod process;
 mod service;
 mod start;

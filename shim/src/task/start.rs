@@ -18,6 +18,7 @@ use tokio::time::timeout;
 use super::{
     Container, Process, TaskError, Tasks,
     create::{console, readable},
+    oom,
     process::Waiting,
     stdio::Streams,
 };
@@ -56,6 +57,7 @@ async fn start_init(
     let pid = process.pid();
     let answer = match running {
         Ok(_) => {
+            watch_memory(tasks, container);
             let mut event = TaskStart::new();
             event.container_id = container.id.to_string();
             event.pid = pid;
@@ -75,6 +77,16 @@ async fn start_init(
         tasks.tell_exit(container, process, exit);
     }
     answer
+}
+
+/// A container that cannot be watched runs all the same: the kernel keeps the limit.
+fn watch_memory(tasks: &Tasks, container: &Container) {
+    match oom::watch(&container.cgroup, container.id.as_str(), &container.ooms, tasks.publisher()) {
+        Ok(watch) => container.keep_watch(watch),
+        Err(error) => {
+            tracing::warn!(%error, id = %container.id, "kills for want of memory are told at exit only")
+        }
+    }
 }
 
 async fn start_exec(
