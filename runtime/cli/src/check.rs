@@ -62,7 +62,15 @@ pub(crate) fn node(layout: &Layout) -> Result<Answer, Trouble> {
         }
     };
     let mut tenants = Vec::new();
-    for path in tenant_files(&tenants_dir(&path))? {
+    let dir = tenants_dir(&path);
+    // The launch looks at the directory even where there is no file for its tenant.
+    if let Err(error) = read_trusted(layout, &dir.join("none"))
+        && !matches!(error, NodeError::Missing(_))
+    {
+        found.push(Found::file(&dir, &error));
+        return Ok(judge(node, tenants, found));
+    }
+    for path in tenant_files(&dir)? {
         match read_tenant(layout, &path) {
             Ok(file) => tenants.push(file),
             Err(problem) => found.push(problem),

@@ -33,7 +33,7 @@ pub struct KernelFacts {
     pub overlay: bool,
     /// Whether pidfd_open(2) answers.
     pub pidfd: bool,
-    /// Whether a virtual machine could be made.
+    /// Whether `/dev/kvm` opens.
     pub kvm: Kvm,
     /// Whether `vm.memfd_noexec` is there.
     pub memfd_noexec: bool,
@@ -50,13 +50,13 @@ pub struct CgroupFacts {
     pub v2_controllers: BTreeSet<String>,
 }
 
-/// Whether a virtual machine could be made.
+/// Whether `/dev/kvm` opens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Kvm {
-    /// `/dev/kvm` opens.
-    Usable,
+    /// `/dev/kvm` opens, which is not yet a machine that boots.
+    Opens,
     /// It does not, and why.
-    Unusable(String),
+    Fails(String),
 }
 
 /// What a finding means for running containers.
@@ -129,8 +129,8 @@ impl KernelFacts {
                 .any(|line| line.split_whitespace().next_back() == Some("overlay")),
             pidfd: sys::pidfd_open().is_ok(),
             kvm: match fs::OpenOptions::new().read(true).write(true).open("/dev/kvm") {
-                Ok(_) => Kvm::Usable,
-                Err(error) => Kvm::Unusable(error.to_string()),
+                Ok(_) => Kvm::Opens,
+                Err(error) => Kvm::Fails(error.to_string()),
             },
             memfd_noexec: Path::new("/proc/sys/vm/memfd_noexec").exists(),
         })
@@ -207,11 +207,11 @@ impl KernelFacts {
             Finding::new(
                 "kvm",
                 match kvm {
-                    Kvm::Usable => "usable".to_owned(),
-                    Kvm::Unusable(why) => format!("/dev/kvm: {why}"),
+                    Kvm::Opens => "/dev/kvm opens".to_owned(),
+                    Kvm::Fails(why) => format!("/dev/kvm: {why}"),
                 },
                 "not used yet (microVMs)",
-                optional(*kvm == Kvm::Usable),
+                optional(*kvm == Kvm::Opens),
                 "enable virtualisation in the firmware, or nested virtualisation, and load kvm",
             ),
         ]
@@ -256,11 +256,12 @@ impl CgroupFacts {
         let there = |all: &BTreeSet<String>| -> Vec<&str> {
             CONTROLLERS.into_iter().filter(|name| all.contains(*name)).collect()
         };
+        let list = |names: &[&str]| if names.is_empty() { "none".to_owned() } else { names.join(", ") };
         let (one, two) = (there(v1), there(v2_controllers));
         let found = match (*v2, one.is_empty()) {
-            (true, true) => format!("v2 with {}", two.join(", ")),
-            (true, false) => format!("hybrid: v1 with {}; v2 with {}", one.join(", "), two.join(", ")),
-            (false, false) => format!("v1 with {}", one.join(", ")),
+            (true, true) => format!("v2 with {}", list(&two)),
+            (true, false) => format!("hybrid: v1 with {}; v2 with {}", list(&one), list(&two)),
+            (false, false) => format!("v1 with {}", list(&one)),
             (false, true) => "none mounted".to_owned(),
         };
         let missing = CONTROLLERS.iter().any(|name| !one.contains(name) && !two.contains(name));
@@ -299,7 +300,7 @@ mod tests {
             user_namespaces_max: Some(1000),
             overlay: true,
             pidfd: true,
-            kvm: Kvm::Usable,
+            kvm: Kvm::Opens,
             memfd_noexec: true,
         }
     }
@@ -337,7 +338,7 @@ mod tests {
     #[test]
     fn features_that_nothing_needs_yet_are_optional() {
         let mut facts = good();
-        facts.kvm = Kvm::Unusable("ENOENT".to_owned());
+        facts.kvm = Kvm::Fails("ENOENT".to_owned());
         facts.memfd_noexec = false;
         facts.user_namespaces_max = Some(0);
         let lacking = lacking(&facts);

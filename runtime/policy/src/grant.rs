@@ -124,7 +124,7 @@ fn refuse(granted: &Granted, argv: &[String]) -> Refusal {
                 file.display(),
                 patterns.len()
             ),
-            format!("if it may run, add to exec of [confine.{section}] in {}: {short:?}", file.display()),
+            format!("add {short:?} to exec of [confine.{section}] in {}, if it may run", file.display()),
         ),
         None => ("no exec list allows it".to_owned(), format!("add it to exec: {short:?}")),
     };

@@ -229,7 +229,7 @@ fn check_digest(row: &ScopeRow, path: &Path, facts: &ImageFacts, subject: &str) 
             digests.len(),
             scope = scope.to_string()
         ),
-        format!("if this build is meant, add \"{target}\" to the digests in {place}"),
+        format!("add \"{target}\" to the digests in {place}, if this build is meant"),
     ))
 }
 
@@ -245,13 +245,13 @@ fn no_scope(path: &Path, role: Role, target: &Digest, name: Option<&Named<'_>>, 
     };
     let (whose, line) = match role {
         Role::Node => ("", format!("\"{repository}\" = {{ digests = [\"{}\"] }}", target)),
-        Role::Tenant => (", the tenant's file", format!("\"{repository}\" = {{}}")),
+        Role::Tenant => (", the tenant's file,", format!("\"{repository}\" = {{}}")),
     };
     Refusal::new(
         Rule::ImageScope,
         subject,
-        format!("no scope of [image] in {path}{whose}, matches {repository}"),
-        format!("if it may run, add below [image] in {path}: {line}"),
+        format!("no scope of [image] in {path}{whose} matches {repository}"),
+        format!("add {line} below [image] in {path}, if it may run"),
     )
 }
 

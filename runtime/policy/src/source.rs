@@ -93,6 +93,9 @@ impl From<PolicyError> for Refusal {
     }
 }
 
+/// Most problems that are told of one file.
+const PROBLEMS_MAX: usize = 100;
+
 /// Collects the problems of one file.
 pub(crate) struct Problems<'a> {
     source: &'a Source,
@@ -105,6 +108,9 @@ impl<'a> Problems<'a> {
     }
 
     pub(crate) fn add(&mut self, at: &Range<usize>, what: impl Into<String>, fix: impl Into<String>) {
+        if self.found.len() >= PROBLEMS_MAX {
+            return;
+        }
         let (line, column) = self.position(at);
         self.found.push(Problem {
             path: self.source.path.clone(),

@@ -256,3 +256,27 @@ fn broken_policy_refuses_with_place_and_fix() {
     assert!(refusal.why.contains("line 2, column 1: unknown key `mod`"), "{}", refusal.why);
     assert!(refusal.why.contains("and 2 more"), "{}", refusal.why);
 }
+
+#[test]
+fn deep_nesting_is_an_error_and_no_crash() {
+    for (open, close) in [("[", "]"), ("{ a = ", " }")] {
+        let text = format!("version = 1\nmode = {}1{}", open.repeat(20_000), close.repeat(20_000));
+        assert!(!problems(&text).is_empty());
+    }
+    assert!(!problems(&format!("version = 1\n[{}a]", "a.".repeat(20_000))).is_empty());
+}
+
+#[test]
+fn problems_of_one_file_are_told_up_to_a_limit() {
+    let keys: String = (0..5000).map(|n| format!("k{n} = 1\n")).collect();
+    assert_eq!(problems(&keys).len(), 100);
+}
+
+proptest::proptest! {
+    #[test]
+    fn any_text_is_understood_or_an_error(text in "(version = 1\n)?[ -~\n\u{e9}]{0,200}") {
+        if let Err(error) = File::parse(&source(&text), Role::Node) {
+            proptest::prop_assert!(error.problems().all(|problem| problem.line >= 1 && problem.column >= 1));
+        }
+    }
+}
