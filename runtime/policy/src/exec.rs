@@ -38,7 +38,9 @@ pub(crate) fn from_text(text: &str) -> Result<ExecPattern, PatternError> {
             ' ' | '\t' => words.extend(word.take()),
             '\'' | '"' => {
                 let (word, star) = word.get_or_insert_default();
-                *star = false;
+                if *star {
+                    return Err(STAR);
+                }
                 loop {
                     match chars.next() {
                         None => return Err(UNCLOSED),
@@ -50,7 +52,9 @@ pub(crate) fn from_text(text: &str) -> Result<ExecPattern, PatternError> {
             }
             '\\' => {
                 let (word, star) = word.get_or_insert_default();
-                *star = false;
+                if *star {
+                    return Err(STAR);
+                }
                 word.push(chars.next().ok_or(UNCLOSED)?);
             }
             '*' => match &mut word {
@@ -172,7 +176,9 @@ mod tests {
 
     #[test]
     fn text_with_open_quote_or_stray_star_is_an_error() {
-        for text in ["", "  ", "a 'b", "a \"b", "a\\", "ls *.txt", "ls a*", "* ls", "**", "a\nb"] {
+        for text in
+            ["", "  ", "a 'b", "a \"b", "a\\", "ls *.txt", "ls a*", "* ls", "**", "*'a'", "*\\a", "a\nb"]
+        {
             assert!(from_text(text).is_err(), "{text:?} was accepted");
         }
         assert!(from_words(Vec::new()).is_err());
