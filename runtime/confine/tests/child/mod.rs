@@ -8,7 +8,7 @@ use std::{
     os::unix::fs::PermissionsExt,
     panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, Once, PoisonError},
 };
 
 use bulkhead_confine::ConfineSpec;
@@ -39,9 +39,19 @@ impl End {
 
 /// One child at a time: another test's must not inherit this one's pipe.
 static ONE: Mutex<()> = Mutex::new(());
+static QUIET: Once = Once::new();
 
 /// Runs `body` in a forked child, which has one thread.
 pub(crate) fn in_child(body: impl FnOnce() -> String) -> End {
+    QUIET.call_once(|| {
+        // Another thread may hold a lock of the usual hook at the time of fork: none of it in the child.
+        let (usual, parent) = (std::panic::take_hook(), std::process::id());
+        std::panic::set_hook(Box::new(move |info| {
+            if std::process::id() == parent {
+                usual(info);
+            }
+        }));
+    });
     let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
     let (mut from_child, mut to_parent) = std::io::pipe().unwrap();
     // SAFETY: the child runs only `body` and leaves by _exit; glibc keeps malloc usable after fork in a process
@@ -51,8 +61,6 @@ pub(crate) fn in_child(body: impl FnOnce() -> String) -> End {
             drop(from_child);
             // SAFETY: alarm(2) takes a number; a child that hangs dies of SIGALRM and fails its test.
             unsafe { libc::alarm(30) };
-            // Another thread may have held the lock of the usual hook at the time of fork.
-            std::panic::set_hook(Box::new(|_| {}));
             let said = catch_unwind(AssertUnwindSafe(body))
                 .unwrap_or_else(|payload| format!("panicked: {:?}", payload.downcast_ref::<String>()));
             let written = to_parent.write_all(said.as_bytes());
