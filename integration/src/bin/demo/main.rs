@@ -1,0 +1,86 @@
+//! `make demo`: a real containerd runs an allowed image confined by Bulkhead, and refuses what it must.
+//!
+//! ```text
+//! containerd (private) ─► allowed image under runc and under Bulkhead: what each lets it do
+//!                      ─► every kind of refusal
+//!                      ─► `ctr run --rm … true`, both runtimes in turn: the median and the ratio
+//! ```
+//! Exit 0 only if all of it happened as it must. What it started is gone when it ends.
+
+#![forbid(unsafe_code)]
+
+mod confinement;
+mod refusals;
+mod start_time;
+
+use std::process::ExitCode;
+
+use bulkhead_integration::{Containerd, Cri, Digests, HarnessError, Image, Release};
+
+/// The image that policy allows; its USER is root, as of most published ones.
+const APP: &str = "registry.test/team-a/app:1";
+
+fn main() -> ExitCode {
+    let bench_only = std::env::args().nth(1).is_some_and(|arg| arg == "--bench-only");
+    match run(bench_only) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("demo: {error}");
+            let mut cause = std::error::Error::source(&error);
+            while let Some(error) = cause {
+                eprintln!("  caused by: {error}");
+                cause = error.source();
+            }
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(bench_only: bool) -> Result<(), HarnessError> {
+    let stage = Stage::set()?;
+    if !bench_only {
+        let (major, minor) = stage.daemon.version();
+        println!("A private containerd {major}.{minor} runs; the system's own is untouched.\n");
+        confinement::show(&stage)?;
+        refusals::show(&stage)?;
+    }
+    start_time::show(&stage)?;
+    let left = stage.daemon.leftovers_after(std::time::Duration::from_secs(5))?;
+    if !left.none() {
+        return Err(wrong("nothing left behind", left.to_string()));
+    }
+    println!("Left behind: {left}");
+    Ok(())
+}
+
+/// A daemon with the allowed image.
+struct Stage {
+    daemon: Containerd,
+    app: Digests,
+}
+
+impl Stage {
+    fn set() -> Result<Self, HarnessError> {
+        let daemon = Containerd::start(Release::System, Cri::Off)?;
+        let app = daemon.import(&Image::busybox(APP, "")?)?;
+        let stage = Self { daemon, app };
+        stage.write_policy()?;
+        Ok(stage)
+    }
+
+    /// Root of the image becomes uid 65532; one command may be exec'd.
+    fn write_policy(&self) -> Result<(), HarnessError> {
+        self.daemon.policy(&format!(
+            "version = 1\nmode = \"enforce\"\n[image]\n\
+             \"registry.test/team-a/*\" = {{ digests = [{0:?}], confine = \"app\" }}\n\
+             \"registry.test/strict/*\" = {{ digests = [{0:?}] }}\n\
+             [confine.app]\nuser = {{ force = 65532 }}\nexec = [\"/bin/probe *\"]\n",
+            self.app.manifest
+        ))
+    }
+}
+
+/// Something happened otherwise than it must.
+fn wrong(what: &'static str, found: impl Into<String>) -> HarnessError {
+    HarnessError::Format { what, found: found.into() }
+}
