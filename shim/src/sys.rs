@@ -25,6 +25,14 @@ pub(crate) fn fork() -> io::Result<Forked> {
     }
 }
 
+/// Closes every descriptor but the three standard streams.
+pub(crate) fn close_inherited() -> io::Result<()> {
+    // SAFETY: close_range(2) takes three integers. It is called first thing in `start`, before this process has
+    // opened anything, so no descriptor that Rust owns is closed behind its back.
+    let answer = unsafe { libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, 0) };
+    if answer == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
 /// Makes this process the one to which orphaned descendants are given.
 pub(crate) fn set_child_subreaper() -> io::Result<()> {
     // SAFETY: PR_SET_CHILD_SUBREAPER takes one integer and touches no memory of ours.

@@ -67,6 +67,8 @@ struct Annotated {
 
 /// Runs `start` in the bundle's directory.
 pub(crate) fn start(flags: &Flags) -> Result<Started, FrontError> {
+    // The server lives long: it keeps nothing that was left open in its parent.
+    sys::close_inherited().map_err(FrontError::io("close_range(2)", "3 and above"))?;
     let variable = |name| env::var(name).unwrap_or_default();
     let variables = bootstrap::Variables {
         ttrpc_address: variable("TTRPC_ADDRESS"),
