@@ -25,7 +25,7 @@ use bulkhead_binding::VerifiedImage;
 use bulkhead_cgroup::CgroupPath;
 use bulkhead_launch::Zygote;
 use bulkhead_model::{
-    ContainerId, ContainerKind, CreateRequest, ExecRequest, Layout, Mount, Namespace, Refusal,
+    ContainerId, ContainerKind, CreateRequest, ExecRequest, Layout, Mount, Namespace, Refusal, Rule,
 };
 use bulkhead_node::load_policy;
 use bulkhead_plan::{ExecPlan, Plan};
@@ -185,9 +185,9 @@ impl Admitted {
     }
 }
 
-/// In audit mode a refusal is said loudly, and the task runs.
+/// In audit mode a refusal is said loudly, and the task runs. Of an exec not what was refused: that is its argv.
 fn say_what_audit_lets_through(call: &'static str, id: &ContainerId, would_refuse: Option<&Refusal>) {
-    if let Some(refusal) = would_refuse {
-        tracing::warn!(call, %id, refusal = refusal.line(), "mode = \"audit\": policy would refuse this");
-    }
+    let Some(Refusal { rule, what, why, fix: _ }) = would_refuse else { return };
+    let what = if *rule == Rule::Exec { "a command" } else { what };
+    tracing::warn!(call, %id, rule = rule.anchor(), what, why, "mode = \"audit\": policy would refuse this");
 }

@@ -150,7 +150,8 @@ pub(crate) fn console(
     Ok(Some(console))
 }
 
-fn kill(pidfd: &OwnedFd) {
+/// Ends a process that nobody will know of.
+pub(crate) fn kill(pidfd: &OwnedFd) {
     if let Err(error) = sys::send_signal(pidfd.as_fd(), libc::SIGKILL) {
         tracing::error!(%error, "a process that failed to launch could not be killed");
     }

@@ -17,7 +17,7 @@ use tokio::time::timeout;
 
 use super::{
     Container, Process, TaskError, Tasks,
-    create::{console, readable},
+    create::{console, kill, readable},
     oom,
     process::Waiting,
     stdio::Streams,
@@ -157,7 +157,7 @@ async fn launch_exec(
     let Some(pidfd) = running.pidfd else {
         return Err(TaskError::Internal("an exec came back without its pidfd".to_owned()));
     };
-    let console = console(running.terminal, &mut streams)?;
+    let console = console(running.terminal, &mut streams).inspect_err(|_| kill(&pidfd))?;
     streams.close_ends();
     process.with_streams(|own| *own = streams);
     process.set_process(running.pid, pidfd, console);
