@@ -9,7 +9,10 @@
 
 use std::{
     fs,
-    os::unix::{fs::DirBuilderExt as _, process::CommandExt as _},
+    os::unix::{
+        fs::{DirBuilderExt as _, PermissionsExt as _},
+        process::CommandExt as _,
+    },
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::Duration,
@@ -22,7 +25,7 @@ use crate::{
     leftovers::Mountpoints,
     run::{self, Output},
     tag,
-    tools::{Release, Tools, cni_dir},
+    tools::{Release, Tools, bulkhead_dir, cni_dir},
 };
 
 /// How long a daemon may take to answer.
@@ -58,6 +61,7 @@ impl Containerd {
         let places = Places { dir: &dir, cni: cni_dir()?, pause: PAUSE };
         write(&dir.join("config.toml"), &config::config(tools.version, cri, &places))?;
         directory(&dir.join("cni"))?;
+        directory(&dir.join("bin"))?;
         let number = tag.bytes().fold(0u32, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into()));
         write(&dir.join("cni/10-test.conflist"), &config::network(&dir, number))?;
         let child = spawn(&tools, &tag, &dir)?;
@@ -184,6 +188,30 @@ impl Containerd {
         Ok(digests)
     }
 
+    /// A runtime type that starts Bulkhead's shim with another address of containerd's API.
+    pub fn runtime_with_api_at(&self, name: &str, socket: &Path) -> Result<String> {
+        let shim = bulkhead_dir()?.join("containerd-shim-bulkhead-v2");
+        let script = format!(
+            "#!/bin/sh\nexport GRPC_ADDRESS={socket}\nbefore=\nfor word; do\n  shift\n  \
+             [ \"$before\" != -address ] || word={socket}\n  before=$word\n  set -- \"$@\" \"$word\"\ndone\n\
+             exec {shim} \"$@\"\n",
+            socket = socket.display(),
+            shim = shim.display()
+        );
+        let path = self.dir.join("bin").join(format!("containerd-shim-{name}-v2"));
+        write(&path, &script)?;
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755))
+            .map_err(HarnessError::at("chmod", &path))?;
+        Ok(format!("io.containerd.{name}.v2"))
+    }
+
+    /// The file of a blob in containerd's content store.
+    #[must_use]
+    pub fn blob(&self, digest: &str) -> PathBuf {
+        let store = self.dir.join("root/io.containerd.content.v1.content/blobs/sha256");
+        store.join(digest.trim_start_matches("sha256:"))
+    }
+
     /// Writes the node's policy.
     pub fn policy(&self, text: &str) -> Result<()> {
         let dir = self.bulkhead_root().join("etc/bulkhead");
@@ -205,7 +233,7 @@ impl Drop for Containerd {
             let log = self.log();
             let lines: Vec<&str> = log.lines().filter(|line| !is_noise(line)).collect();
             eprintln!("--- end of containerd's log ({:?}) ---", self.tools.version);
-            lines.iter().skip(lines.len().saturating_sub(40)).for_each(|line| eprintln!("{line}"));
+            lines.iter().skip(lines.len().saturating_sub(40)).for_each(|line| eprintln!("{line:.400}"));
         }
         // SIGTERM first would have it save state that nobody reads again.
         let ended = self.child.kill().and_then(|()| self.child.wait());
@@ -229,7 +257,10 @@ fn spawn(tools: &Tools, tag: &str, dir: &Path) -> Result<Child> {
     // Dies with the thread that started it, should that be killed.
     command.args(["--pdeathsig", "KILL", "--", "unshare", "--mount", "--propagation", "private", "--"]);
     command.args(["sh", "-c", script]).arg(&tools.containerd).arg(dir.join("config.toml"));
-    command.env_clear().env("PATH", &tools.path).env("HOME", "/root");
+    command
+        .env_clear()
+        .env("PATH", format!("{}:{}", dir.join("bin").display(), tools.path))
+        .env("HOME", "/root");
     command.env(tag::VARIABLE, tag).env("BULKHEAD_ROOT", dir.join("bulkhead"));
     command.stdin(Stdio::null()).stderr(log).stdout(Stdio::null()).process_group(0);
     command.spawn().map_err(|source| HarnessError::Run { program: "containerd".to_owned(), source })

@@ -11,13 +11,16 @@
 #![forbid(unsafe_code)]
 
 mod config;
+mod containers;
 mod daemon;
 mod each;
 mod error;
+mod fixture;
 mod image;
 mod leftovers;
 mod pods;
 mod probe;
+mod report;
 mod run;
 mod tag;
 mod tasks;
@@ -26,11 +29,13 @@ mod tools;
 pub use config::Cri;
 pub use daemon::{Containerd, PAUSE};
 pub use error::{HarnessError, Result};
+pub use fixture::{ALLOWED, Bench, EVIL, Refused};
 pub use image::{Digests, Entry, Image, Layer, UID, digest_of};
 pub use leftovers::Leftovers;
 pub use pods::{ContainerOptions, Executed, Pod, Pods};
 pub use probe::Answers;
-pub use run::{Output, run, until, wait};
+pub use report::write_report;
+pub use run::{Output, run, run_on, until, wait};
 pub use tag::sweep;
-pub use tasks::Tasks;
+pub use tasks::{RootMount, Tasks};
 pub use tools::{BULKHEAD, RUNC, Release, workspace};

@@ -51,11 +51,16 @@ impl Output {
 
 /// Runs `command` to its end. One that takes longer than `within` is killed, which is an error.
 pub fn run(command: &mut Command, within: Duration) -> Result<Output> {
+    run_on(command, Stdio::null(), within)
+}
+
+/// As [`run`], reading `stdin`.
+pub fn run_on(command: &mut Command, stdin: Stdio, within: Duration) -> Result<Output> {
     let line = line_of(command);
     let failed = |source| HarnessError::Run { program: line.clone(), source };
     let started = Instant::now();
     let mut child =
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().map_err(failed)?;
+        command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().map_err(failed)?;
     // One thread per pipe: a program that fills one of them must not wait for the other.
     let stdout = child.stdout.take().map(collect);
     let stderr = child.stderr.take().map(collect);

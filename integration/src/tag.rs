@@ -106,9 +106,15 @@ pub(crate) fn clean(tag: &str) -> Result<()> {
         run(Command::new("umount").arg("-l").arg(mount), Duration::from_secs(5))?.success()?;
     }
     for group in cgroups(tag) {
-        match fs::remove_dir(&group) {
-            Err(error) if group.exists() => return Err(HarnessError::at("rmdir", group)(error)),
-            _ => {}
+        // A process that has just died is out of it a moment later.
+        while let Err(error) = fs::remove_dir(&group) {
+            if !group.exists() {
+                break;
+            }
+            if Instant::now() > deadline {
+                return Err(HarnessError::at("rmdir", group)(error));
+            }
+            thread::sleep(Duration::from_millis(5));
         }
     }
     match fs::remove_dir_all(&dir) {

@@ -6,7 +6,8 @@ use containerd_client::{
     services::v1::{
         CreateTaskRequest, DeleteTaskRequest, KillRequest, ResumeTaskRequest, StartRequest, WaitRequest,
         snapshots::{
-            MountsRequest, PrepareSnapshotRequest, RemoveSnapshotRequest, snapshots_client::SnapshotsClient,
+            CommitSnapshotRequest, MountsRequest, PrepareSnapshotRequest, RemoveSnapshotRequest,
+            snapshots_client::SnapshotsClient,
         },
         tasks_client::TasksClient,
     },
@@ -19,6 +20,9 @@ use crate::{Containerd, HarnessError, Result};
 
 /// How long one call may take.
 const CALL: Duration = Duration::from_secs(60);
+
+/// A mount as the task and snapshot APIs describe it.
+pub type RootMount = Mount;
 
 /// A client of the task API in one namespace.
 #[derive(Debug)]
@@ -57,6 +61,19 @@ impl Tasks {
         });
         let answer = self.runtime.block_on(client.prepare(request));
         Ok(answer.map_err(HarnessError::rpc("snapshots.Prepare"))?.into_inner().mounts)
+    }
+
+    /// Commits a prepared snapshot under a name of the caller's choice, and keeps it from garbage collection.
+    pub fn commit(&self, name: &str, key: &str) -> Result<()> {
+        let mut client = SnapshotsClient::new(self.channel.clone());
+        let request = self.request(CommitSnapshotRequest {
+            snapshotter: OVERLAY.to_owned(),
+            name: name.to_owned(),
+            key: key.to_owned(),
+            labels: [("containerd.io/gc.root".to_owned(), "test".to_owned())].into(),
+            ..CommitSnapshotRequest::default()
+        });
+        self.runtime.block_on(client.commit(request)).map(drop).map_err(HarnessError::rpc("snapshots.Commit"))
     }
 
     /// Removes a snapshot.

@@ -5,7 +5,7 @@
 use std::{panic, time::Duration};
 
 use bulkhead_integration::{
-    Answers, ContainerOptions, Containerd, Cri, Image, RUNC, on_each_containerd, on_each_cri,
+    ALLOWED, Answers, Bench, ContainerOptions, Containerd, Cri, Image, RUNC, on_each_containerd, on_each_cri,
 };
 
 const IMAGE: &str = "registry.test/busybox:1";
@@ -25,6 +25,14 @@ on_each_containerd! {
         daemon.ctr(&["container", "delete", &id]).unwrap().success().unwrap();
         let left = daemon.leftovers_after(Duration::from_secs(5)).unwrap();
         assert!(left.none(), "{left}");
+    }
+
+    fn standard_input_ends_under_runc(release) {
+        let bench = Bench::start(release, Cri::Off).unwrap();
+        let id = bench.daemon.id("stdin");
+        let args = ["run", "--rm", "--runtime", RUNC, ALLOWED, &id, "/bin/cat"];
+        let output = bench.ctr_with_input(&args, "one\ntwo\n").unwrap().success().unwrap();
+        assert_eq!(output.stdout, "one\ntwo\n");
     }
 
     fn a_panic_in_the_middle_leaves_nothing(release) {

@@ -1,0 +1,252 @@
+//! What most tests begin with: a daemon, an image that policy allows, and the policy.
+
+use std::{io::Write as _, process::Stdio, thread, time::Duration};
+
+use crate::{
+    Answers, BULKHEAD, Containerd, Cri, Digests, Entry, HarnessError, Image, Layer, Output, PAUSE, Release,
+    Result, UID, run,
+};
+
+/// The name of the image that policy allows.
+pub const ALLOWED: &str = "registry.test/team-a/busybox:1";
+
+/// What `cat /etc/evil` prints in an image that policy does not allow.
+pub const EVIL: &str = "content that nobody allowed\n";
+
+/// A daemon with [`ALLOWED`], run as [`UID`], and a policy that admits it by digest.
+#[derive(Debug)]
+pub struct Bench {
+    /// The daemon.
+    pub daemon: Containerd,
+    /// Of [`ALLOWED`].
+    pub digests: Digests,
+    /// Of [`PAUSE`]; that of [`ALLOWED`] where there is no CRI.
+    pause: String,
+}
+
+impl Bench {
+    /// Starts it; any command may be exec'd.
+    pub fn start(release: Release, cri: Cri) -> Result<Self> {
+        let daemon = Containerd::start(release, cri)?;
+        let digests = daemon.import(&Image::busybox(ALLOWED, &UID.to_string())?)?;
+        let mut pause = digests.manifest.clone();
+        if cri == Cri::On {
+            daemon.import_in("k8s.io", &Image::busybox(ALLOWED, &UID.to_string())?)?;
+            // Written again only for its digest: the same bytes each time.
+            let path = daemon.dir().join("pause.tar");
+            pause = Image::pause(PAUSE)?.write(&path)?.manifest;
+        }
+        let bench = Self { daemon, digests, pause };
+        bench.allow("exec = [\"*\"]")?;
+        Ok(bench)
+    }
+
+    /// Writes the policy: [`ALLOWED`] by its digest, confined by the defaults and `lines`.
+    pub fn allow(&self, lines: &str) -> Result<()> {
+        self.allow_digests(&[&self.digests.manifest], lines)
+    }
+
+    /// As [`Self::allow`], with other digests.
+    pub fn allow_digests(&self, digests: &[&str], lines: &str) -> Result<()> {
+        self.daemon.policy(&format!(
+            "version = 1\nmode = \"enforce\"\n[image]\n\"registry.test/team-a/*\" = {{ digests = {digests:?}, \
+             confine = \"test\" }}\n\"registry.test/pause\" = {{ digests = [{:?}] }}\n[confine.test]\n{lines}\n",
+            self.pause
+        ))
+    }
+
+    /// `ctr run --rm` of [`ALLOWED`] under Bulkhead.
+    pub fn run(&self, name: &str, command: &[&str]) -> Result<Output> {
+        self.run_with(name, &[], command)
+    }
+
+    /// As [`Self::run`], with more options of `ctr run`.
+    pub fn run_with(&self, name: &str, options: &[&str], command: &[&str]) -> Result<Output> {
+        self.run_under(BULKHEAD, name, options, command)
+    }
+
+    /// As [`Self::run_with`], under a runtime.
+    pub fn run_under(&self, runtime: &str, name: &str, options: &[&str], command: &[&str]) -> Result<Output> {
+        let id = self.daemon.id(name);
+        let mut args = vec!["run", "--rm", "--runtime", runtime];
+        args.extend(options);
+        args.extend([ALLOWED, &id]);
+        args.extend(command);
+        self.daemon.ctr(&args)
+    }
+
+    /// Creates a container of an image, without a task; its id.
+    pub fn create_container(
+        &self,
+        runtime: &str,
+        image: &str,
+        name: &str,
+        command: &[&str],
+    ) -> Result<String> {
+        let id = self.daemon.id(name);
+        let mut args = vec!["container", "create", "--runtime", runtime, image, &id];
+        args.extend(command);
+        self.daemon.ctr(&args)?.success()?;
+        Ok(id)
+    }
+
+    /// Starts the task of a container and waits for its end.
+    pub fn start_container(&self, id: &str) -> Result<Output> {
+        self.daemon.ctr(&["task", "start", id])
+    }
+
+    /// Imports another image under the name [`ALLOWED`]: [`EVIL`] tells that it ran.
+    pub fn import_evil(&self, name: &str) -> Result<Digests> {
+        let evil = Layer::of(&[Entry::Dir("etc", 0o755), Entry::File("etc/evil", 0o644, EVIL.as_bytes())])?;
+        self.daemon.import(&Image::busybox(name, &UID.to_string())?.with(evil))
+    }
+
+    /// Starts [`ALLOWED`] in the background; its id.
+    pub fn start_task(&self, name: &str, command: &[&str]) -> Result<String> {
+        self.start_task_under(BULKHEAD, name, command)
+    }
+
+    /// As [`Self::start_task`], under a runtime.
+    pub fn start_task_under(&self, runtime: &str, name: &str, command: &[&str]) -> Result<String> {
+        let id = self.daemon.id(name);
+        let mut args = vec!["run", "-d", "--runtime", runtime, ALLOWED, &id];
+        args.extend(command);
+        self.daemon.ctr(&args)?.success()?;
+        Ok(id)
+    }
+
+    /// Runs a command in a task.
+    pub fn exec(&self, id: &str, command: &[&str]) -> Result<Output> {
+        let exec = format!("e{}", unique());
+        let mut args = vec!["task", "exec", "--exec-id", &exec, id];
+        args.extend(command);
+        self.daemon.ctr(&args)
+    }
+
+    /// What the probe says as the first process of a container.
+    pub fn probe(&self, runtime: &str, words: &[&str]) -> Result<Answers> {
+        let mut command = vec!["/bin/probe"];
+        command.extend(words);
+        let name = format!("p{}", unique());
+        Answers::read(&self.run_under(runtime, &name, &[], &command)?.success()?.stdout)
+    }
+
+    /// What the probe says in a task that runs.
+    pub fn probe_exec(&self, id: &str, words: &[&str]) -> Result<Answers> {
+        let mut command = vec!["/bin/probe"];
+        command.extend(words);
+        Answers::read(&self.exec(id, &command)?.success()?.stdout)
+    }
+
+    /// Kills, deletes and removes a task with its container.
+    pub fn remove(&self, id: &str) -> Result<()> {
+        // It may have ended by itself.
+        let killed = self.daemon.ctr(&["task", "kill", "-s", "SIGKILL", id])?;
+        if !killed.ok() && !killed.stderr.contains("not found") && !killed.stderr.contains("already finished")
+        {
+            return Err(killed.into_error());
+        }
+        run::until("the end of a killed task", Duration::from_secs(10), || {
+            // The exit code of `task delete` is that of the task.
+            let deleted = self.daemon.ctr(&["task", "delete", id])?;
+            Ok(deleted.ok() || deleted.code() == 137 || deleted.stderr.contains("not found"))
+        })?;
+        self.daemon.ctr(&["container", "delete", id])?.success().map(drop)
+    }
+
+    /// Fails when anything is left of any container.
+    #[track_caller]
+    pub fn assert_nothing_left(&self) {
+        match self.daemon.leftovers_after(Duration::from_secs(5)) {
+            Ok(left) => assert!(left.none(), "left behind: {left}"),
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    /// Runs a command of `ctr` that reads `input` and then, a second later, its end: `ctr` itself loses an end that
+    /// comes before its task is there, whatever the runtime.
+    pub fn ctr_with_input(&self, args: &[&str], input: &str) -> Result<Output> {
+        let mut command = self.daemon.ctr_command(self.daemon.tag(), args);
+        let failed = |source| HarnessError::Run { program: "ctr".to_owned(), source };
+        let (read, mut write) = std::io::pipe().map_err(failed)?;
+        write.write_all(input.as_bytes()).map_err(failed)?;
+        let end = thread::spawn(move || {
+            thread::sleep(Duration::from_secs(1));
+            drop(write);
+        });
+        let output = run::run_on(&mut command, Stdio::from(read), Duration::from_secs(60));
+        // It only sleeps: it cannot have panicked.
+        drop(end.join());
+        output
+    }
+}
+
+/// A refusal as it reached the client, checked for its form.
+#[derive(Clone, Debug)]
+pub struct Refused(String);
+
+impl Refused {
+    /// The refusal in what a client printed or a status said.
+    ///
+    /// What, why, fix and page must be there, on one line of at most 700 bytes.
+    pub fn read(text: &str) -> Result<Self> {
+        let wrong = |what| HarnessError::Format { what, found: text.to_owned() };
+        let start = text.find("bulkhead refused: ").ok_or_else(|| wrong("a refusal"))?;
+        let line = text[start..].lines().next().unwrap_or("");
+        let page = "; see: docs/refusals.md#";
+        if !(line.contains("; why: ") && line.contains("; fix: ") && line.contains(page)) {
+            return Err(wrong("a refusal with why, fix and see"));
+        }
+        if line.len() > 700 + ": unknown".len() {
+            return Err(wrong("a refusal of at most 700 bytes"));
+        }
+        Ok(Self(line.to_owned()))
+    }
+
+    /// The refusal of a `ctr` that had to fail.
+    pub fn of(output: Output) -> Result<Self> {
+        if output.ok() {
+            return Err(HarnessError::Format { what: "a refusal, but it ran", found: output.stdout });
+        }
+        Self::read(&output.stderr)
+    }
+
+    /// The section of docs/refusals.md that it names.
+    #[must_use]
+    pub fn rule(&self) -> &str {
+        let rest = self.0.rsplit_once('#').map_or("", |(_, rest)| rest);
+        rest.split(|c: char| !c.is_ascii_alphanumeric() && c != '-').next().unwrap_or("")
+    }
+
+    /// The whole line.
+    #[must_use]
+    pub fn line(&self) -> &str {
+        &self.0
+    }
+}
+
+fn unique() -> u32 {
+    use std::sync::atomic::{AtomicU32, Ordering};
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn a_refusal_is_read_with_its_rule_and_half_of_one_is_an_error() {
+        let text =
+            "ctr: bulkhead refused: image a; why: b; fix: c; see: docs/refusals.md#image-digest: unknown\n";
+        let refused = Refused::read(text).unwrap();
+        assert_eq!(refused.rule(), "image-digest");
+        assert!(Refused::read("ctr: bulkhead refused: image a; why: b").is_err());
+        assert!(Refused::read("ctr: permission denied").is_err());
+        let long =
+            format!("bulkhead refused: {}; why: b; fix: c; see: docs/refusals.md#spec", "x".repeat(700));
+        assert!(Refused::read(&long).is_err());
+    }
+}

@@ -1,0 +1,79 @@
+//! Nothing is left behind: not by many, not by many at once, not by what dies on the way.
+
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use std::{process::Command, thread, time::Duration};
+
+use bulkhead_integration::{Bench, Cri, Release, on_each_containerd, run, until};
+
+on_each_containerd! {
+    fn a_shim_that_is_killed_takes_its_container_with_it_and_leaves_nothing(release) {
+        let bench = Bench::start(release, Cri::Off).unwrap();
+        let id = bench.start_task("killed", &["/bin/sleep", "600"]).unwrap();
+        let processes = bench.daemon.leftovers().unwrap().processes;
+        assert!(processes.iter().any(|process| process.contains("sleep 600")), "{processes:?}");
+        let shims = processes.iter().filter(|process| process.contains("containerd-shim-bulkhead"));
+        let pids: Vec<&str> = shims.filter_map(|process| process.split(' ').next()).collect();
+        assert!(!pids.is_empty(), "{processes:?}");
+        run(Command::new("kill").arg("-KILL").args(&pids), Duration::from_secs(5)).unwrap();
+        // containerd sees the connection break, and has the shim's `delete` clean up.
+        until("the end of the task", Duration::from_secs(20), || {
+            bench.daemon.ctr(&["task", "delete", "-f", &id])?;
+            Ok(!bench.daemon.ctr(&["task", "ls"])?.stdout.contains(&id))
+        })
+        .unwrap();
+        bench.daemon.ctr(&["container", "delete", &id]).unwrap().success().unwrap();
+        bench.assert_nothing_left();
+    }
+}
+
+#[test]
+fn a_server_that_dies_alone_is_cleaned_up_after_too() {
+    let bench = Bench::start(Release::V2_1, Cri::Off).unwrap();
+    let id = bench.start_task("server", &["/bin/sleep", "600"]).unwrap();
+    let status = bench.daemon.ctr(&["task", "ls"]).unwrap().stdout;
+    let line = status.lines().find(|line| line.starts_with(&id)).unwrap();
+    let init: u32 = line.split_whitespace().nth(1).unwrap().parse().unwrap();
+    // The parent of a container's first process is the server.
+    let stat = std::fs::read_to_string(format!("/proc/{init}/stat")).unwrap();
+    let server = stat.rsplit_once(") ").unwrap().1.split(' ').nth(1).unwrap().to_owned();
+    run(Command::new("kill").args(["-KILL", &server]), Duration::from_secs(5)).unwrap().success().unwrap();
+    until("the end of the task", Duration::from_secs(20), || {
+        bench.daemon.ctr(&["task", "delete", "-f", &id])?;
+        Ok(!bench.daemon.ctr(&["task", "ls"])?.stdout.contains(&id))
+    })
+    .unwrap();
+    bench.daemon.ctr(&["container", "delete", &id]).unwrap().success().unwrap();
+    bench.assert_nothing_left();
+}
+
+#[test]
+fn twenty_runs_four_at_a_time_all_end_well_and_leave_nothing() {
+    let bench = Bench::start(Release::V2_1, Cri::Off).unwrap();
+    thread::scope(|scope| {
+        let workers: Vec<_> = (0..4)
+            .map(|worker| {
+                let bench = &bench;
+                scope.spawn(move || {
+                    for round in 0..5 {
+                        let name = format!("w{worker}r{round}");
+                        let output = bench.run(&name, &["/bin/echo", &name]).unwrap().success().unwrap();
+                        assert_eq!(output.stdout, format!("{name}\n"));
+                    }
+                })
+            })
+            .collect();
+        workers.into_iter().for_each(|worker| worker.join().unwrap());
+    });
+    bench.assert_nothing_left();
+}
+
+#[test]
+fn a_refused_create_leaves_no_listening_shim_even_when_nobody_comes_back() {
+    let bench = Bench::start(Release::V2_1, Cri::Off).unwrap();
+    bench.allow_digests(&[&format!("sha256:{}", "0".repeat(64))], "").unwrap();
+    for round in 0..5 {
+        assert!(!bench.run(&format!("no{round}"), &["/bin/true"]).unwrap().ok());
+    }
+    bench.assert_nothing_left();
+}

@@ -1,0 +1,106 @@
+//! Pods through CRI, under Bulkhead.
+
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use bulkhead_integration::{ALLOWED, Answers, Bench, ContainerOptions, Cri, Refused, on_each_cri};
+
+on_each_cri! {
+    fn a_pod_of_two_containers_lives_and_leaves_nothing(release) {
+        let bench = Bench::start(release, Cri::On).unwrap();
+        let pods = bench.daemon.pods().unwrap();
+        let pod = pods.run("bulkhead", "team-a", "one").unwrap();
+        let shims = || bench.daemon.leftovers().unwrap().processes.iter().filter(|p| p.contains("shim-bulk")).count();
+        let after_sandbox = shims();
+
+        let sleeper = ContainerOptions::restricted("sleeper", ALLOWED, &["/bin/probe", "pause"]);
+        let sleeper = pods.launch(&pod, &sleeper).unwrap();
+        let teller = ContainerOptions::restricted("teller", ALLOWED, &["/bin/probe", "facts"]);
+        let teller = pods.launch(&pod, &teller).unwrap();
+        assert_eq!(pods.wait(&teller).unwrap(), 0);
+        assert_eq!(shims(), after_sandbox, "one server serves the whole pod");
+
+        let facts = Answers::read(&pods.output(&pod, "teller").unwrap()).unwrap();
+        assert_eq!(facts.get("Uid"), "65532 65532 65532 65532");
+        assert_eq!((facts.get("NoNewPrivs"), facts.get("Seccomp")), ("1", "2"));
+
+        let executed = pods.exec(&sleeper, &["/bin/sh", "-c", "echo in; exit 3"]).unwrap();
+        assert_eq!((executed.stdout.as_str(), executed.code), ("in\n", 3));
+        let memory = pods.stats(&sleeper).unwrap().memory.unwrap_or_default();
+        assert!(memory.working_set_bytes.is_some_and(|bytes| bytes.value > 0), "{memory:?}");
+
+        pods.stop(&sleeper, 5).unwrap();
+        // The probe ends with 0 on SIGTERM; 137 would say that it had to be killed.
+        assert_eq!(pods.exit_code(&sleeper).unwrap(), Some(0));
+        pods.remove(&sleeper).unwrap();
+        pods.remove(&teller).unwrap();
+        pods.remove_pod(&pod).unwrap();
+        assert_eq!(pods.count().unwrap(), 0);
+        bench.assert_nothing_left();
+    }
+
+    fn two_containers_of_a_pod_share_its_network_and_not_its_processes(release) {
+        let bench = Bench::start(release, Cri::On).unwrap();
+        let pods = bench.daemon.pods().unwrap();
+        let pod = pods.run("bulkhead", "team-a", "net").unwrap();
+        // One writes what it was sent; the other sends it over the loopback that they share.
+        let server = ["/bin/sh", "-c", "nc -l -p 8080"];
+        let server = pods.launch(&pod, &ContainerOptions::restricted("server", ALLOWED, &server)).unwrap();
+        let client = ["/bin/sh", "-c", "until echo over | nc -w 2 127.0.0.1 8080; do sleep 0.1; done; ps"];
+        let client = pods.launch(&pod, &ContainerOptions::restricted("client", ALLOWED, &client)).unwrap();
+        assert_eq!(pods.wait(&client).unwrap(), 0);
+        assert_eq!(pods.wait(&server).unwrap(), 0);
+        assert_eq!(pods.output(&pod, "server").unwrap(), "over\n");
+        let seen = pods.output(&pod, "client").unwrap();
+        assert!(seen.contains("sh -c") && !seen.contains("-l -p 8080"), "{seen}");
+        pods.remove_pod(&pod).unwrap();
+        bench.assert_nothing_left();
+    }
+
+    fn a_command_that_policy_does_not_name_is_refused_and_one_that_it_names_runs(release) {
+        let bench = Bench::start(release, Cri::On).unwrap();
+        bench.allow("exec = [\"/bin/probe true\"]").unwrap();
+        let pods = bench.daemon.pods().unwrap();
+        let pod = pods.run("bulkhead", "team-a", "exec").unwrap();
+        let one = ContainerOptions::restricted("one", ALLOWED, &["/bin/probe", "pause"]);
+        let one = pods.launch(&pod, &one).unwrap();
+        assert_eq!(pods.exec(&one, &["/bin/probe", "true"]).unwrap().code, 0);
+        let error = pods.exec(&one, &["/bin/sh", "-c", "true"]).unwrap_err().to_string();
+        assert_eq!(Refused::read(&error).unwrap().rule(), "exec");
+        pods.remove_pod(&pod).unwrap();
+        bench.assert_nothing_left();
+    }
+
+    fn a_tenant_file_of_the_pods_namespace_narrows_and_another_namespace_is_untouched(release) {
+        let bench = Bench::start(release, Cri::On).unwrap();
+        bench.daemon.tenant_policy("team-b", "version = 1\n[image]\n").unwrap();
+        let pods = bench.daemon.pods().unwrap();
+        let error = pods.run("bulkhead", "team-b", "two").unwrap_err().to_string();
+        assert_eq!(Refused::read(&error).unwrap().rule(), "image-scope");
+        bench.assert_nothing_left();
+        let pod = pods.run("bulkhead", "team-a", "one").unwrap();
+        pods.remove_pod(&pod).unwrap();
+        bench.assert_nothing_left();
+    }
+
+    fn a_privileged_container_and_a_host_path_are_refused_and_the_pod_goes_on(release) {
+        let bench = Bench::start(release, Cri::On).unwrap();
+        let pods = bench.daemon.pods().unwrap();
+        let pod = pods.run("bulkhead", "team-a", "priv").unwrap();
+        let mut mounts = ContainerOptions::restricted("mounts", ALLOWED, &["/bin/probe", "true"]);
+        mounts.mounts.push(("/etc".into(), "/host".to_owned(), true));
+        let mounts = pods.create(&pod, &mounts).and_then(|id| pods.start(&id)).unwrap_err().to_string();
+        assert_eq!(Refused::read(&mounts).unwrap().rule(), "mounts");
+        let mut added = ContainerOptions::restricted("added", ALLOWED, &["/bin/probe", "true"]);
+        added.security.capabilities = Some(k8s_cri::v1::Capability {
+            add_capabilities: vec!["SYS_ADMIN".to_owned()],
+            ..Default::default()
+        });
+        let added = pods.create(&pod, &added).and_then(|id| pods.start(&id)).unwrap_err().to_string();
+        assert_eq!(Refused::read(&added).unwrap().rule(), "capabilities");
+        let fine = ContainerOptions::restricted("fine", ALLOWED, &["/bin/probe", "true"]);
+        let fine = pods.launch(&pod, &fine).unwrap();
+        assert_eq!(pods.wait(&fine).unwrap(), 0);
+        pods.remove_pod(&pod).unwrap();
+        bench.assert_nothing_left();
+    }
+}
