@@ -8,6 +8,8 @@
 //! "For a while" covers a containerd that started us and never called Create, one that died after the last
 //! Delete, and a refused Create: the server leaves by itself.
 //!
+//! Invariant: the socket is removed once, and before a Shutdown is answered: from then on the address may be that of
+//! the next server for the same container, whose socket is not ours to remove.
 //! Invariant: one thread. What would block (a launch, containerd's API, a FIFO without a reader) is waited for
 //! by tokio; everything else is short.
 //! Never here: what a call means; that is [`crate::task`].
@@ -16,7 +18,16 @@ mod log;
 mod publisher;
 mod reaper;
 
-use std::{fs, path::Path, process::ExitCode, sync::Arc, time::Duration};
+use std::{
+    fs,
+    path::PathBuf,
+    process::ExitCode,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use bulkhead_launch::Zygote;
 use containerd_shim_protos::{
@@ -54,10 +65,10 @@ const SERVICE_NAMES: [&str; 2] = ["containerd.task.v3.Task", "containerd.task.v2
 
 /// Serves until there is nothing left to do. The socket is removed however it ends.
 pub(crate) fn run(config: ServerConfig) -> ExitCode {
-    let socket_path = config.socket_path.clone();
+    let socket = Arc::new(SocketFile::new(config.socket_path.clone()));
     log::init(config.log.as_ref(), config.debug);
-    let served = set_up_and_serve(config);
-    remove_socket(&socket_path);
+    let served = set_up_and_serve(config, &socket);
+    socket.remove();
     match served {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -67,7 +78,7 @@ pub(crate) fn run(config: ServerConfig) -> ExitCode {
     }
 }
 
-fn set_up_and_serve(config: ServerConfig) -> Result<(), String> {
+fn set_up_and_serve(config: ServerConfig, socket: &Arc<SocketFile>) -> Result<(), String> {
     sys::set_child_subreaper().map_err(|error| format!("prctl(2) PR_SET_CHILD_SUBREAPER: {error}"))?;
     outlive_containers();
     std::env::set_current_dir("/").map_err(|error| format!("chdir(2) /: {error}"))?;
@@ -77,10 +88,10 @@ fn set_up_and_serve(config: ServerConfig) -> Result<(), String> {
         .enable_time()
         .build()
         .map_err(|error| format!("tokio: {error}"))?;
-    runtime.block_on(serve(config, zygote))
+    runtime.block_on(serve(config, socket, zygote))
 }
 
-async fn serve(config: ServerConfig, zygote: Zygote) -> Result<(), String> {
+async fn serve(config: ServerConfig, socket: &Arc<SocketFile>, zygote: Zygote) -> Result<(), String> {
     let publisher = Publisher::start(&config.ttrpc_address, &config.namespace);
     let stages =
         Stages::new(config.namespace, &config.grpc_address, zygote).map_err(|error| error.to_string())?;
@@ -91,7 +102,7 @@ async fn serve(config: ServerConfig, zygote: Zygote) -> Result<(), String> {
     config.listener.set_nonblocking(true).map_err(|error| format!("fcntl(2) socket: {error}"))?;
     let listener = Listener::try_from(config.listener).map_err(|error| format!("socket: {error}"))?;
     let mut server = Server::new().add_listener(listener);
-    let service: Arc<dyn Task + Send + Sync> = Arc::new(Service::new(Arc::clone(&tasks)));
+    let service: Arc<dyn Task + Send + Sync> = Arc::new(Service::new(Arc::clone(&tasks), Arc::clone(socket)));
     for name in SERVICE_NAMES {
         let methods = create_task(Arc::clone(&service)).into_values();
         server = server.register_service(methods.map(|methods| (name.to_owned(), methods)).collect());
@@ -99,7 +110,7 @@ async fn serve(config: ServerConfig, zygote: Zygote) -> Result<(), String> {
     server.start().await.map_err(|error| format!("ttrpc: {error}"))?;
 
     until_done(&tasks).await?;
-    remove_socket(&config.socket_path);
+    socket.remove();
     if timeout(Duration::from_millis(FLUSH_MS), tasks.publisher().flushed()).await.is_err() {
         tracing::error!("events were not taken by containerd and are lost");
     }
@@ -125,11 +136,25 @@ async fn until_done(tasks: &Tasks) -> Result<(), String> {
     }
 }
 
-fn remove_socket(path: &Path) {
-    if let Err(error) = fs::remove_file(path)
-        && error.kind() != std::io::ErrorKind::NotFound
-    {
-        tracing::warn!(%error, path = %path.display(), "socket is left behind");
+/// The file of the server's own socket.
+pub(crate) struct SocketFile {
+    path: PathBuf,
+    removed: AtomicBool,
+}
+
+impl SocketFile {
+    fn new(path: PathBuf) -> Self {
+        Self { path, removed: AtomicBool::new(false) }
+    }
+
+    /// Removes it, the first time: nobody finds this server any more.
+    pub(crate) fn remove(&self) {
+        if !self.removed.swap(true, Ordering::Relaxed)
+            && let Err(error) = fs::remove_file(&self.path)
+            && error.kind() != std::io::ErrorKind::NotFound
+        {
+            tracing::warn!(%error, path = %self.path.display(), "socket is left behind");
+        }
     }
 }
 
@@ -144,5 +169,24 @@ fn outlive_containers() {
     });
     if let Err(error) = adjusted {
         tracing::warn!(%error, path, "oom score stays");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn the_socket_of_the_next_server_at_the_same_address_is_not_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("socket");
+        fs::write(&path, "ours").unwrap();
+        let socket = SocketFile::new(path.clone());
+        socket.remove();
+        assert!(!path.exists());
+        fs::write(&path, "theirs").unwrap();
+        socket.remove();
+        assert_eq!(fs::read_to_string(path).unwrap(), "theirs");
     }
 }

@@ -20,16 +20,18 @@ use containerd_shim_protos::{
 };
 
 use super::{TaskError, Tasks, container::timestamp, create, exec, lifecycle, start, stats};
+use crate::server::SocketFile;
 
 /// The service, under whichever name it is called.
 pub(crate) struct Service {
     tasks: Arc<Tasks>,
+    socket: Arc<SocketFile>,
 }
 
 impl Service {
-    /// The service of these tasks.
-    pub(crate) fn new(tasks: Arc<Tasks>) -> Self {
-        Self { tasks }
+    /// The service of these tasks, found at this socket.
+    pub(crate) fn new(tasks: Arc<Tasks>, socket: Arc<SocketFile>) -> Self {
+        Self { tasks, socket }
     }
 }
 
@@ -166,6 +168,8 @@ impl Task for Service {
 
     async fn shutdown(&self, _: &TtrpcContext, _: ShutdownRequest) -> Result<Empty> {
         if self.tasks.is_empty() {
+            // Once this is answered containerd may start the next server for the same container.
+            self.socket.remove();
             self.tasks.ask_shutdown();
         }
         Ok(Empty::new())
