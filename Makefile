@@ -1,5 +1,5 @@
 # The contract's targets. `make help` lists them.
-.PHONY: help deps build demo test test-all bench install fmt lint deny advisories clean
+.PHONY: help deps demo-deps build demo test test-all bench install fmt lint deny advisories clean
 PREFIX ?= /usr/local
 CARGO ?= cargo
 REL = target/release
@@ -10,11 +10,14 @@ help: ## this list
 deps: ## install what building and testing need (Debian, Ubuntu)
 	@integration/scripts/deps.sh
 
-build: ## release binaries in target/release
+build: demo-deps ## release binaries in target/release
 	$(CARGO) build --release --locked --bins
 
-demo: deps build ## a real containerd runs an allowed image and refuses the others
+demo: build ## a real containerd runs an allowed image and refuses the others
 	$(REL)/demo
+
+demo-deps:
+	@integration/scripts/deps.sh --demo
 
 test: deps fmt lint deny ## everything CI runs
 	integration/scripts/run-tests.sh
@@ -22,7 +25,7 @@ test: deps fmt lint deny ## everything CI runs
 test-all: test ## and the long tier
 	BULKHEAD_LONG=1 integration/scripts/run-tests.sh
 
-bench: deps build ## ratios against runc's shim
+bench: build ## ratios against runc's shim
 	$(REL)/demo --bench-only
 
 install: build ## binaries below DESTDIR and PREFIX
