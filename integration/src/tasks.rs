@@ -134,11 +134,16 @@ impl Tasks {
         Ok(answer.map_err(HarnessError::rpc("tasks.Delete"))?.into_inner().exit_status)
     }
 
-    fn client(&self) -> TasksClient<Channel> {
+    /// Runs a call to its end.
+    pub(crate) fn block_on<F: Future>(&self, call: F) -> F::Output {
+        self.runtime.block_on(call)
+    }
+
+    pub(crate) fn client(&self) -> TasksClient<Channel> {
         TasksClient::new(self.channel.clone())
     }
 
-    fn request<T>(&self, body: T) -> Request<T> {
+    pub(crate) fn request<T>(&self, body: T) -> Request<T> {
         let mut request = Request::new(body);
         request.set_timeout(CALL);
         // Tags are letters and digits: they parse.
