@@ -174,11 +174,6 @@ impl Admitted {
         namespaces.iter().find(|namespace| namespace.typ() == kind).map(|namespace| namespace.path().clone())
     }
 
-    /// Limits of its control group.
-    pub(crate) fn resources(&self) -> LinuxResources {
-        self.plan.resources().cloned().unwrap_or_default()
-    }
-
     /// New limits, none looser than policy allows.
     pub(crate) fn admit_update(&self, asked: LinuxResources) -> Result<LinuxResources, TaskError> {
         Ok(update::admit(asked, self.pids_max)?)

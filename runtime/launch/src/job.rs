@@ -3,8 +3,8 @@
 use std::{os::fd::BorrowedFd, path::Path};
 
 use bulkhead_cgroup::CgroupPath;
-use bulkhead_model::{ConfineSpec, ContainerId, Mount};
-use oci_spec::runtime::{LinuxResources, Process, Spec};
+use bulkhead_model::{ContainerId, Mount};
+use bulkhead_plan::{ExecPlan, Plan};
 
 /// Create a container: everything up to the point where its first process waits for Start.
 #[derive(Clone, Copy, Debug)]
@@ -14,16 +14,12 @@ pub struct CreateJob<'a> {
     /// A directory of its own for the derived spec and libcontainer's state; made here (0700), removed by the
     /// server after the container is gone.
     pub task_dir: &'a Path,
-    /// The hardened spec: `Plan::spec()`.
-    pub spec: &'a Spec,
-    /// What its process does to itself: `Plan::confine()`.
-    pub confine: &'a ConfineSpec,
+    /// How it runs.
+    pub plan: &'a Plan,
     /// What to mount as its root, lowest first.
     pub rootfs: &'a [Mount],
     /// Its control group, made by the worker and removed by the server.
     pub cgroup: &'a CgroupPath,
-    /// Limits of the control group, device rules included.
-    pub resources: &'a LinuxResources,
     /// Its standard streams.
     pub stdio: Stdio<'a>,
 }
@@ -41,10 +37,8 @@ pub struct ExecJob<'a> {
     pub init_pid: u32,
     /// Its pidfd: proves that `init_pid` still is that process.
     pub init_pidfd: BorrowedFd<'a>,
-    /// The hardened process: `ExecPlan::process()`.
-    pub process: &'a Process,
-    /// What it does to itself: `ExecPlan::confine()`.
-    pub confine: &'a ConfineSpec,
+    /// How the process runs.
+    pub plan: &'a ExecPlan,
     /// The container's control group.
     pub cgroup: &'a CgroupPath,
     /// Its standard streams.

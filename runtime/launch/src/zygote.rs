@@ -85,43 +85,45 @@ impl Zygote {
     /// Has a container created. The answer comes on the ticket; on failure the server kills and removes the
     /// control group and removes `task_dir`, whatever is left of both.
     pub fn create(&self, job: &CreateJob<'_>) -> Result<CreateTicket, LaunchError> {
-        check_user(job.confine)?;
-        let process = job.spec.process().as_ref().ok_or(LaunchError::Plan("no process"))?;
+        let (spec, confine) = (job.plan.spec(), job.plan.confine());
+        check_user(confine)?;
+        let process = spec.process().as_ref().ok_or(LaunchError::Plan("no process"))?;
         let (streams, fds) = streams(job.stdio, process.terminal().unwrap_or(false))?;
         let wire = Job::Create(Box::new(wire::Create {
             id: job.id.to_string(),
             task_dir: job.task_dir.to_owned(),
-            config: derive::config(job.spec, job.task_dir)?,
-            confine: job.confine.clone(),
+            config: derive::config(spec, job.task_dir)?,
+            confine: confine.clone(),
             rootfs: job.rootfs.to_vec(),
             cgroup: job.cgroup.clone(),
-            resources: job.resources.clone(),
-            cgroup_view: blind::is_asked_for(job.spec, job.task_dir),
+            resources: job.plan.resources().cloned().unwrap_or_default(),
+            cgroup_view: blind::is_asked_for(spec, job.task_dir),
             oom_score_adj: process.oom_score_adj(),
             stdio: streams,
         }));
         let reply = self.send(&wire, &fds)?;
-        Ok(CreateTicket::new(reply, job.confine.clone(), notify_dir(job)))
+        Ok(CreateTicket::new(reply, confine.clone(), notify_dir(job)))
     }
 
     /// Has a process run in a container: what comes back is what Start waits on.
     pub fn exec(&self, job: &ExecJob<'_>) -> Result<PendingStart, LaunchError> {
-        check_user(job.confine)?;
-        let (streams, fds) = streams(job.stdio, job.process.terminal().unwrap_or(false))?;
+        let (process, confine) = (job.plan.process(), job.plan.confine());
+        check_user(confine)?;
+        let (streams, fds) = streams(job.stdio, process.terminal().unwrap_or(false))?;
         let wire = Job::Exec(Box::new(wire::Exec {
             container: job.container.to_string(),
             exec: job.exec.to_string(),
             task_dir: job.task_dir.to_owned(),
             init_pid: job.init_pid,
-            process: derive::process_text(job.process)?,
-            confine: job.confine.clone(),
+            process: derive::process_text(process)?,
+            confine: confine.clone(),
             cgroup: job.cgroup.clone(),
-            oom_score_adj: job.process.oom_score_adj(),
+            oom_score_adj: process.oom_score_adj(),
             stdio: streams,
         }));
         let fds: Vec<BorrowedFd<'_>> = [job.init_pidfd].into_iter().chain(fds).collect();
         let reply = self.send(&wire, &fds)?;
-        Ok(PendingStart::of_exec(reply, job.confine.clone()))
+        Ok(PendingStart::of_exec(reply, confine.clone()))
     }
 
     fn send(&self, job: &Job, fds: &[BorrowedFd<'_>]) -> Result<OwnedFd, LaunchError> {

@@ -472,7 +472,8 @@ fn server_dies(world: &mut World) {
     let child = match unsafe { nix::unistd::fork() }.unwrap() {
         nix::unistd::ForkResult::Child => {
             let zygote = bulkhead_launch::Zygote::fork().unwrap();
-            let created = zygote.create(&container.job(NO_STDIO)).unwrap().wait(PATIENCE).unwrap();
+            let created =
+                zygote.create(&container.job(&container.plan(), NO_STDIO)).unwrap().wait(PATIENCE).unwrap();
             write_all(&write, &format!("{} {}", zygote.pid(), created.pid));
             std::mem::forget(created);
             std::mem::forget(zygote);

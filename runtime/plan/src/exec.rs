@@ -12,9 +12,9 @@ use crate::{
 /// How one more process runs. Made by [`plan_exec`](crate::plan_exec) alone.
 #[derive(Debug)]
 pub struct ExecPlan {
-    process: Process,
-    confine: ConfineSpec,
-    changes: Vec<Change>,
+    pub(crate) process: Process,
+    pub(crate) confine: ConfineSpec,
+    pub(crate) changes: Vec<Change>,
 }
 
 impl ExecPlan {

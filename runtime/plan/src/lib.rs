@@ -36,6 +36,8 @@ mod rlimits;
 mod seccomp;
 mod spec;
 mod sysctl;
+#[cfg(feature = "example")]
+mod unjudged;
 mod user;
 
 pub use change::{Change, Section};

@@ -101,15 +101,12 @@ async fn launch(
         true => Stdio::Terminal,
         false => Stdio::Streams { stdin, stdout, stderr },
     };
-    let resources = admitted.resources();
     let job = CreateJob {
         id: admitted.id(),
         task_dir: unfinished.task_dir(),
-        spec: admitted.plan().spec(),
-        confine: admitted.plan().confine(),
+        plan: admitted.plan(),
         rootfs: admitted.rootfs(),
         cgroup: admitted.cgroup_path(),
-        resources: &resources,
         stdio,
     };
     let ticket = tasks.stages().zygote().create(&job).map_err(|error| TaskError::internal(&error))?;

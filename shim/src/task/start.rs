@@ -36,6 +36,9 @@ pub(crate) async fn start(
     // In a task of its own: the caller's deadline ends the call, not the start.
     let started = tokio::spawn(async move {
         let _one_change = container.changing.lock().await;
+        if !process.is_init() {
+            container.takes_execs()?;
+        }
         match process.begin_start()? {
             Waiting::Init(gate) => start_init(&tasks, &container, &process, gate).await,
             Waiting::Exec(plan) => start_exec(&tasks, &container, &process, &plan).await,
@@ -146,8 +149,7 @@ async fn launch_exec(
             task_dir: &container.task_dir,
             init_pid: container.init.pid(),
             init_pidfd: init_pidfd.as_fd(),
-            process: plan.process(),
-            confine: plan.confine(),
+            plan,
             cgroup: container.admitted.cgroup_path(),
             stdio,
         };

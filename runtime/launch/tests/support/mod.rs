@@ -20,6 +20,7 @@ use bulkhead_launch::{CreateJob, Created, ExecJob, LaunchError, Running, StartEr
 use bulkhead_model::{
     ConfineSpec, ContainerId, Credentials, LandlockSpec, Mount, PathAccess, PathRule, TcpRule,
 };
+use bulkhead_plan::{ExecPlan, Plan};
 use nix::{
     errno::Errno,
     fcntl::OFlag,
@@ -117,7 +118,7 @@ impl World {
     }
 
     pub fn create(&self, container: &Container, stdio: Stdio<'_>) -> Result<Created, LaunchError> {
-        self.zygote.create(&container.job(stdio))?.wait(PATIENCE)
+        self.zygote.create(&container.job(&container.plan(), stdio))?.wait(PATIENCE)
     }
 
     /// Creates and starts a container with its output in a pipe, and waits for its end.
@@ -194,8 +195,7 @@ impl World {
                 task_dir: &container.task_dir,
                 init_pid: alive.pid,
                 init_pidfd: alive.pidfd.as_fd(),
-                process,
-                confine: &container.confine,
+                plan: &ExecPlan::unjudged(process.clone(), container.confine.clone()),
                 cgroup: &container.cgroup,
                 stdio,
             })?
@@ -309,15 +309,22 @@ pub struct Container {
 }
 
 impl Container {
-    pub fn job<'a>(&'a self, stdio: Stdio<'a>) -> CreateJob<'a> {
+    /// What no gate has seen: these tests are about how a plan is carried out.
+    pub fn plan(&self) -> Plan {
+        let mut spec = self.spec.clone();
+        let mut linux = spec.linux().clone().unwrap();
+        linux.set_resources(Some(self.resources.clone()));
+        spec.set_linux(Some(linux));
+        Plan::unjudged(spec, self.confine.clone())
+    }
+
+    pub fn job<'a>(&'a self, plan: &'a Plan, stdio: Stdio<'a>) -> CreateJob<'a> {
         CreateJob {
             id: &self.id,
             task_dir: &self.task_dir,
-            spec: &self.spec,
-            confine: &self.confine,
+            plan,
             rootfs: &self.rootfs,
             cgroup: &self.cgroup,
-            resources: &self.resources,
             stdio,
         }
     }

@@ -1,0 +1,36 @@
+//! Plans that no gate has seen, for tests of what carries a plan out. Feature `example` only: a build of the shim has
+//! neither the feature nor these functions.
+
+use bulkhead_model::{ConfineSpec, MemfdRule};
+use oci_spec::runtime::{Process, Spec};
+
+use crate::{ExecPlan, HardLimits, HostFacts, Plan, SysResource};
+
+impl Plan {
+    /// A plan of exactly this.
+    #[must_use]
+    pub fn unjudged(spec: Spec, confine: ConfineSpec) -> Self {
+        let host = HostFacts {
+            containerd_root: "/var/lib/containerd".into(),
+            containerd_state: "/run/containerd".into(),
+            kubelet_root: "/var/lib/kubelet".into(),
+            pod: None,
+            landlock_abi: 0,
+            hard_limits: HardLimits::default(),
+            sys_resource: SysResource::Missing,
+            oom_score_adj: 0,
+            canary_source: "/run/bulkhead/canary".into(),
+            cgroup_view: None,
+            mountinfo: None,
+        };
+        Self { spec, confine, changes: Vec::new(), memfd: MemfdRule::Denied, host }
+    }
+}
+
+impl ExecPlan {
+    /// A plan of exactly this.
+    #[must_use]
+    pub fn unjudged(process: Process, confine: ConfineSpec) -> Self {
+        Self { process, confine, changes: Vec::new() }
+    }
+}
