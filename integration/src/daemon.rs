@@ -198,8 +198,13 @@ impl Containerd {
             socket = socket.display(),
             shim = shim.display()
         );
+        self.runtime(name, &script)
+    }
+
+    /// A runtime type whose shim is a script.
+    pub fn runtime(&self, name: &str, script: &str) -> Result<String> {
         let path = self.dir.join("bin").join(format!("containerd-shim-{name}-v2"));
-        write(&path, &script)?;
+        write(&path, script)?;
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755))
             .map_err(HarnessError::at("chmod", &path))?;
         Ok(format!("io.containerd.{name}.v2"))

@@ -71,7 +71,6 @@ impl Tasks {
             name: name.to_owned(),
             key: key.to_owned(),
             labels: [("containerd.io/gc.root".to_owned(), "test".to_owned())].into(),
-            ..CommitSnapshotRequest::default()
         });
         self.runtime.block_on(client.commit(request)).map(drop).map_err(HarnessError::rpc("snapshots.Commit"))
     }
