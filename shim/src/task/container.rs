@@ -12,6 +12,7 @@ use std::{
 use bulkhead_cgroup::Cgroup;
 use bulkhead_model::ContainerId;
 use containerd_shim_protos::{
+    api::Status,
     events::task::{TaskCreate, TaskExit},
     protobuf::{MessageField, well_known_types::timestamp::Timestamp},
 };
@@ -330,6 +331,18 @@ impl Container {
     pub(crate) fn exec_of_pid(&self, pid: u32) -> Option<String> {
         let lifecycle = self.lifecycle();
         lifecycle.execs.values().find(|process| process.pid() == pid).map(|process| process.exec_id.clone())
+    }
+
+    /// Whether an exec may be added or started now: one that joined a frozen control group would never answer.
+    ///
+    /// Source of the words: runc's shim, cmd/containerd-shim-runc-v2/process/init_state.go.
+    pub(crate) fn takes_execs(&self) -> Result<(), TaskError> {
+        let state = match self.init.status(self.is_paused()) {
+            Status::PAUSED => "paused",
+            Status::STOPPED => "stopped",
+            _ => return Ok(()),
+        };
+        Err(TaskError::FailedPrecondition(format!("cannot exec in a {state} state")))
     }
 
     /// Counts an exec as running, unless init is gone.

@@ -25,6 +25,7 @@ pub(crate) fn exec(
     if container.has_exec(exec.as_str()) {
         return Err(TaskError::AlreadyExists(format!("id {exec}")));
     }
+    container.takes_execs()?;
     let spec = request.spec.into_option().unwrap_or_default();
     if spec.value.len() > PROCESS_BYTES_MAX {
         return Err(TaskError::InvalidArgument("process document is too long".to_owned()));
