@@ -202,12 +202,10 @@ impl Process {
         })
     }
 
-    /// Sets the size of its terminal, now or when it has one.
+    /// Sets the size of its terminal, now or when it has one. Without a terminal there is nothing to size, which
+    /// is no error: clients of runc's shim ask without looking.
     pub(crate) fn resize(&self, columns: u16, rows: u16) -> Result<(), TaskError> {
         let mut inner = self.inner();
-        if !self.paths.terminal {
-            return Err(TaskError::FailedPrecondition("process has no terminal".to_owned()));
-        }
         inner.size = Some((columns, rows));
         match &inner.console {
             Some(console) => console.resize(columns, rows).map_err(|error| TaskError::internal(&error)),
