@@ -50,6 +50,9 @@ pub(crate) fn apply(cgroup: &Cgroup, resources: &LinuxResources, when: When) -> 
     let settings = settings(resources)?;
     if let Some(memory) = resources.memory() {
         check_before_update(cgroup, memory)?;
+        if when == When::Update {
+            lift_swap_with_memory(cgroup, memory)?;
+        }
     }
     for setting in &settings {
         let path = cgroup.need(setting.controller, setting.field)?.join(&setting.file);
@@ -91,6 +94,21 @@ fn write_other_first(
         file::write(&cgroup.need(setting.controller, setting.field)?.join(&setting.file), &setting.value)?;
     }
     Ok(())
+}
+
+/// Unlimited memory under a limit of memory and swap is none: that limit goes too, unless it is named.
+///
+/// Source: `setMemoryAndSwap`, runc libcontainer/cgroups/fs/memory.go.
+fn lift_swap_with_memory(cgroup: &Cgroup, memory: &LinuxMemory) -> Result<(), CgroupError> {
+    if memory.limit() != Some(-1) || memory.swap().is_some_and(|swap| swap != 0) {
+        return Ok(());
+    }
+    let path = cgroup.need("memory", "memory.limit")?.join("memory.memsw.limit_in_bytes");
+    match file::write(&path, "-1") {
+        // A kernel that does not count swap has no such file.
+        Err(error) if error.is_not_found() => Ok(()),
+        done => done,
+    }
 }
 
 fn check_before_update(cgroup: &Cgroup, memory: &LinuxMemory) -> Result<(), CgroupError> {

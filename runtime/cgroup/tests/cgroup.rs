@@ -186,6 +186,22 @@ fn pids_limit_stops_a_fork_bomb() {
 }
 
 #[test]
+fn unlimited_memory_lifts_the_limit_with_swap_and_a_smaller_limit_does_not() {
+    let Some(group) = Group::new(json!({ "memory": { "limit": 32 << 20, "swap": 48 << 20 } })) else {
+        return;
+    };
+    group.cgroup.update(&of(json!({ "memory": { "limit": 16 << 20 } }))).unwrap();
+    let memory = group.cgroup.stats().unwrap().memory.unwrap();
+    assert_eq!(memory.limit_bytes, 16 << 20);
+    assert!(memory.swap_limit_bytes.is_none_or(|bytes| bytes < 1 << 40), "{memory:?}");
+
+    group.cgroup.update(&of(json!({ "memory": { "limit": -1 } }))).unwrap();
+    let memory = group.cgroup.stats().unwrap().memory.unwrap();
+    assert!(memory.limit_bytes > 1 << 40, "{memory:?}");
+    assert!(memory.swap_limit_bytes.is_none_or(|bytes| bytes > 1 << 40 || !group.v1()), "{memory:?}");
+}
+
+#[test]
 fn memory_limit_kills_and_the_kill_is_counted() {
     let Some(mut group) = Group::new(json!({ "memory": { "limit": 8 << 20, "swap": 8 << 20 } })) else {
         return;
