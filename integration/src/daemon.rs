@@ -9,6 +9,7 @@
 
 use std::{
     fs,
+    os::fd::AsRawFd as _,
     os::unix::{
         fs::{DirBuilderExt as _, PermissionsExt as _},
         process::CommandExt as _,
@@ -72,6 +73,24 @@ impl Containerd {
         }
         daemon.mounts_at_start = Mountpoints::of(daemon.pid())?;
         Ok(daemon)
+    }
+
+    /// Kills the daemon and starts it again on the same directories, in the same mount namespace. What its shims run
+    /// goes on meanwhile.
+    pub fn restart(&mut self) -> Result<()> {
+        let namespace = format!("/proc/{}/ns/mnt", self.pid());
+        // Open, it outlives the daemon, should no shim be in it.
+        let namespace = fs::File::open(&namespace).map_err(HarnessError::at("open", &namespace))?;
+        let failed = |source| HarnessError::Run { program: "containerd".to_owned(), source };
+        self.child.kill().and_then(|()| self.child.wait()).map_err(failed)?;
+        let socket = self.socket();
+        fs::remove_file(&socket).map_err(HarnessError::at("remove", socket))?;
+        let mut command = Command::new("setpriv");
+        command.args(["--pdeathsig", "KILL", "--", "nsenter"]);
+        command.arg(format!("--mount=/proc/{}/fd/{}", std::process::id(), namespace.as_raw_fd()));
+        command.arg("--").arg(&self.tools.containerd).arg("-c").arg(self.dir.join("config.toml"));
+        self.child = environment(&mut command, &self.tools, &self.tag, &self.dir)?.spawn().map_err(failed)?;
+        self.wait_until_ready()
     }
 
     fn wait_until_ready(&mut self) -> Result<()> {
@@ -166,6 +185,15 @@ impl Containerd {
         command
     }
 
+    /// The `bulkhead` command, asked about this daemon.
+    pub fn bulkhead(&self, args: &[&str]) -> Result<Output> {
+        let mut command = Command::new(bulkhead_dir()?.join("bulkhead"));
+        command.arg("--root").arg(self.bulkhead_root()).args(args);
+        command.arg("--containerd-config").arg(self.dir.join("config.toml"));
+        command.arg("--containerd").arg(&self.tools.containerd).arg("--address").arg(self.socket());
+        run::run(&mut command, CTR)
+    }
+
     /// A command inside the daemon's mount namespace.
     #[must_use]
     pub fn inside(&self, program: &Path) -> Command {
@@ -255,20 +283,31 @@ fn is_noise(line: &str) -> bool {
 }
 
 fn spawn(tools: &Tools, tag: &str, dir: &Path) -> Result<Child> {
-    let log = dir.join("containerd.log");
-    let log = fs::File::create(&log).map_err(HarnessError::at("create", &log))?;
     let script = "mount -t tmpfs -o mode=0711 containerd /run/containerd && mount --make-rshared / && exec \"$0\" -c \"$1\"";
     let mut command = Command::new("setpriv");
     // Dies with the thread that started it, should that be killed.
     command.args(["--pdeathsig", "KILL", "--", "unshare", "--mount", "--propagation", "private", "--"]);
     command.args(["sh", "-c", script]).arg(&tools.containerd).arg(dir.join("config.toml"));
+    let started = environment(&mut command, tools, tag, dir)?.spawn();
+    started.map_err(|source| HarnessError::Run { program: "containerd".to_owned(), source })
+}
+
+/// What a daemon finds around itself, and where its log goes.
+fn environment<'a>(
+    command: &'a mut Command,
+    tools: &Tools,
+    tag: &str,
+    dir: &Path,
+) -> Result<&'a mut Command> {
+    let log = dir.join("containerd.log");
+    let opened = fs::OpenOptions::new().create(true).append(true).open(&log);
+    let log = opened.map_err(HarnessError::at("open", &log))?;
     command
         .env_clear()
         .env("PATH", format!("{}:{}", dir.join("bin").display(), tools.path))
         .env("HOME", "/root");
     command.env(tag::VARIABLE, tag).env("BULKHEAD_ROOT", dir.join("bulkhead"));
-    command.stdin(Stdio::null()).stderr(log).stdout(Stdio::null()).process_group(0);
-    command.spawn().map_err(|source| HarnessError::Run { program: "containerd".to_owned(), source })
+    Ok(command.stdin(Stdio::null()).stderr(log).stdout(Stdio::null()).process_group(0))
 }
 
 /// A directory that only root can write, with its parents.

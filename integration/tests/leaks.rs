@@ -25,6 +25,26 @@ on_each_containerd! {
         bench.daemon.ctr(&["container", "delete", &id]).unwrap().success().unwrap();
         bench.assert_nothing_left();
     }
+
+    fn a_task_outlives_a_restart_of_containerd_and_can_then_be_used_and_removed(release) {
+        let mut bench = Bench::start(release, Cri::Off).unwrap();
+        let id = bench.start_task("lives", &["/bin/probe", "pause"]).unwrap();
+        bench.daemon.restart().unwrap();
+        let output = bench.exec(&id, &["/bin/echo", "still"]).unwrap().success().unwrap();
+        assert_eq!(output.stdout, "still\n");
+        // What ends while nobody listens is known afterwards.
+        let gone = bench.start_task("ends", &["/bin/sleep", "0.2"]).unwrap();
+        bench.daemon.restart().unwrap();
+        until("the news of the end", Duration::from_secs(10), || {
+            let list = bench.daemon.ctr(&["task", "ls"])?.stdout;
+            Ok(list.lines().any(|line| line.starts_with(&gone) && line.contains("STOPPED")))
+        })
+        .unwrap();
+        for id in [&id, &gone] {
+            bench.remove(id).unwrap();
+        }
+        bench.assert_nothing_left();
+    }
 }
 
 #[test]

@@ -2,7 +2,9 @@
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
-use bulkhead_integration::{ALLOWED, Answers, Bench, ContainerOptions, Cri, Refused, on_each_cri};
+use std::fs;
+
+use bulkhead_integration::{ALLOWED, Answers, Bench, ContainerOptions, Cri, PAUSE, Refused, on_each_cri};
 
 on_each_cri! {
     fn a_pod_of_two_containers_lives_and_leaves_nothing(release) {
@@ -100,6 +102,22 @@ on_each_cri! {
         let fine = ContainerOptions::restricted("fine", ALLOWED, &["/bin/probe", "true"]);
         let fine = pods.launch(&pod, &fine).unwrap();
         assert_eq!(pods.wait(&fine).unwrap(), 0);
+        pods.remove_pod(&pod).unwrap();
+        bench.assert_nothing_left();
+    }
+
+    fn the_policy_that_init_writes_runs_the_nodes_own_pause_image_and_no_other(release) {
+        let bench = Bench::start(release, Cri::On).unwrap();
+        fs::remove_file(bench.daemon.bulkhead_root().join("etc/bulkhead/policy.toml")).unwrap();
+        let pods = bench.daemon.pods().unwrap();
+        let error = pods.run("bulkhead", "team-a", "before").unwrap_err().to_string();
+        assert_eq!(Refused::read(&error).unwrap().rule(), "policy");
+        let output = bench.daemon.bulkhead(&["init"]).unwrap().success().unwrap();
+        assert!(output.stdout.contains(PAUSE), "{output:?}");
+        let pod = pods.run("bulkhead", "team-a", "after").unwrap();
+        let other = ContainerOptions::restricted("other", ALLOWED, &["/bin/probe", "true"]);
+        let error = pods.create(&pod, &other).and_then(|id| pods.start(&id)).unwrap_err().to_string();
+        assert_eq!(Refused::read(&error).unwrap().rule(), "image-scope");
         pods.remove_pod(&pod).unwrap();
         bench.assert_nothing_left();
     }
