@@ -72,6 +72,7 @@ struct Inner {
     streams: Streams,
     console: Option<Console>,
     size: Option<(u16, u16)>,
+    stdin_closed: bool,
 }
 
 /// What to do about an exit.
@@ -86,8 +87,15 @@ pub(crate) enum Told {
 impl Process {
     /// A process that waits to be started.
     pub(crate) fn new(exec_id: String, paths: StdioPaths, waiting: Waiting, streams: Streams) -> Self {
-        let inner =
-            Inner { state: State::Waiting(waiting), pid: 0, pidfd: None, streams, console: None, size: None };
+        let inner = Inner {
+            state: State::Waiting(waiting),
+            pid: 0,
+            pidfd: None,
+            streams,
+            console: None,
+            size: None,
+            stdin_closed: false,
+        };
         Self { exec_id, paths, inner: Mutex::new(inner), exit: watch::Sender::new(None) }
     }
 
@@ -213,9 +221,12 @@ impl Process {
         }
     }
 
-    /// No more input will come: with the writer's end closed too, the process reads the end of its input.
+    /// No more input will come: with the writer's end closed too, the process reads the end of its input. It may
+    /// be said while the start is under way: a short input is written by then.
     pub(crate) fn close_stdin(&self) {
-        self.inner().streams.close_stdin();
+        let mut inner = self.inner();
+        inner.stdin_closed = true;
+        inner.streams.close_stdin();
     }
 
     /// A copy of its pidfd.
@@ -226,9 +237,13 @@ impl Process {
         pidfd.try_clone().map_err(|error| TaskError::internal(&error))
     }
 
-    /// Runs `use_streams` with its streams.
-    pub(crate) fn with_streams<T>(&self, use_streams: impl FnOnce(&mut Streams) -> T) -> T {
-        use_streams(&mut self.inner().streams)
+    /// Keeps its streams until its end; its input only if more may come.
+    pub(crate) fn keep_streams(&self, mut streams: Streams) {
+        let mut inner = self.inner();
+        if inner.stdin_closed {
+            streams.close_stdin();
+        }
+        inner.streams = streams;
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -243,8 +258,9 @@ mod tests {
 
     /// A process in a state of the test's choice: what it waits to run does not matter to its transitions.
     fn process(state: State) -> Process {
+        let streams = Streams::default();
         let inner =
-            Inner { state, pid: 1, pidfd: None, streams: Streams::default(), console: None, size: None };
+            Inner { state, pid: 1, pidfd: None, streams, console: None, size: None, stdin_closed: false };
         Process {
             exec_id: String::new(),
             paths: StdioPaths::default(),

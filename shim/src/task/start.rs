@@ -161,7 +161,7 @@ async fn launch_exec(
     };
     let console = console(running.terminal, &mut streams).inspect_err(|_| kill(&pidfd))?;
     streams.close_ends();
-    process.with_streams(|own| *own = streams);
+    process.keep_streams(streams);
     process.set_process(running.pid, pidfd, console);
     let owner = Owner { container: Arc::clone(container), process: Arc::clone(process) };
     if let Some(exit) = launching.claim(running.pid, owner.clone()) {
