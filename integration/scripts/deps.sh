@@ -6,6 +6,7 @@
 #
 # From the machine's own suite: containerd, runc, CNI plugins, a static busybox, a compiler, protoc.
 # From newer suites of the same mirror, unpacked below target/deps and never installed: containerd 1.7 and 2.1 (Debian).
+# A small Debian userland for test images, packed by mmdebstrap.
 # The mirror is the one that this machine's apt already uses; lists, cache and sources of the newer suites stay private.
 # Does nothing, quickly, when all is there. What cannot be had is an error that says what to do, never a skip.
 set -euo pipefail
@@ -101,6 +102,22 @@ unpack() {
     touch "$to/.complete"
 }
 
+# A small real userland with a shared libc, unpacked and never booted: what everyday images are made of.
+userland() {
+    local to=$deps/userland codename uri
+    [ -e "$to/.complete" ] && return
+    codename=$(. /etc/os-release && echo "${VERSION_CODENAME:-}")
+    uri=$(mirror)
+    [ -n "$uri" ] || fail "apt knows no source for this machine's own release" "check /etc/apt/sources.list*"
+    echo "deps: unpacking a userland of $codename into $to"
+    rm -rf "$to" && mkdir -p "$to"
+    $sudo mmdebstrap --quiet --variant=extract --hook-dir=/usr/share/mmdebstrap/hooks/merged-usr \
+        --include=nginx,bash,coreutils,findutils,sed,grep,tar,gzip,python3-minimal,perl-base,curl,libc-bin,base-files \
+        "$codename" "$to/userland.tar" "$uri" >"$to/log" 2>&1 ||
+        fail "mmdebstrap failed: $(tail -n 3 "$to/log")" "check the network, see $to/log"
+    touch "$to/.complete"
+}
+
 case "${1:-}" in
 --demo)
     system_packages
@@ -110,6 +127,7 @@ case "${1:-}" in
     mkdir -p $deps
     unpack containerd-1.7 trixie containerd
     unpack containerd-2.1 sid containerd
+    userland
     ;;
 *)
     fail "unknown argument $1" "see the head of $0"

@@ -7,7 +7,7 @@ use std::{
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
-use crate::{HarnessError, Result, probe, run::run};
+use crate::{HarnessError, Result, probe, run::run, tools::workspace};
 
 /// One layer: an uncompressed tar, so that its digest is its diff ID.
 #[derive(Clone, Debug)]
@@ -34,8 +34,13 @@ impl Layer {
     pub fn of(entries: &[Entry<'_>]) -> Result<Self> {
         let failed = HarnessError::at("write tar", "layer");
         let tar = pack(entries).map_err(failed)?;
+        Ok(Self::of_tar(tar))
+    }
+
+    /// A tar as it is.
+    fn of_tar(tar: Vec<u8>) -> Self {
         let digest = digest_of(&tar);
-        Ok(Self { tar, digest })
+        Self { tar, digest }
     }
 }
 
@@ -88,6 +93,24 @@ impl Image {
             layers,
             user: user.to_owned(),
             command: vec!["/bin/sh".to_owned()],
+            env: Vec::new(),
+            volumes: Vec::new(),
+        })
+    }
+
+    /// A Debian userland (nginx, bash, perl, Python, curl: all on a shared libc), as deps.sh packs it.
+    pub fn userland(name: &str) -> Result<Self> {
+        let path = workspace().join("target/deps/userland/userland.tar");
+        let Ok(tar) = fs::read(&path) else {
+            let what = path.display().to_string();
+            return Err(HarnessError::Missing { what, fix: "integration/scripts/deps.sh" });
+        };
+        Ok(Self {
+            name: name.to_owned(),
+            layers: vec![Layer::of_tar(tar)],
+            // With its group: containerd gives a uid that no passwd file names root's.
+            user: format!("{UID}:{UID}"),
+            command: vec!["/bin/bash".to_owned()],
             env: Vec::new(),
             volumes: Vec::new(),
         })
