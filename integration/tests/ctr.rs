@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
-use bulkhead_integration::{ALLOWED, BULKHEAD, Bench, Cri, on_each_containerd, until};
+use bulkhead_integration::{ALLOWED, BULKHEAD, Bench, Cri, RUNC, on_each_containerd, until};
 use std::time::Duration;
 
 on_each_containerd! {
@@ -68,6 +68,15 @@ on_each_containerd! {
         assert!(output.stdout.contains("/dev/pts/0") && output.stdout.contains("typed"), "{output:?}");
         assert!(!bench.exec(&id, &["/bin/tty"]).unwrap().ok());
         bench.remove(&id).unwrap();
+        bench.assert_nothing_left();
+    }
+
+    fn the_loopback_interface_is_up_as_it_is_under_runc(release) {
+        let bench = Bench::start(release, Cri::Off).unwrap();
+        for runtime in [RUNC, BULKHEAD] {
+            let output = bench.run_under(runtime, "lo", &[], &["/bin/ip", "link"]).unwrap().success().unwrap();
+            assert!(output.stdout.contains("lo: <LOOPBACK,UP"), "{runtime}: {output:?}");
+        }
         bench.assert_nothing_left();
     }
 

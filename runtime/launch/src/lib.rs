@@ -20,6 +20,7 @@ mod error;
 mod executor;
 mod job;
 mod limits;
+mod loopback;
 mod lookup;
 mod message;
 mod rootfs;

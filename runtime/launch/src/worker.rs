@@ -23,7 +23,7 @@ use crate::{
     LaunchError, blind, derive,
     error::chain,
     executor::{Confined, ExpectedNamespace, namespace_identity},
-    limits, message, rootfs,
+    limits, loopback, message, rootfs,
     stdio::Stdio,
     sys::{self, Forked},
     wire::{Create, Exec, Job},
@@ -99,6 +99,9 @@ fn create(
     let pid = container.pid().ok_or(LaunchError::Plan("libcontainer gave no pid"))?.as_raw();
     // Start is given without libcontainer, which would write this then; an exec looks at it.
     container.set_status(ContainerStatus::Running).save().map_err(libcontainer_failed)?;
+    if loopback::is_new(&job.config)? {
+        loopback::up(pid)?;
+    }
     Ok((pid, console.map(|console| console.master(uid)).transpose()?))
 }
 
