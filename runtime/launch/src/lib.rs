@@ -20,8 +20,8 @@ mod error;
 mod executor;
 mod job;
 mod limits;
-mod loopback;
 mod lookup;
+mod loopback;
 mod message;
 mod rootfs;
 mod start;
@@ -30,6 +30,7 @@ mod sys;
 mod ticket;
 mod wire;
 mod worker;
+mod working_dir;
 mod zygote;
 
 pub use blind::cgroup_view;

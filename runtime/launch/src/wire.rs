@@ -45,11 +45,22 @@ pub(crate) struct Create {
     pub(crate) config: String,
     pub(crate) confine: ConfineSpec,
     pub(crate) rootfs: Vec<Mount>,
+    pub(crate) working_dir: WorkingDir,
     pub(crate) cgroup: CgroupPath,
     pub(crate) resources: LinuxResources,
     pub(crate) cgroup_view: bool,
     pub(crate) oom_score_adj: Option<i32>,
     pub(crate) stdio: Streams,
+}
+
+/// Where the container's process starts, and who makes it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) enum WorkingDir {
+    /// In the root file system: made there where it is not.
+    InRoot(PathBuf),
+    /// At or below a mount of its own, which is there only later.
+    InMount(PathBuf),
 }
 
 /// Run one more process in a container.
@@ -62,6 +73,8 @@ pub(crate) struct Exec {
     pub(crate) init_pid: u32,
     /// The derived process, as text: only libcontainer reads it.
     pub(crate) process: String,
+    /// For the message when it cannot be entered.
+    pub(crate) working_dir: PathBuf,
     pub(crate) confine: ConfineSpec,
     pub(crate) cgroup: CgroupPath,
     pub(crate) oom_score_adj: Option<i32>,

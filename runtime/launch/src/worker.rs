@@ -26,7 +26,8 @@ use crate::{
     limits, loopback, message, rootfs,
     stdio::Stdio,
     sys::{self, Forked},
-    wire::{Create, Exec, Job},
+    wire::{Create, Exec, Job, WorkingDir},
+    working_dir,
 };
 
 /// libcontainer's state, below a container's directory.
@@ -77,7 +78,13 @@ fn create(
     enter(&cgroup)?;
 
     rootfs::private_namespace()?;
-    rootfs::mount_all(&job.rootfs, &derive::rootfs_dir(&job.task_dir))?;
+    let root = derive::rootfs_dir(&job.task_dir);
+    rootfs::mount_all(&job.rootfs, &root)?;
+    if let WorkingDir::InRoot(cwd) = &job.working_dir
+        && cwd != Path::new("/")
+    {
+        working_dir::make(&root, cwd)?;
+    }
     if job.cgroup_view {
         blind::show(&cgroup, &job.task_dir)?;
     }
@@ -95,7 +102,13 @@ fn create(
         .with_detach(true)
         .as_sibling(true)
         .build()
-        .map_err(libcontainer_failed)?;
+        .map_err(|error| match (libcontainer_failed(error), &job.working_dir) {
+            (LaunchError::Failed(text), WorkingDir::InMount(cwd)) => LaunchError::Failed(format!(
+                "{text} (working directory {} is below a mount: is it there?)",
+                cwd.display()
+            )),
+            (error, _) => error,
+        })?;
     let pid = container.pid().ok_or(LaunchError::Plan("libcontainer gave no pid"))?.as_raw();
     // Start is given without libcontainer, which would write this then; an exec looks at it.
     container.set_status(ContainerStatus::Running).save().map_err(libcontainer_failed)?;
@@ -133,7 +146,10 @@ fn exec(
         .with_detach(true)
         .as_sibling(true)
         .build()
-        .map_err(libcontainer_failed)?
+        .map_err(|error| match working_dir::why_not(job.init_pid, &job.working_dir) {
+            Some(why) => LaunchError::Failed(why),
+            None => libcontainer_failed(error),
+        })?
         .as_raw();
     Ok((pid, console.map(|console| console.master(uid)).transpose()?))
 }

@@ -20,7 +20,7 @@ use crate::{
     message,
     sys::{self, Forked},
     wire::{self, Job, Streams},
-    worker,
+    worker, working_dir,
 };
 
 /// The descriptor under which the zygote keeps its socket.
@@ -95,6 +95,7 @@ impl Zygote {
             config: derive::config(spec, job.task_dir)?,
             confine: confine.clone(),
             rootfs: job.rootfs.to_vec(),
+            working_dir: working_dir::of(spec).ok_or(LaunchError::Plan("no process"))?,
             cgroup: job.cgroup.clone(),
             resources: job.plan.resources().cloned().unwrap_or_default(),
             cgroup_view: blind::is_asked_for(spec, job.task_dir),
@@ -116,6 +117,7 @@ impl Zygote {
             task_dir: job.task_dir.to_owned(),
             init_pid: job.init_pid,
             process: derive::process_text(process)?,
+            working_dir: process.cwd().clone(),
             confine: confine.clone(),
             cgroup: job.cgroup.clone(),
             oom_score_adj: process.oom_score_adj(),

@@ -187,8 +187,14 @@ fn working_directory(world: &mut World) {
             panic!("an exec ran in {cwd}: {running:?}");
         }
     }
-    let missing = world.container(&["true"], |spec| spec["process"]["cwd"] = json!("/no/such"));
-    assert!(world.run(&missing).is_err());
+    let missing =
+        world.container(&["readlink", "/proc/self/cwd"], |spec| spec["process"]["cwd"] = json!("/no/such"));
+    assert_eq!(world.run(&missing).unwrap().1, "/no/such\n");
+    for (cwd, why) in [("/etc/passwd/x", "Not a directory"), ("/proc/no", "below a mount")] {
+        let container = world.container(&["true"], |spec| spec["process"]["cwd"] = json!(cwd));
+        let error = world.run(&container).unwrap_err();
+        assert!(error.contains(cwd) && error.contains(why), "{cwd}: {error}");
+    }
     assert_eq!(world.exec(&mut sleeper, &alive, &["readlink", "/proc/self/cwd"]).unwrap().1, "/\n");
     world.stop(&sleeper, alive);
 }
@@ -504,9 +510,10 @@ fn hooks(world: &mut World) {
     assert_eq!(state["id"], json!(container.id.as_str()));
     assert!(state["pid"].as_u64().unwrap() > 0);
     let container = world.container(&["true"], |spec| {
-        spec["hooks"] = json!({ "createRuntime": [hook("exit 3".to_owned())] });
+        spec["hooks"] = json!({ "createRuntime": [hook("cat >/dev/null; exit 3".to_owned())] });
     });
-    assert!(world.run(&container).unwrap_err().contains("hook"));
+    let error = world.run(&container).unwrap_err();
+    assert!(error.contains("hook"), "{error}");
 }
 
 fn many_layers(world: &mut World) {
