@@ -24,6 +24,7 @@ use crate::{
     config::{self, Cri, Places},
     image::{Digests, Image},
     leftovers::Mountpoints,
+    pods::Pod,
     run::{self, Output},
     tag,
     tools::{Release, Tools, bulkhead_dir, cni_dir},
@@ -34,6 +35,9 @@ const READY: Duration = Duration::from_secs(60);
 
 /// How long one `ctr` call may take.
 const CTR: Duration = Duration::from_secs(60);
+
+/// The kubelet's directory: in the daemon's mount namespace it is one of the daemon's own.
+const KUBELET: &str = "/var/lib/kubelet";
 
 /// The name of the sandbox image of pods.
 pub const PAUSE: &str = "registry.test/pause:1";
@@ -65,6 +69,8 @@ impl Containerd {
         directory(&dir.join("bin"))?;
         let number = tag.bytes().fold(0u32, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into()));
         write(&dir.join("cni/10-test.conflist"), &config::network(&dir, number))?;
+        directory(&dir.join("kubelet"))?;
+        directory(Path::new(KUBELET))?;
         let child = spawn(&tools, &tag, &dir)?;
         let mut daemon = Self { tag, dir, tools, cri, child, mounts_at_start: Mountpoints::default() };
         daemon.wait_until_ready()?;
@@ -145,6 +151,14 @@ impl Containerd {
     #[must_use]
     pub fn bulkhead_root(&self) -> PathBuf {
         self.dir.join("bulkhead")
+    }
+
+    /// Makes a directory of a pod as the kubelet does: where it is for the harness, and for containerd.
+    pub fn kubelet_dir(&self, pod: &Pod, below: &str) -> Result<(PathBuf, PathBuf)> {
+        let path = Path::new("pods").join(pod.uid()).join(below);
+        let here = self.dir.join("kubelet").join(&path);
+        directory(&here)?;
+        Ok((here, Path::new(KUBELET).join(path)))
     }
 
     /// Major and minor version.
@@ -283,11 +297,15 @@ fn is_noise(line: &str) -> bool {
 }
 
 fn spawn(tools: &Tools, tag: &str, dir: &Path) -> Result<Child> {
-    let script = "mount -t tmpfs -o mode=0711 containerd /run/containerd && mount --make-rshared / && exec \"$0\" -c \"$1\"";
+    let script = format!(
+        "mount -t tmpfs -o mode=0711 containerd /run/containerd && mount --bind {}/kubelet {KUBELET} && \
+         mount --make-rshared / && exec \"$0\" -c \"$1\"",
+        dir.display()
+    );
     let mut command = Command::new("setpriv");
     // Dies with the thread that started it, should that be killed.
     command.args(["--pdeathsig", "KILL", "--", "unshare", "--mount", "--propagation", "private", "--"]);
-    command.args(["sh", "-c", script]).arg(&tools.containerd).arg(dir.join("config.toml"));
+    command.args(["sh", "-c", &script]).arg(&tools.containerd).arg(dir.join("config.toml"));
     let started = environment(&mut command, tools, tag, dir)?.spawn();
     started.map_err(|source| HarnessError::Run { program: "containerd".to_owned(), source })
 }

@@ -33,7 +33,7 @@ pub use error::{HarnessError, Result};
 pub use fixture::{ALLOWED, Bench, EVIL, Refused};
 pub use image::{Digests, Entry, Image, Layer, UID, digest_of};
 pub use leftovers::Leftovers;
-pub use pods::{ContainerOptions, Executed, Pod, Pods};
+pub use pods::{ContainerOptions, Executed, Pod, Pods, namespaces};
 pub use probe::Answers;
 pub use process::{Seen, StreamPaths};
 pub use report::write_report;

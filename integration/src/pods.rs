@@ -36,6 +36,14 @@ pub struct Pod {
     config: PodSandboxConfig,
 }
 
+impl Pod {
+    /// Its UID, as the API server would have given it.
+    #[must_use]
+    pub fn uid(&self) -> &str {
+        self.config.metadata.as_ref().map_or("", |metadata| &metadata.uid)
+    }
+}
+
 /// A container to create in a pod. [`ContainerOptions::restricted`] is what Pod Security "restricted" asks for.
 #[derive(Clone, Debug)]
 pub struct ContainerOptions {
@@ -119,6 +127,17 @@ impl Pods {
 
     /// Runs a pod of Kubernetes namespace `namespace` under the handler `runc` or `bulkhead`.
     pub fn run(&self, handler: &str, namespace: &str, name: &str) -> Result<Pod> {
+        self.run_in(handler, namespace, name, namespaces())
+    }
+
+    /// As [`Self::run`], with other namespaces than the kubelet's defaults.
+    pub fn run_in(
+        &self,
+        handler: &str,
+        namespace: &str,
+        name: &str,
+        namespaces: NamespaceOption,
+    ) -> Result<Pod> {
         let logs = self.logs.join(name);
         directory(&logs)?;
         let config = PodSandboxConfig {
@@ -133,7 +152,7 @@ impl Pods {
             linux: Some(LinuxPodSandboxConfig {
                 cgroup_parent: format!("/{}", self.tag),
                 security_context: Some(LinuxSandboxSecurityContext {
-                    namespace_options: Some(namespaces()),
+                    namespace_options: Some(namespaces),
                     run_as_user: Some(Int64Value { value: crate::UID.into() }),
                     run_as_group: Some(Int64Value { value: crate::UID.into() }),
                     seccomp: Some(SecurityProfile {
@@ -198,10 +217,15 @@ impl Pods {
 
     /// Runs a command in a container to its end.
     pub fn exec(&self, container: &str, command: &[&str]) -> Result<Executed> {
+        self.exec_within(container, command, 30)
+    }
+
+    /// As [`Self::exec`], for `seconds` at most.
+    pub fn exec_within(&self, container: &str, command: &[&str], seconds: i64) -> Result<Executed> {
         let request = ExecSyncRequest {
             container_id: container.to_owned(),
             cmd: command.iter().map(|word| (*word).to_owned()).collect(),
-            timeout: 30,
+            timeout: seconds,
         };
         let answer = call!(self, exec_sync, request)?;
         Ok(Executed {
@@ -268,7 +292,8 @@ impl Pods {
 }
 
 /// As the kubelet sets them: network and IPC per pod, PIDs per container.
-fn namespaces() -> NamespaceOption {
+#[must_use]
+pub fn namespaces() -> NamespaceOption {
     NamespaceOption {
         network: NamespaceMode::Pod.into(),
         ipc: NamespaceMode::Pod.into(),

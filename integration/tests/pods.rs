@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
-use std::fs;
+use std::{fs, os::unix::fs::PermissionsExt as _};
 
 use bulkhead_integration::{ALLOWED, Answers, Bench, ContainerOptions, Cri, PAUSE, Refused, on_each_cri};
 
@@ -119,6 +119,48 @@ on_each_cri! {
         let error = pods.create(&pod, &other).and_then(|id| pods.start(&id)).unwrap_err().to_string();
         assert_eq!(Refused::read(&error).unwrap().rule(), "image-scope");
         pods.remove_pod(&pod).unwrap();
+        bench.assert_nothing_left();
+    }
+
+    fn volumes_of_the_pod_itself_work_and_hold_no_code_and_those_of_another_pod_are_refused(release) {
+        let bench = Bench::start(release, Cri::On).unwrap();
+        let pods = bench.daemon.pods().unwrap();
+        let other = pods.run("bulkhead", "team-b", "other").unwrap();
+        let (_, secret) = bench.daemon.kubelet_dir(&other, "volumes/kubernetes.io~secret/key").unwrap();
+        for handler in ["runc", "bulkhead"] {
+            let pod = pods.run(handler, "team-a", handler).unwrap();
+            let dir = |below: &str| bench.daemon.kubelet_dir(&pod, below).unwrap();
+            let (empty_here, empty) = dir("volumes/kubernetes.io~empty-dir/work");
+            let (token_here, token) = dir("volumes/kubernetes.io~projected/token");
+            let (log_here, log) = dir("containers/app");
+            fs::set_permissions(&empty_here, fs::Permissions::from_mode(0o777)).unwrap();
+            fs::write(token_here.join("token"), "t").unwrap();
+            fs::write(log_here.join("0a1b2c3d"), "").unwrap();
+            fs::set_permissions(log_here.join("0a1b2c3d"), fs::Permissions::from_mode(0o666)).unwrap();
+            let attempts = ["write:/work/f", "run-dropped:/work/d", "read:/token/token", "create:/token/x", "write:/dev/termination-log"];
+            let mut command = vec!["/bin/probe", "try"];
+            command.extend(attempts);
+            let mut app = ContainerOptions::restricted("app", ALLOWED, &command);
+            app.mounts.push((empty, "/work".to_owned(), false));
+            app.mounts.push((token, "/token".to_owned(), true));
+            app.mounts.push((log.join("0a1b2c3d"), "/dev/termination-log".to_owned(), false));
+            let id = pods.launch(&pod, &app).unwrap();
+            assert_eq!(pods.wait(&id).unwrap(), 0);
+            let answers = Answers::read(&pods.output(&pod, "app").unwrap()).unwrap();
+            let dropped = if handler == "runc" { "done" } else { "EACCES" };
+            let expected = ["done", dropped, "done", "EROFS", "done"];
+            assert_eq!(attempts.map(|name| answers.get(name)), expected, "{handler}");
+
+            let mut thief = ContainerOptions::restricted("thief", ALLOWED, &["/bin/probe", "true"]);
+            thief.mounts.push((secret.clone(), "/stolen".to_owned(), true));
+            let stolen = pods.create(&pod, &thief).and_then(|id| pods.start(&id));
+            match handler {
+                "runc" => stolen.unwrap(),
+                _ => assert_eq!(Refused::read(&stolen.unwrap_err().to_string()).unwrap().rule(), "mounts"),
+            }
+            pods.remove_pod(&pod).unwrap();
+        }
+        pods.remove_pod(&other).unwrap();
         bench.assert_nothing_left();
     }
 }
