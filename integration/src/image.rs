@@ -59,13 +59,28 @@ pub struct Image {
     pub env: Vec<String>,
     /// VOLUMEs.
     pub volumes: Vec<String>,
+    /// What its name points to.
+    pub platforms: Platforms,
+}
+
+/// What an image's name points to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Platforms {
+    /// A manifest.
+    One,
+    /// An index of two: this machine's platform is the second.
+    Two,
 }
 
 /// Digests of an image that was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Digests {
-    /// What the name points to, and what policy lists.
+    /// What the name points to: the index of several platforms, else the manifest.
+    pub target: String,
+    /// The manifest of this machine's platform.
     pub manifest: String,
+    /// The manifest of another platform; empty where there is no index.
+    pub foreign: String,
     /// The image's config.
     pub config: String,
     /// Of each layer, lowest first.
@@ -95,6 +110,7 @@ impl Image {
             command: vec!["/bin/sh".to_owned()],
             env: Vec::new(),
             volumes: Vec::new(),
+            platforms: Platforms::One,
         })
     }
 
@@ -113,6 +129,7 @@ impl Image {
             command: vec!["/bin/bash".to_owned()],
             env: Vec::new(),
             volumes: Vec::new(),
+            platforms: Platforms::One,
         })
     }
 
@@ -125,6 +142,7 @@ impl Image {
             command: vec!["/bin/probe".to_owned(), "pause".to_owned()],
             env: Vec::new(),
             volumes: Vec::new(),
+            platforms: Platforms::One,
         })
     }
 
@@ -139,47 +157,29 @@ impl Image {
     /// Source: OCI image spec, image-layout.md; the name's annotation is containerd's.
     pub fn write(&self, to: &Path) -> Result<Digests> {
         let mut blobs: BTreeMap<String, Vec<u8>> = BTreeMap::new();
-        let mut add = |bytes: Vec<u8>| {
-            let digest = digest_of(&bytes);
-            let size = bytes.len();
-            blobs.insert(digest.clone(), bytes);
-            (digest, size)
+        let mut add = |value: &Value| {
+            let bytes = value.to_string().into_bytes();
+            let described = json!({ "digest": digest_of(&bytes), "size": bytes.len() });
+            blobs.insert(digest_of(&bytes), bytes);
+            described
         };
         let diff_ids: Vec<String> = self.layers.iter().map(|layer| layer.digest.clone()).collect();
-        let (config, config_size) = add(self.config(&diff_ids).to_string().into_bytes());
-        let layers: Vec<Value> = self
-            .layers
-            .iter()
-            .map(|layer| {
-                json!({
-                    "mediaType": "application/vnd.oci.image.layer.v1.tar",
-                    "digest": layer.digest,
-                    "size": layer.tar.len(),
-                })
-            })
-            .collect();
-        let manifest = json!({
-            "schemaVersion": 2,
-            "mediaType": MANIFEST,
-            "config": {
-                "mediaType": "application/vnd.oci.image.config.v1+json",
-                "digest": config,
-                "size": config_size,
-            },
-            "layers": layers,
-        });
-        let (manifest, manifest_size) = add(manifest.to_string().into_bytes());
-        let index = json!({
-            "schemaVersion": 2,
-            "mediaType": "application/vnd.oci.image.index.v1+json",
-            "manifests": [{
-                "mediaType": MANIFEST,
-                "digest": manifest,
-                "size": manifest_size,
-                "annotations": { "io.containerd.image.name": self.name },
-                "platform": { "architecture": "amd64", "os": "linux" },
-            }],
-        });
+        let config = add(&self.config("amd64", &diff_ids));
+        let manifest = add(&self.manifest(&config));
+        let mut foreign = Value::Null;
+        let mut top = described(&manifest, MANIFEST, Some("amd64"));
+        let mut target = manifest["digest"].clone();
+        if self.platforms == Platforms::Two {
+            let foreign_config = add(&self.config("arm64", &diff_ids));
+            foreign = add(&self.manifest(&foreign_config));
+            let both =
+                [described(&foreign, MANIFEST, Some("arm64")), described(&manifest, MANIFEST, Some("amd64"))];
+            let index = add(&json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": both }));
+            target = index["digest"].clone();
+            top = described(&index, INDEX, None);
+        }
+        top["annotations"] = json!({ "io.containerd.image.name": self.name });
+        let index = json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": [top] });
         let failed = || HarnessError::at("write", to);
         let file = fs::File::create(to).map_err(failed())?;
         let mut tar = tar::Builder::new(std::io::BufWriter::new(file));
@@ -191,10 +191,33 @@ impl Image {
             put(&format!("blobs/sha256/{}", digest.trim_start_matches("sha256:")), bytes)?;
         }
         tar.into_inner().and_then(|mut file| file.flush()).map_err(failed())?;
-        Ok(Digests { manifest, config, diff_ids })
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        Ok(Digests {
+            target: text(&target),
+            manifest: text(&manifest["digest"]),
+            foreign: text(&foreign["digest"]),
+            config: text(&config["digest"]),
+            diff_ids,
+        })
     }
 
-    fn config(&self, diff_ids: &[String]) -> Value {
+    fn manifest(&self, config: &Value) -> Value {
+        let layers = self.layers.iter().map(|layer| {
+            json!({
+                "mediaType": "application/vnd.oci.image.layer.v1.tar",
+                "digest": layer.digest,
+                "size": layer.tar.len(),
+            })
+        });
+        json!({
+            "schemaVersion": 2,
+            "mediaType": MANIFEST,
+            "config": described(config, "application/vnd.oci.image.config.v1+json", None),
+            "layers": layers.collect::<Vec<_>>(),
+        })
+    }
+
+    fn config(&self, architecture: &str, diff_ids: &[String]) -> Value {
         let mut env = vec!["PATH=/bin:/sbin:/usr/bin".to_owned()];
         env.extend(self.env.iter().cloned());
         let volumes: BTreeMap<&str, Value> =
@@ -202,7 +225,7 @@ impl Image {
         let history: Vec<Value> =
             diff_ids.iter().map(|_| json!({ "created_by": "bulkhead-integration" })).collect();
         json!({
-            "architecture": "amd64",
+            "architecture": architecture,
             "os": "linux",
             "config": { "User": self.user, "Cmd": self.command, "Env": env, "Volumes": volumes, "WorkingDir": "/" },
             "rootfs": { "type": "layers", "diff_ids": diff_ids },
@@ -210,6 +233,18 @@ impl Image {
         })
     }
 }
+
+/// A descriptor, from a blob's digest and size.
+fn described(blob: &Value, media_type: &str, architecture: Option<&str>) -> Value {
+    let mut descriptor = blob.clone();
+    descriptor["mediaType"] = media_type.into();
+    if let Some(architecture) = architecture {
+        descriptor["platform"] = json!({ "architecture": architecture, "os": "linux" });
+    }
+    descriptor
+}
+
+const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 

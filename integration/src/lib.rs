@@ -31,7 +31,7 @@ pub use config::Cri;
 pub use daemon::{Containerd, PAUSE};
 pub use error::{HarnessError, Result};
 pub use fixture::{ALLOWED, Bench, EVIL, Refused};
-pub use image::{Digests, Entry, Image, Layer, UID, digest_of};
+pub use image::{Digests, Entry, Image, Layer, Platforms, UID, digest_of};
 pub use leftovers::Leftovers;
 pub use pods::{ContainerOptions, Executed, Pod, Pods, namespaces};
 pub use probe::Answers;

@@ -9,7 +9,7 @@ use std::{
 };
 
 use bulkhead_integration::{
-    ALLOWED, BULKHEAD, Bench, Cri, EVIL, Image, RUNC, Refused, RootMount, UID, on_each_containerd,
+    ALLOWED, BULKHEAD, Bench, Cri, EVIL, Image, Platforms, RUNC, Refused, RootMount, UID, on_each_containerd,
 };
 
 const CAT_EVIL: &[&str] = &["/bin/cat", "/etc/evil"];
@@ -22,6 +22,27 @@ on_each_containerd! {
         let refused = Refused::of(bench.run("no", &["/bin/true"]).unwrap()).unwrap();
         assert_eq!(refused.rule(), "image-digest");
         assert!(refused.line().contains(&bench.digests.manifest), "{}", refused.line());
+        bench.assert_nothing_left();
+    }
+
+    fn an_image_of_several_platforms_runs_by_its_index_or_its_own_manifest_and_not_by_another_platforms(release) {
+        let bench = Bench::start(release, Cri::Off).unwrap();
+        let mut image = Image::busybox("registry.test/team-a/multi:1", &UID.to_string()).unwrap();
+        image.platforms = Platforms::Two;
+        let digests = bench.daemon.import(&image).unwrap();
+        assert_ne!(digests.target, digests.manifest);
+        let run = |name: &str| {
+            let id = bench.daemon.id(name);
+            bench.daemon.ctr(&["run", "--rm", "--runtime", BULKHEAD, &image.name, &id, "/bin/true"]).unwrap()
+        };
+        for (name, digest) in [("index", &digests.target), ("manifest", &digests.manifest)] {
+            bench.allow_digests(&[digest], "").unwrap();
+            run(name).success().unwrap();
+        }
+        for digest in [&digests.foreign, &digests.config, &digests.chain_id()] {
+            bench.allow_digests(&[digest], "").unwrap();
+            assert_eq!(Refused::of(run("no")).unwrap().rule(), "image-digest");
+        }
         bench.assert_nothing_left();
     }
 

@@ -4,7 +4,9 @@
 
 use std::{fs, os::unix::fs::PermissionsExt as _};
 
-use bulkhead_integration::{ALLOWED, Answers, Bench, ContainerOptions, Cri, PAUSE, Refused, on_each_cri};
+use bulkhead_integration::{
+    ALLOWED, Answers, Bench, ContainerOptions, Cri, Image, PAUSE, Refused, UID, on_each_cri,
+};
 
 on_each_cri! {
     fn a_pod_of_two_containers_lives_and_leaves_nothing(release) {
@@ -161,6 +163,26 @@ on_each_cri! {
             pods.remove_pod(&pod).unwrap();
         }
         pods.remove_pod(&other).unwrap();
+        bench.assert_nothing_left();
+    }
+
+    fn a_volume_of_the_image_can_be_written_and_holds_no_code(release) {
+        let bench = Bench::start(release, Cri::On).unwrap();
+        let mut image = Image::busybox("registry.test/team-a/volume:1", &UID.to_string()).unwrap();
+        image.volumes = vec!["/open".to_owned()];
+        let digests = bench.daemon.import_in("k8s.io", &image).unwrap();
+        bench.allow_digests(&[&digests.manifest], "").unwrap();
+        let pods = bench.daemon.pods().unwrap();
+        for (handler, dropped) in [("runc", "done"), ("bulkhead", "EACCES")] {
+            let pod = pods.run(handler, "team-a", handler).unwrap();
+            let command = ["/bin/probe", "try", "write:/open/f", "run-dropped:/open/d"];
+            let app = pods.launch(&pod, &ContainerOptions::restricted("app", &image.name, &command)).unwrap();
+            assert_eq!(pods.wait(&app).unwrap(), 0);
+            let answers = Answers::read(&pods.output(&pod, "app").unwrap()).unwrap();
+            let found = (answers.get("write:/open/f"), answers.get("run-dropped:/open/d"));
+            assert_eq!(found, ("done", dropped), "{handler}");
+            pods.remove_pod(&pod).unwrap();
+        }
         bench.assert_nothing_left();
     }
 }
