@@ -23,6 +23,7 @@ mod limits;
 mod lookup;
 mod loopback;
 mod message;
+mod places;
 mod rootfs;
 mod start;
 mod stdio;

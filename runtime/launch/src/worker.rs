@@ -23,7 +23,7 @@ use crate::{
     LaunchError, blind, derive,
     error::chain,
     executor::{Confined, ExpectedNamespace, namespace_identity},
-    limits, loopback, message, rootfs,
+    limits, loopback, message, places, rootfs,
     stdio::Stdio,
     sys::{self, Forked},
     wire::{Create, Exec, Job, WorkingDir},
@@ -80,6 +80,7 @@ fn create(
     rootfs::private_namespace()?;
     let root = derive::rootfs_dir(&job.task_dir);
     rootfs::mount_all(&job.rootfs, &root)?;
+    places::check(&root, &job.places)?;
     if let WorkingDir::InRoot(cwd) = &job.working_dir
         && cwd != Path::new("/")
     {
@@ -110,6 +111,7 @@ fn create(
             (error, _) => error,
         })?;
     let pid = container.pid().ok_or(LaunchError::Plan("libcontainer gave no pid"))?.as_raw();
+    places::check_made(&places::table_of(pid)?, &job.places)?;
     // Start is given without libcontainer, which would write this then; an exec looks at it.
     container.set_status(ContainerStatus::Running).save().map_err(libcontainer_failed)?;
     if loopback::is_new(&job.config)? {
