@@ -35,7 +35,7 @@ on_each_containerd! {
             (started.elapsed(), error)
         };
         let (mut times, mut bare_times) = (Vec::new(), Vec::new());
-        for _ in 0..12 {
+        for _ in 0..17 {
             bare_times.push(refused(&bare).0);
             let (time, error) = refused(&id);
             times.push(time);
@@ -47,12 +47,13 @@ on_each_containerd! {
             }
         }
         // The first one has the image judged. Own part: all but what containerd needs for a shim that fails at once.
-        let median = |times: &mut Vec<Duration>| {
+        // The lower quartile: suites and builds beside this one take their share of the rest.
+        let quartile = |times: &mut Vec<Duration>| {
             times.remove(0);
             times.sort();
-            times[times.len() / 2]
+            times[times.len() / 4]
         };
-        let own = median(&mut times).saturating_sub(median(&mut bare_times));
+        let own = quartile(&mut times).saturating_sub(quartile(&mut bare_times));
         println!("refused again in {own:?} ({:?})", bench.daemon.version());
         assert!(own < Duration::from_millis(50), "{times:?} against {bare_times:?}");
         bench.assert_nothing_left();
