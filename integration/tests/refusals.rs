@@ -169,3 +169,35 @@ fn a_policy_that_others_can_write_or_that_has_an_unknown_key_refuses_all_and_nam
     bench.run("again", &["/bin/true"]).unwrap().success().unwrap();
     bench.assert_nothing_left();
 }
+
+#[test]
+fn audit_mode_runs_what_policy_would_refuse_says_so_and_confines_it_all_the_same() {
+    let bench = Bench::start(Release::V2_1, Cri::Off).unwrap();
+    let file = bench.daemon.bulkhead_root().join("etc/bulkhead/policy.toml");
+    bench.allow_digests(&[&format!("sha256:{}", "0".repeat(64))], "").unwrap();
+    let enforcing = fs::read_to_string(&file).unwrap();
+    assert_eq!(Refused::of(bench.run("no", &["/bin/true"]).unwrap()).unwrap().rule(), "image-digest");
+    assert!(!bench.daemon.log().contains("would refuse"));
+
+    bench.daemon.policy(&enforcing.replace("\"enforce\"", "\"audit\"")).unwrap();
+    let facts = bench.probe(BULKHEAD, &["facts"]).unwrap();
+    assert_eq!((facts.get("Seccomp"), facts.get("CapBnd")), ("2", "0000000000000000"));
+    let id = bench.start_task("exec", &["/bin/probe", "pause"]).unwrap();
+    assert_eq!(bench.exec(&id, &["/bin/echo", "yes"]).unwrap().success().unwrap().stdout, "yes\n");
+    bench.remove(&id).unwrap();
+    let log = bench.daemon.log();
+    for rule in ["image-digest", "exec"] {
+        assert!(
+            log.lines().any(|line| line.contains("would refuse") && line.contains(rule)),
+            "{rule}: {log}"
+        );
+    }
+
+    // What the image is, is never only reported.
+    bench.import_evil("registry.test/team-a/evil:1").unwrap();
+    let moves = bench.create_container(BULKHEAD, ALLOWED, "moves", &["/bin/true"]).unwrap();
+    let tag = ["images", "tag", "--force", "registry.test/team-a/evil:1", ALLOWED];
+    bench.daemon.ctr(&tag).unwrap().success().unwrap();
+    assert_eq!(Refused::of(bench.start_container(&moves).unwrap()).unwrap().rule(), "snapshot-chain");
+    bench.assert_nothing_left();
+}
