@@ -53,7 +53,7 @@ test_args=(--show-output)
 
 cargo build --locked --workspace --bins --examples || exit 1
 suite unit cargo test --locked --workspace --exclude bulkhead-integration --no-fail-fast -- "${test_args[@]}"
-suite harness cargo test --locked -p bulkhead-integration --lib --bins -- "${test_args[@]}"
+suite harness-lib cargo test --locked -p bulkhead-integration --lib --bins -- "${test_args[@]}"
 for file in integration/tests/*.rs; do
     name=$(basename "$file" .rs)
     # Two at a time: each test has a containerd of its own, and there are two cores.
