@@ -212,15 +212,15 @@ impl Tasks {
 
     /// Tells an exit; that of init only when no exec is left.
     pub(crate) fn tell_exit(&self, container: &Container, process: &Process, exit: Exit) {
+        if exit.status == KILLED {
+            container.ooms.check(&container.cgroup, container.id.as_str(), &self.publisher);
+        }
         if !process.is_init() {
             self.publish_exit(container, process, exit);
             if let Some(init_exit) = container.exec_ended() {
                 self.publish_exit(container, &container.init, init_exit);
             }
             return;
-        }
-        if exit.status == KILLED {
-            container.ooms.check(&container.cgroup, container.id.as_str(), &self.publisher);
         }
         // In a PID namespace of its own all others are dead by now. Elsewhere they are not, and must be.
         if !container.admitted.own_pid_namespace()

@@ -3,9 +3,9 @@
 //! ```text
 //! v1   eventfd ◄─ memory.oom_control    ┐
 //! v2   inotify ◄─ memory.events         ├─► count of kills grew? ─► TaskOOM
-//! exit of init by SIGKILL               ┘
+//! exit of a process by SIGKILL          ┘
 //! ```
-//! The last line is for order: init's own death is told after its cause, whichever was noticed first.
+//! The last line is for order: a death is told after its cause, whichever was noticed first.
 //!
 //! Invariant: one event for each time the count is seen to have grown; none without a kill.
 
@@ -18,6 +18,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use bulkhead_cgroup::{Cgroup, Version};
@@ -26,13 +27,18 @@ use nix::sys::{
     eventfd::{EfdFlags, EventFd},
     inotify::{AddWatchFlags, InitFlags, Inotify},
 };
-use tokio::{io::Interest, task::JoinHandle};
+use tokio::{io::Interest, task::JoinHandle, time::sleep};
 
 use super::error::chain;
 use crate::{server::Publisher, sys};
 
 /// Longest batch of events read at once, in bytes: what they say does not matter.
 const EVENT_BYTES: usize = 1024;
+
+/// Waits between looks at the count: cgroup v1 says that memory ran out before it chooses whom to kill.
+///
+/// Source: `mem_cgroup_oom`, mm/memcontrol-v1.c: `mem_cgroup_oom_notify` comes before `out_of_memory`.
+const LOOK_AGAIN_MS: [u64; 4] = [2, 10, 50, 200];
 
 /// What has been told of one container.
 #[derive(Default)]
@@ -48,22 +54,24 @@ impl Drop for OomWatch {
 }
 
 impl OomCount {
-    /// Tells if the count has grown.
-    pub(crate) fn check(&self, cgroup: &Cgroup, id: &str, publisher: &Publisher) {
+    /// Tells if the count has grown, and says whether it has.
+    pub(crate) fn check(&self, cgroup: &Cgroup, id: &str, publisher: &Publisher) -> bool {
         let kills = match cgroup.oom_kills() {
             Ok(kills) => kills,
             // The group is removed at Delete, which this may meet half way.
-            Err(error) if error.is_not_found() => return,
+            Err(error) if error.is_not_found() => return false,
             Err(error) => {
                 tracing::warn!(error = chain(&error), id, "kills for want of memory cannot be counted");
-                return;
+                return false;
             }
         };
-        if kills > self.0.fetch_max(kills, Ordering::Relaxed) {
+        let grown = kills > self.0.fetch_max(kills, Ordering::Relaxed);
+        if grown {
             let mut event = TaskOOM::new();
             event.container_id = id.to_owned();
             publisher.publish(event);
         }
+        grown
     }
 }
 
@@ -85,7 +93,12 @@ pub(crate) fn watch(
         let _keep = keep;
         let mut buffer = [0; EVENT_BYTES];
         while events.async_io(Interest::READABLE, |mut file| file.read(&mut buffer)).await.is_ok() {
-            count.check(&cgroup, &id, &publisher);
+            for wait_ms in LOOK_AGAIN_MS {
+                if count.check(&cgroup, &id, &publisher) {
+                    break;
+                }
+                sleep(Duration::from_millis(wait_ms)).await;
+            }
         }
     });
     Ok(Some(OomWatch(task)))
