@@ -327,6 +327,17 @@ impl Container {
         self.lifecycle().execs.remove(exec_id);
     }
 
+    /// Its processes. A worker is in the control group too while it launches one, and until it is gone: a child of
+    /// this server that is neither init nor an exec is none of the container's.
+    pub(crate) fn pids(&self) -> Result<Vec<u32>, TaskError> {
+        let mut pids = self.cgroup.procs().map_err(|error| TaskError::internal(&error))?;
+        let server = std::process::id();
+        pids.retain(|pid| {
+            *pid == self.init.pid() || self.exec_of_pid(*pid).is_some() || parent_of(*pid) != Some(server)
+        });
+        Ok(pids)
+    }
+
     /// The execs, by pid.
     pub(crate) fn exec_of_pid(&self, pid: u32) -> Option<String> {
         let lifecycle = self.lifecycle();
@@ -397,6 +408,13 @@ impl Container {
     fn lifecycle(&self) -> MutexGuard<'_, Lifecycle> {
         self.lifecycle.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The parent of a process; none when it is gone.
+fn parent_of(pid: u32) -> Option<u32> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name, in parentheses, may hold anything.
+    stat.rsplit_once(") ")?.1.split(' ').nth(1)?.parse().ok()
 }
 
 /// A point in time in the protocol's form.

@@ -109,7 +109,7 @@ impl Task for Service {
     async fn pids(&self, _: &TtrpcContext, request: PidsRequest) -> Result<PidsResponse> {
         let container = self.tasks.get(&request.id)?;
         let mut response = PidsResponse::new();
-        for pid in container.cgroup.procs().map_err(|error| TaskError::internal(&error))? {
+        for pid in container.pids()? {
             let mut info = ProcessInfo::new();
             info.pid = pid;
             if let Some(exec_id) = container.exec_of_pid(pid) {
