@@ -5,11 +5,12 @@ use std::{fs, path::PathBuf, time::Duration};
 use k8s_cri::v1::{
     Capability, ContainerConfig, ContainerMetadata, ContainerState, ContainerStats, ContainerStatsRequest,
     ContainerStatusRequest, CreateContainerRequest, ExecSyncRequest, ImageSpec, Int64Value,
-    LinuxContainerConfig, LinuxContainerSecurityContext, LinuxPodSandboxConfig, LinuxSandboxSecurityContext,
-    ListPodSandboxRequest, Mount, NamespaceMode, NamespaceOption, PodSandboxConfig, PodSandboxMetadata,
-    RemoveContainerRequest, RemovePodSandboxRequest, RunPodSandboxRequest, SecurityProfile,
-    StartContainerRequest, StatusRequest, StopContainerRequest, StopPodSandboxRequest,
-    runtime_service_client::RuntimeServiceClient, security_profile::ProfileType,
+    LinuxContainerConfig, LinuxContainerResources, LinuxContainerSecurityContext, LinuxPodSandboxConfig,
+    LinuxSandboxSecurityContext, ListPodSandboxRequest, Mount, NamespaceMode, NamespaceOption,
+    PodSandboxConfig, PodSandboxMetadata, RemoveContainerRequest, RemovePodSandboxRequest,
+    RunPodSandboxRequest, SecurityProfile, StartContainerRequest, StatusRequest, StopContainerRequest,
+    StopPodSandboxRequest, UpdateContainerResourcesRequest, runtime_service_client::RuntimeServiceClient,
+    security_profile::ProfileType,
 };
 use tokio::runtime::Runtime;
 use tonic::transport::Channel;
@@ -240,6 +241,16 @@ impl Pods {
         let answer =
             call!(self, container_stats, ContainerStatsRequest { container_id: container.to_owned() })?;
         Ok(answer.stats.unwrap_or_default())
+    }
+
+    /// Changes the limits of a container, as the kubelet does when a pod is resized.
+    pub fn update(&self, container: &str, limits: LinuxContainerResources) -> Result<()> {
+        let request = UpdateContainerResourcesRequest {
+            container_id: container.to_owned(),
+            linux: Some(limits),
+            ..UpdateContainerResourcesRequest::default()
+        };
+        call!(self, update_container_resources, request).map(drop)
     }
 
     /// Exit code of a container that has ended, and why; `None` while it runs.

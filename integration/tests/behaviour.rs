@@ -14,7 +14,7 @@ use bulkhead_integration::{
     ALLOWED, BULKHEAD, Bench, ContainerOptions, Cri, Output, RUNC, Release, Result, StreamPaths, Tasks,
     namespaces, on_each_containerd, run_on, until,
 };
-use k8s_cri::v1::NamespaceMode;
+use k8s_cri::v1::{LinuxContainerResources, NamespaceMode};
 
 const NO_STREAMS: StreamPaths<'_> = StreamPaths { stdin: "", stdout: "" };
 
@@ -435,6 +435,14 @@ fn containers_of_a_pod_behave_as_under_runc() {
             "memory: {}",
             pods.stats(&main).unwrap().memory.unwrap().working_set_bytes.is_some()
         ));
+        let limits = LinuxContainerResources {
+            cpu_shares: 512,
+            cpu_quota: 50_000,
+            cpu_period: 100_000,
+            memory_limit_in_bytes: 64 << 20,
+            ..LinuxContainerResources::default()
+        };
+        said.push(format!("resized: {:?}", pods.update(&main, limits).map_err(|error| error.to_string())));
         // PID 1 that has no handler ignores SIGTERM: it is killed when its grace is over.
         pods.stop(&main, 1).unwrap();
         said.push(format!("stopped after its grace: {:?}", pods.exit_code(&main).unwrap()));

@@ -13,7 +13,6 @@
 
 mod asked;
 mod facts;
-mod update;
 mod verify;
 
 use std::{
@@ -175,8 +174,8 @@ impl Admitted {
     }
 
     /// New limits, none looser than policy allows.
-    pub(crate) fn admit_update(&self, asked: LinuxResources) -> Result<LinuxResources, TaskError> {
-        Ok(update::admit(asked, self.pids_max)?)
+    pub(crate) fn admit_update(&self, asked: &LinuxResources) -> Result<LinuxResources, TaskError> {
+        Ok(bulkhead_plan::plan_update(asked, self.pids_max)?)
     }
 }
 

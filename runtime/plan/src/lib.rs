@@ -44,6 +44,7 @@ pub use change::{Change, Section};
 pub use exec::ExecPlan;
 pub use facts::{HardLimits, HostFacts, PodFacts, SysResource};
 pub use mounts::needs_mountinfo;
+pub use resources::plan_update;
 
 use std::path::Path;
 

@@ -29,6 +29,14 @@ pub(crate) fn harden(
     confinement: &Confinement,
     changes: &mut Changes,
 ) -> Result<LinuxResources, Refusal> {
+    judge(asked, confinement.pids_max, changes)
+}
+
+fn judge(
+    asked: Option<&LinuxResources>,
+    pids_max: u32,
+    changes: &mut Changes,
+) -> Result<LinuxResources, Refusal> {
     let mut rest = match asked {
         Some(asked) => asked.clone(),
         None => blank()?,
@@ -72,11 +80,30 @@ pub(crate) fn harden(
         .set_devices(Some(devices::judge_rules(devices.as_ref(), changes)?))
         .set_memory(memory.map(|memory| judge_memory(memory, changes)).transpose()?)
         .set_cpu(cpu.map(judge_cpu).transpose()?)
-        .set_pids(Some(judge_pids(pids, confinement.pids_max, changes)?))
+        .set_pids(Some(judge_pids(pids, pids_max, changes)?))
         .set_block_io(block_io)
         .set_hugepage_limits(hugepages)
         .set_rdma(rdma)
         .set_unified(unified);
+    Ok(hardened)
+}
+
+/// New limits for a container that runs, judged as at create. What is not asked for stays as it is; device rules are
+/// left out: containerd's CRI repeats those of config.json in every update, and those of the plan stay in force.
+///
+/// Source: runc's update.go takes cpu, memory, blkio and pids, and nothing else.
+///
+/// # Errors
+/// As [`crate::plan`], for `linux.resources`.
+pub fn plan_update(asked: &LinuxResources, pids_max: u32) -> Result<LinuxResources, Refusal> {
+    let mut asked = asked.clone();
+    asked.set_devices(None);
+    let pids_are_asked_for = asked.pids().is_some_and(|pids| pids.limit() != 0);
+    let mut hardened = judge(Some(&asked), pids_max, &mut Changes::default())?;
+    hardened.set_devices(None);
+    if !pids_are_asked_for {
+        hardened.set_pids(None);
+    }
     Ok(hardened)
 }
 
@@ -215,6 +242,25 @@ mod tests {
         assert_eq!(limit(Some(-1)), most);
         assert_eq!(limit(Some(i64::MAX)), most);
         assert_eq!(limit(Some(10)), 10);
+    }
+
+    #[test]
+    fn update_is_judged_as_create_and_changes_nothing_that_it_does_not_name() {
+        let update = |json: &str| plan_update(&serde_json::from_str(json).unwrap(), 100);
+        let limits = update(r#"{"memory":{"limit":1048576},"cpu":{"shares":2}}"#).unwrap();
+        assert_eq!(limits.memory().unwrap().limit(), Some(1 << 20));
+        assert_eq!(limits.cpu().as_ref().unwrap().shares(), Some(2));
+        assert_eq!((limits.pids(), limits.devices()), (&None, &None));
+        assert_eq!(update(r#"{"pids":{"limit":0}}"#).unwrap().pids(), &None);
+        for (asked, limit) in [(50, 50), (101, 100), (-1, 100)] {
+            let limits = update(&format!(r#"{{"pids":{{"limit":{asked}}}}}"#)).unwrap();
+            assert_eq!(limits.pids().unwrap().limit(), limit);
+        }
+        // As containerd's CRI has it: config.json's own rules once more.
+        let limits = update(r#"{"devices":[{"allow":true,"access":"rwm"}],"unified":{"memory.high":"1"}}"#);
+        assert_eq!(limits.unwrap().devices(), &None);
+        assert!(update(r#"{"unified":{"pids.max":"max"}}"#).is_err());
+        assert!(update(r#"{"network":{"classID":1}}"#).is_err());
     }
 
     #[test]

@@ -79,7 +79,7 @@ pub(crate) async fn update(container: &Container, request: &UpdateTaskRequest) -
     let _one_change = container.changing.lock().await;
     let resources: oci_spec::runtime::LinuxResources = serde_json::from_slice(&request.resources.value)
         .map_err(|error| TaskError::InvalidArgument(format!("resources: {error}")))?;
-    let resources = container.admitted.admit_update(resources)?;
+    let resources = container.admitted.admit_update(&resources)?;
     container.cgroup.update(&resources).map_err(|error| TaskError::internal(&error))
 }
 
