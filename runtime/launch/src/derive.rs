@@ -4,7 +4,10 @@ use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{Capabilities, LinuxCapabilities, Process, RootBuilder, Spec};
 
-use crate::{LaunchError, limits};
+use crate::{
+    LaunchError, limits,
+    sources::{self, Source},
+};
 
 /// Where the root file system is mounted, in the worker's mount namespace.
 pub(crate) fn rootfs_dir(task_dir: &Path) -> PathBuf {
@@ -12,7 +15,7 @@ pub(crate) fn rootfs_dir(task_dir: &Path) -> PathBuf {
 }
 
 /// config.json for libcontainer.
-pub(crate) fn config(spec: &Spec, task_dir: &Path) -> Result<String, LaunchError> {
+pub(crate) fn config(spec: &Spec, task_dir: &Path, sources: &[Source]) -> Result<String, LaunchError> {
     let mut spec = spec.clone();
     let read_only = spec.root().as_ref().and_then(|root| root.readonly()).unwrap_or(false);
     let root = RootBuilder::default()
@@ -21,6 +24,11 @@ pub(crate) fn config(spec: &Spec, task_dir: &Path) -> Result<String, LaunchError
         .build()
         .map_err(|_| LaunchError::Plan("root"))?;
     spec.set_root(Some(root));
+    for source in sources {
+        if let Some(mount) = spec.mounts_mut().as_mut().and_then(|mounts| mounts.get_mut(source.index)) {
+            mount.set_source(Some(sources::pinned(task_dir, source.index)));
+        }
+    }
     let mut process = spec.process().clone().ok_or(LaunchError::Plan("no process"))?;
     derive_process(&mut process)?;
     spec.set_process(Some(process));

@@ -25,6 +25,7 @@ mod loopback;
 mod message;
 mod places;
 mod rootfs;
+mod sources;
 mod start;
 mod stdio;
 mod sys;

@@ -22,7 +22,10 @@ use nix::{
 use oci_spec::runtime::Spec;
 use serde::{Deserialize, Serialize};
 
-use crate::LaunchError;
+use crate::{
+    LaunchError,
+    sources::{self, Source},
+};
 
 /// What belongs to the kernel's file systems: no mount may get there that was not planned there.
 const KERNELS: [&str; 3] = ["/dev", "/proc", "/sys"];
@@ -84,6 +87,43 @@ pub(crate) fn check(root: &Path, places: &Places) -> Result<(), LaunchError> {
                 at.display(),
                 led.display()
             )));
+        }
+    }
+    Ok(())
+}
+
+/// Refuses a mount below a volume in which a link would lead it elsewhere. What a process with the same volume
+/// changes after this is found by [`check_made`].
+pub(crate) fn check_nested(
+    root: &Path,
+    places: &Places,
+    sources: &[Source],
+    task_dir: &Path,
+) -> Result<(), LaunchError> {
+    let dir = open_root(root)?;
+    let mut led = Vec::with_capacity(places.mounts.len());
+    for at in &places.mounts {
+        led.push(if is_kernels(at) { at.clone() } else { leads_to(&dir, root, at)? });
+    }
+    for source in sources {
+        let Some(volume) = led.get(source.index) else { continue };
+        let below = led.iter().skip(source.index + 1).filter_map(|at| at.strip_prefix(volume).ok());
+        for rest in below.filter(|rest| !rest.as_os_str().is_empty()) {
+            let pinned = sources::pinned(task_dir, source.index);
+            let strict = ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS;
+            let how = OpenHow::new().flags(OFlag::O_PATH | OFlag::O_CLOEXEC).resolve(strict);
+            let volume_dir = open_root(&pinned)?;
+            match openat2(&volume_dir, rest, how) {
+                Ok(_) | Err(Errno::ENOENT) => {}
+                Err(_) => {
+                    return Err(LaunchError::Failed(format!(
+                        "the volume on {} has a symbolic link on the way to the mount on {}: remove the link, or \
+                         mount elsewhere",
+                        volume.display(),
+                        volume.join(rest).display()
+                    )));
+                }
+            }
         }
     }
     Ok(())

@@ -240,6 +240,16 @@ pub(crate) fn open_tree_clone(path: &CStr) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
 }
 
+/// A detached copy of what is mounted at an open path, with the mounts below it where `recursive`.
+pub(crate) fn open_tree_of(found: BorrowedFd<'_>, recursive: bool) -> io::Result<OwnedFd> {
+    let below = if recursive { libc::AT_RECURSIVE as libc::c_uint } else { 0 };
+    let flags = libc::OPEN_TREE_CLONE | libc::OPEN_TREE_CLOEXEC | libc::AT_EMPTY_PATH as libc::c_uint | below;
+    // SAFETY: the path is an empty, zero-terminated constant; `found` is open during the call.
+    let fd = check(unsafe { libc::syscall(libc::SYS_open_tree, found.as_raw_fd(), c"".as_ptr(), flags) })?;
+    // SAFETY: the kernel just made this descriptor for us; nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
+}
+
 /// move_mount(2) of a detached mount to `path`.
 pub(crate) fn move_mount(mount: BorrowedFd<'_>, path: &CStr) -> io::Result<()> {
     // SAFETY: both strings are zero-terminated and live during the call; `mount` is open during the call.

@@ -17,7 +17,7 @@ use nix::sys::{
 use oci_spec::runtime::LinuxResources;
 use serde::{Deserialize, Serialize};
 
-use crate::{LaunchError, places::Places};
+use crate::{LaunchError, places::Places, sources::Source};
 
 /// Longest job, in bytes: three full seccomp programs as decimal numbers are under 1 MiB, config.json under 1 MiB.
 pub(crate) const JOB_BYTES_MAX: u64 = 8 << 20;
@@ -46,6 +46,8 @@ pub(crate) struct Create {
     pub(crate) confine: ConfineSpec,
     pub(crate) rootfs: Vec<Mount>,
     pub(crate) working_dir: WorkingDir,
+    /// What it binds.
+    pub(crate) sources: Vec<Source>,
     /// Where its mounts must land.
     pub(crate) places: Places,
     pub(crate) cgroup: CgroupPath,

@@ -23,7 +23,7 @@ use crate::{
     LaunchError, blind, derive,
     error::chain,
     executor::{Confined, ExpectedNamespace, namespace_identity},
-    limits, loopback, message, places, rootfs,
+    limits, loopback, message, places, rootfs, sources,
     stdio::Stdio,
     sys::{self, Forked},
     wire::{Create, Exec, Job, WorkingDir},
@@ -89,6 +89,8 @@ fn create(
     if job.cgroup_view {
         blind::show(&cgroup, &job.task_dir)?;
     }
+    sources::pin(&job.sources, &job.task_dir)?;
+    places::check_nested(&root, &job.places, &job.sources, &job.task_dir)?;
     blind::hide()?;
 
     let executor = Confined::new(job.confine, Rc::clone(reply), None);

@@ -125,7 +125,7 @@ fn bad_mount(world: &mut World) {
         );
     });
     let error = world.run(&container).unwrap_err();
-    assert!(error.starts_with("create: libcontainer: "), "{error}");
+    assert!(error.starts_with("create: openat2(2) /no/such/source: "), "{error}");
 }
 
 fn broken_rootfs(world: &mut World) {

@@ -46,7 +46,7 @@ pub use facts::{HardLimits, HostFacts, PodFacts, SysResource};
 pub use mounts::needs_mountinfo;
 pub use resources::plan_update;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use bulkhead_model::{ConfineSpec, CreateRequest, ExecRequest, MemfdRule, Refusal};
 use bulkhead_policy::{ExecGrant, Grant};
@@ -65,6 +65,7 @@ pub struct Plan {
     changes: Vec<Change>,
     memfd: MemfdRule,
     host: HostFacts,
+    source_roots: Vec<PathBuf>,
 }
 
 impl Plan {
@@ -78,6 +79,13 @@ impl Plan {
     #[must_use]
     pub fn confine(&self) -> &ConfineSpec {
         &self.confine
+    }
+
+    /// Directories of the node's below which the sources of bind mounts were judged, by their text: below one of
+    /// these, whoever opens a source follows no symbolic link.
+    #[must_use]
+    pub fn source_roots(&self) -> &[PathBuf] {
+        &self.source_roots
     }
 
     /// What differs from the request, each with its reason.

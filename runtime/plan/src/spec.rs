@@ -110,6 +110,11 @@ pub(crate) fn plan(
         changes: changes.into_vec(),
         memfd: confinement.memfd,
         host: HostFacts { mountinfo: None, ..host.clone() },
+        source_roots: [&host.containerd_root, &host.containerd_state, &host.kubelet_root]
+            .into_iter()
+            .chain(confinement.host_paths.iter().map(|entry| &entry.path))
+            .cloned()
+            .collect(),
     })
 }
 

@@ -23,7 +23,7 @@ impl Plan {
             cgroup_view: None,
             mountinfo: None,
         };
-        Self { spec, confine, changes: Vec::new(), memfd: MemfdRule::Denied, host }
+        Self { spec, confine, changes: Vec::new(), memfd: MemfdRule::Denied, host, source_roots: Vec::new() }
     }
 }
 
