@@ -1,4 +1,4 @@
-//! Turns `data/baseline.toml` into Rust tables, so that a launch parses nothing.
+//! Turns `data/baseline.toml` and `data/server.toml` into Rust tables, so that a launch parses nothing.
 //!
 //! A row that names no syscall, says no reason, or can never be reached does not compile.
 
@@ -42,11 +42,9 @@ struct Arg {
 type Names = BTreeMap<&'static str, u32>;
 
 fn main() {
-    let data = Path::new("data/baseline.toml");
-    println!("cargo::rerun-if-changed={}", data.display());
     println!("cargo::rerun-if-changed=build.rs");
-    let text = std::fs::read_to_string(data).expect("data/baseline.toml is readable");
-    let file: File = toml::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", data.display()));
+    let baseline = read(Path::new("data/baseline.toml"));
+    let server = read(Path::new("data/server.toml"));
 
     let x86_64 = names(x86_64::Sysno::last().id(), |id| x86_64::Sysno::new(id).map(|call| call.name()));
     let aarch64 = names(aarch64::Sysno::last().id(), |id| aarch64::Sysno::new(id).map(|call| call.name()));
@@ -73,9 +71,16 @@ fn main() {
         elsewhere.iter().collect::<Vec<_>>()
     )
     .expect("text grows");
-    write_rows(&mut out, &file, own, other);
+    write_rows(&mut out, "ROWS", &baseline, own, other);
+    write_rows(&mut out, "SERVER_ROWS", &server, own, other);
     let to = Path::new(&std::env::var_os("OUT_DIR").expect("cargo gives OUT_DIR")).join("tables.rs");
     std::fs::write(&to, out).expect("OUT_DIR is writable");
+}
+
+fn read(data: &Path) -> File {
+    println!("cargo::rerun-if-changed={}", data.display());
+    let text = std::fs::read_to_string(data).expect("the rows are readable");
+    toml::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", data.display()))
 }
 
 fn names(last: i32, name: impl Fn(usize) -> Option<&'static str>) -> Names {
@@ -84,9 +89,9 @@ fn names(last: i32, name: impl Fn(usize) -> Option<&'static str>) -> Names {
         .collect()
 }
 
-fn write_rows(out: &mut String, file: &File, own: &Names, other: &Names) {
+fn write_rows(out: &mut String, name: &str, file: &File, own: &Names, other: &Names) {
     let mut decided = BTreeSet::new();
-    writeln!(out, "static ROWS: &[Row] = &[").expect("text grows");
+    writeln!(out, "static {name}: &[Row] = &[").expect("text grows");
     for row in &file.rows {
         let Row { syscall, then, args, grant, reason, source } = row;
         assert!(!reason.trim().is_empty() && !source.trim().is_empty(), "{syscall}: no reason or source");

@@ -1,4 +1,4 @@
-//! The written baseline: `data/baseline.toml` as tables, made by build.rs.
+//! The written rows: `data/baseline.toml` and `data/server.toml` as tables, made by build.rs.
 
 use bulkhead_model::MemfdRule;
 
@@ -13,7 +13,7 @@ include!(concat!(env!("OUT_DIR"), "/tables.rs"));
 /// `ENOSYS`: no such call. Source: include/uapi/asm-generic/errno.h.
 pub(crate) const ENOSYS: u16 = 38;
 
-/// One row of `data/baseline.toml`.
+/// One row of a data file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Row {
     /// The syscall.
@@ -32,17 +32,32 @@ pub struct Row {
     pub source: &'static str,
 }
 
-/// All rows that exist on this architecture, in the order of the file.
+/// All rows of the baseline that exist on this architecture, in the order of the file.
 #[must_use]
 pub fn rows() -> &'static [Row] {
     ROWS
 }
 
+/// All rows of the server's own profile that exist on this architecture, in the order of the file.
+#[must_use]
+pub fn server_rows() -> &'static [Row] {
+    SERVER_ROWS
+}
+
 /// The baseline with or without memfd_create(2).
 pub(crate) fn table(memfd: MemfdRule) -> Table {
+    table_of(ROWS, memfd)
+}
+
+/// The server's own profile.
+pub(crate) fn server_table() -> Table {
+    table_of(SERVER_ROWS, MemfdRule::Denied)
+}
+
+fn table_of(rows: &[Row], memfd: MemfdRule) -> Table {
     let unknown = Action::Errno(ENOSYS);
     let mut numbers = vec![Answer::always(unknown); numbers_end() as usize];
-    for row in ROWS {
+    for row in rows {
         match (row.needs_memfd, memfd) {
             (true, MemfdRule::Denied) => continue,
             (true, MemfdRule::Allowed) | (false, MemfdRule::Denied | MemfdRule::Allowed) => {}

@@ -19,7 +19,7 @@ mod names;
 mod request;
 mod rules;
 
-pub use baseline::{Row, rows};
+pub use baseline::{Row, rows, server_rows};
 pub use names::{syscall_name, syscall_number};
 pub use request::ProfileError;
 pub use rules::{Action, Condition, Test, Width};
@@ -46,6 +46,15 @@ pub fn program(memfd: MemfdRule, request: Option<&LinuxSeccomp>) -> Result<Vec<u
         None => compile::program(&baseline),
         Some(section) => compile::program(&baseline.intersect(&request::table(section)?)),
     }
+}
+
+/// The program of the server itself, which a judge inherits until it has locked itself down. In the form of
+/// [`program`].
+///
+/// # Errors
+/// It is longer than the kernel accepts.
+pub fn server_program() -> Result<Vec<u64>, ProfileError> {
+    compile::program(&baseline::server_table())
 }
 
 /// What `memfd` and `request` answer to one call: the rules themselves, without BPF. For explanations and tests.

@@ -30,7 +30,7 @@ use bulkhead_node::load_policy;
 use bulkhead_plan::{ExecPlan, Plan};
 use oci_spec::runtime::{LinuxNamespaceType, LinuxResources};
 
-pub(crate) use asked::{Asked, cgroup_path, read_spec};
+pub(crate) use asked::{Asked, cgroup_path, policy_file, read_spec};
 pub(crate) use facts::Pod;
 
 use crate::task::TaskError;

@@ -30,6 +30,7 @@ mod landlock;
 mod lock_down;
 mod prepared;
 mod seccomp;
+mod server;
 mod status;
 mod streams;
 #[allow(unsafe_code, reason = "raw system calls live there, each with its reason")]
@@ -39,6 +40,7 @@ pub use error::ConfineError;
 pub use landlock::landlock_abi;
 pub use lock_down::{LockDown, lock_down};
 pub use prepared::Prepared;
+pub use server::{SERVER_CAPABILITIES, ServerAccess, ServerNeeds, confine_server};
 pub use status::{Difference, Status, check_status, parse_status};
 
 pub use bulkhead_model::ConfineSpec;

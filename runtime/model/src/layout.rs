@@ -44,10 +44,16 @@ impl Layout {
         self.config_dir().join("tenants").join(format!("{tenant}.toml"))
     }
 
+    /// What judges found.
+    #[must_use]
+    pub fn verdicts_dir(&self) -> PathBuf {
+        self.root.join("var/lib/bulkhead/verdicts")
+    }
+
     /// What the judge found, one file per target digest.
     #[must_use]
     pub fn facts_file(&self, target: &Digest) -> PathBuf {
-        self.root.join("var/lib/bulkhead/verdicts").join(format!("{}.json", target.hex()))
+        self.verdicts_dir().join(format!("{}.json", target.hex()))
     }
 
     /// Locks of judges at work, one per digest.

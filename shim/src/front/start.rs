@@ -44,6 +44,8 @@ pub(crate) struct ServerConfig {
     pub(crate) listener: UnixListener,
     /// Where that is bound.
     pub(crate) socket_path: PathBuf,
+    /// The policy file that runtime options name, as far as `start` was told.
+    pub(crate) policy_file: Option<PathBuf>,
     /// containerd's end of the log, if it opened one.
     pub(crate) log: Option<File>,
     /// Whether to log much.
@@ -74,7 +76,8 @@ pub(crate) fn start(flags: &Flags) -> Result<Started, FrontError> {
         ttrpc_address: variable("TTRPC_ADDRESS"),
         grpc_address: variable("GRPC_ADDRESS"),
     };
-    let asked = bootstrap::asked(flags, variables, &read_input()?)?;
+    let input = read_input()?;
+    let asked = bootstrap::asked(flags, variables, &input)?;
     let id: ContainerId = asked.id.parse().map_err(|error| FrontError::Usage(format!("id: {error}")))?;
     let namespace: Namespace =
         asked.namespace.parse().map_err(|error| FrontError::Usage(format!("namespace: {error}")))?;
@@ -106,6 +109,7 @@ pub(crate) fn start(flags: &Flags) -> Result<Started, FrontError> {
             ttrpc_address: asked.ttrpc_address,
             listener,
             socket_path: path,
+            policy_file: crate::stages::policy_file(&input),
             log: open_log(),
             debug: asked.debug,
         }))),

@@ -1,9 +1,9 @@
 //! The server: one process for each pod, parent and only reaper of its containers.
 //!
 //! ```text
-//! forked ─► zygote forked ─► tokio ─► serving ─┬─ Shutdown, no container left ─┐
-//!                                              ├─ no container for a while ────┤
-//!                                              └─ SIGTERM, no container left ──┴─► socket removed ─► events out ─► exit
+//! forked ─► zygote forked ─► confined ─► tokio ─► serving ─┬─ Shutdown, no container left ─┐
+//!                                                         ├─ no container for a while ────┤
+//!                                                         └─ SIGTERM, no container left ──┴─► socket removed ─► events out ─► exit
 //! ```
 //! "For a while" covers a containerd that started us and never called Create, one that died after the last
 //! Delete, and a refused Create: the server leaves by itself.
@@ -14,6 +14,7 @@
 //! by tokio; everything else is short.
 //! Never here: what a call means; that is [`crate::task`].
 
+mod confined;
 mod log;
 mod publisher;
 mod reaper;
@@ -81,20 +82,22 @@ pub(crate) fn run(config: ServerConfig) -> ExitCode {
 fn set_up_and_serve(config: ServerConfig, socket: &Arc<SocketFile>) -> Result<(), String> {
     sys::set_child_subreaper().map_err(|error| format!("prctl(2) PR_SET_CHILD_SUBREAPER: {error}"))?;
     outlive_containers();
+    let bundle = std::env::current_dir().map_err(|error| format!("getcwd(2): {error}"))?;
     std::env::set_current_dir("/").map_err(|error| format!("chdir(2) /: {error}"))?;
     let zygote = Zygote::fork().map_err(|error| format!("zygote: {error}"))?;
+    let stages = Stages::new(config.namespace.clone(), &config.grpc_address, zygote)
+        .map_err(|error| error.to_string())?;
+    confined::confine(&config, &bundle).map_err(|error| format!("confining the server: {error}"))?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
         .enable_time()
         .build()
         .map_err(|error| format!("tokio: {error}"))?;
-    runtime.block_on(serve(config, socket, zygote))
+    runtime.block_on(serve(config, socket, stages))
 }
 
-async fn serve(config: ServerConfig, socket: &Arc<SocketFile>, zygote: Zygote) -> Result<(), String> {
+async fn serve(config: ServerConfig, socket: &Arc<SocketFile>, stages: Stages) -> Result<(), String> {
     let publisher = Publisher::start(&config.ttrpc_address, &config.namespace);
-    let stages =
-        Stages::new(config.namespace, &config.grpc_address, zygote).map_err(|error| error.to_string())?;
     let tasks = Arc::new(Tasks::new(stages, publisher));
     let children = signal(SignalKind::child()).map_err(|error| format!("SIGCHLD: {error}"))?;
     tokio::spawn(reaper::run(children, Arc::clone(&tasks)));

@@ -96,6 +96,18 @@ impl Asked {
     }
 }
 
+/// The policy file that the runtime options on `start`'s standard input name, so that the server may read it. What
+/// cannot be read there is Create's to complain of.
+pub(crate) fn policy_file(input: &[u8]) -> Option<PathBuf> {
+    use containerd_shim_protos::protobuf::Message as _;
+
+    let options = Any::parse_from_bytes(input)
+        .ok()
+        .filter(|any| any.type_url.ends_with("runtimeoptions.v1.Options"))?;
+    let options = RuntimeOptions::decode(options.value.as_slice()).ok()?;
+    Some(PathBuf::from(options.config_path)).filter(|path| path.is_absolute())
+}
+
 /// Its control group: as config.json says, else as `ctr` would have said.
 pub(crate) fn cgroup_path(
     spec: &Spec,
