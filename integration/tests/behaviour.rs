@@ -243,6 +243,34 @@ on_each_containerd! {
         bench.assert_nothing_left();
     }
 
+    fn exec_outlives_a_restart_of_containerd_and_its_output_goes_on(release) {
+        let mut bench = Bench::start(release, Cri::Off).unwrap();
+        let id = bench.start_task("restart", &["/bin/probe", "pause"]).unwrap();
+        // Where containerd's Go client makes FIFOs when nobody names a directory.
+        let dir = std::path::Path::new("/tmp").join(bench.daemon.id("fifos"));
+        std::fs::create_dir(&dir).unwrap();
+        let fifo = dir.join("stdout").display().to_string();
+        assert!(std::process::Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+        let reader = thread::spawn({
+            let fifo = fifo.clone();
+            move || std::fs::read_to_string(fifo)
+        });
+        let tasks = bench.daemon.tasks().unwrap();
+        let script = "for n in 1 2 3 4 5 6 7 8 9; do echo $n; sleep 0.2; done; exit 6";
+        let streams = StreamPaths { stdin: "", stdout: &fifo };
+        tasks.add_exec(&id, "count", &["/bin/sh", "-c", script], streams).unwrap();
+        tasks.start_exec(&id, "count").unwrap();
+        bench.daemon.restart().unwrap();
+        let tasks = bench.daemon.tasks().unwrap();
+        assert_eq!(tasks.wait_exec(&id, "count").unwrap(), 6);
+        assert_eq!(reader.join().unwrap().unwrap(), "1\n2\n3\n4\n5\n6\n7\n8\n9\n");
+        std::fs::remove_dir_all(dir).unwrap();
+        assert_eq!(tasks.delete_exec(&id, "count").unwrap(), 6);
+        assert!(bench.exec(&id, &["/bin/true"]).unwrap().ok());
+        bench.remove(&id).unwrap();
+        bench.assert_nothing_left();
+    }
+
     fn short_input_of_an_exec_ends(release) {
         let bench = Bench::start(release, Cri::Off).unwrap();
         let id = bench.start_task("input", &["/bin/probe", "pause"]).unwrap();
