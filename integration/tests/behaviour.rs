@@ -12,7 +12,7 @@ use std::{
 
 use bulkhead_integration::{
     ALLOWED, BULKHEAD, Bench, ContainerOptions, Cri, Output, RUNC, Release, Result, StreamPaths, Tasks,
-    namespaces, on_each_containerd, run_on, until,
+    namespaces, on_each_containerd, on_each_cri, run_on, until,
 };
 use k8s_cri::v1::{LinuxContainerResources, NamespaceMode};
 
@@ -438,94 +438,94 @@ fn without_its_zygote_a_server_starts_nothing_more_and_ends_what_runs() {
     bench.assert_nothing_left();
 }
 
-#[test]
-fn containers_of_a_pod_behave_as_under_runc() {
-    let bench = Bench::start(Release::V2_1, Cri::On).unwrap();
-    let pods = bench.daemon.pods().unwrap();
-    let run = |handler: &str| {
-        let mut said = Vec::new();
-        let pod = pods.run(handler, "team-a", &format!("host-{}", &handler[..1])).unwrap();
-        let options = |name: &str, command: &[&str]| ContainerOptions::restricted(name, ALLOWED, command);
+on_each_cri! {
+    fn containers_of_a_pod_behave_as_under_runc(release) {
+        let bench = Bench::start(release, Cri::On).unwrap();
+        let pods = bench.daemon.pods().unwrap();
+        let run = |handler: &str| {
+            let mut said = Vec::new();
+            let pod = pods.run(handler, "team-a", &format!("host-{}", &handler[..1])).unwrap();
+            let options = |name: &str, command: &[&str]| ContainerOptions::restricted(name, ALLOWED, command);
 
-        let main =
-            pods.launch(&pod, &options("main", &["/bin/sh", "-c", "while :; do sleep 0.1; done"])).unwrap();
-        let slow = pods.exec_within(&main, &["/bin/sleep", "60"], 1);
-        said.push(format!("probe that takes too long: {}", slow.is_err()));
-        let next = pods.exec(&main, &["/bin/sh", "-c", "echo out; echo err >&2; exit 3"]).unwrap();
-        said.push(format!("probe after it: {} {} {}", next.code, next.stdout, next.stderr));
-        said.push(format!(
-            "no program: {:?}",
-            pods.exec(&main, &["/bin/none"]).map(|done| done.code).is_err()
-        ));
-        let name = pods.exec(&main, &["/bin/hostname"]).unwrap().stdout;
-        said.push(format!("hostname of the pod: {}", name.starts_with("host-")));
-        said.push(format!(
-            "memory: {}",
-            pods.stats(&main).unwrap().memory.unwrap().working_set_bytes.is_some()
-        ));
-        let limits = LinuxContainerResources {
-            cpu_shares: 512,
-            cpu_quota: 50_000,
-            cpu_period: 100_000,
-            memory_limit_in_bytes: 64 << 20,
-            ..LinuxContainerResources::default()
+            let main =
+                pods.launch(&pod, &options("main", &["/bin/sh", "-c", "while :; do sleep 0.1; done"])).unwrap();
+            let slow = pods.exec_within(&main, &["/bin/sleep", "60"], 1);
+            said.push(format!("probe that takes too long: {}", slow.is_err()));
+            let next = pods.exec(&main, &["/bin/sh", "-c", "echo out; echo err >&2; exit 3"]).unwrap();
+            said.push(format!("probe after it: {} {} {}", next.code, next.stdout, next.stderr));
+            said.push(format!(
+                "no program: {:?}",
+                pods.exec(&main, &["/bin/none"]).map(|done| done.code).is_err()
+            ));
+            let name = pods.exec(&main, &["/bin/hostname"]).unwrap().stdout;
+            said.push(format!("hostname of the pod: {}", name.starts_with("host-")));
+            said.push(format!(
+                "memory: {}",
+                pods.stats(&main).unwrap().memory.unwrap().working_set_bytes.is_some()
+            ));
+            let limits = LinuxContainerResources {
+                cpu_shares: 512,
+                cpu_quota: 50_000,
+                cpu_period: 100_000,
+                memory_limit_in_bytes: 64 << 20,
+                ..LinuxContainerResources::default()
+            };
+            said.push(format!("resized: {:?}", pods.update(&main, limits).map_err(|error| error.to_string())));
+            // PID 1 that has no handler ignores SIGTERM: it is killed when its grace is over.
+            pods.stop(&main, 1).unwrap();
+            said.push(format!("stopped after its grace: {:?}", pods.exit_code(&main).unwrap()));
+            said.push(format!("exec in what has ended: {}", pods.exec(&main, &["/bin/true"]).is_err()));
+            pods.remove(&main).unwrap();
+
+            // What the kubelet does to a container that ends: the next attempt in the same pod.
+            for code in ["0", "9", "9"] {
+                let again =
+                    pods.launch(&pod, &options("again", &["/bin/sh", "-c", "echo line; exit $0", code])).unwrap();
+                said.push(format!("again: {:?}", pods.wait(&again).unwrap()));
+                pods.remove(&again).unwrap();
+            }
+            said.push(format!("log: {}", pods.output(&pod, "again").unwrap()));
+            let failed = pods.create(&pod, &options("none", &["/bin/none"])).and_then(|id| pods.start(&id));
+            said.push(format!("no program: {}", failed.is_err()));
+            pods.remove_pod(&pod).unwrap();
+            said
         };
-        said.push(format!("resized: {:?}", pods.update(&main, limits).map_err(|error| error.to_string())));
-        // PID 1 that has no handler ignores SIGTERM: it is killed when its grace is over.
-        pods.stop(&main, 1).unwrap();
-        said.push(format!("stopped after its grace: {:?}", pods.exit_code(&main).unwrap()));
-        said.push(format!("exec in what has ended: {}", pods.exec(&main, &["/bin/true"]).is_err()));
-        pods.remove(&main).unwrap();
-
-        // What the kubelet does to a container that ends: the next attempt in the same pod.
-        for code in ["0", "9", "9"] {
-            let again =
-                pods.launch(&pod, &options("again", &["/bin/sh", "-c", "echo line; exit $0", code])).unwrap();
-            said.push(format!("again: {:?}", pods.wait(&again).unwrap()));
-            pods.remove(&again).unwrap();
-        }
-        said.push(format!("log: {}", pods.output(&pod, "again").unwrap()));
-        let failed = pods.create(&pod, &options("none", &["/bin/none"])).and_then(|id| pods.start(&id));
-        said.push(format!("no program: {}", failed.is_err()));
-        pods.remove_pod(&pod).unwrap();
-        said
-    };
-    let (runc, bulkhead) = (run("runc"), run("bulkhead"));
-    assert_eq!(runc, bulkhead);
-    assert!(bulkhead.contains(&"stopped after its grace: Some(137)".to_owned()), "{bulkhead:#?}");
-    bench.assert_nothing_left();
-}
-
-#[test]
-fn pod_may_share_its_processes_and_not_the_hosts() {
-    let bench = Bench::start(Release::V2_1, Cri::On).unwrap();
-    let pods = bench.daemon.pods().unwrap();
-    let mut shared = namespaces();
-    shared.pid = NamespaceMode::Pod.into();
-    let pod = pods.run_in("bulkhead", "team-a", "shared", shared.clone()).unwrap();
-    let with = |name: &str, command: &[&str]| {
-        let mut options = ContainerOptions::restricted(name, ALLOWED, command);
-        options.security.namespace_options = Some(shared.clone());
-        options
-    };
-    let one = pods.launch(&pod, &with("one", &["/bin/sleep", "4321"])).unwrap();
-    let two = pods.launch(&pod, &with("two", &["/bin/probe", "pause"])).unwrap();
-    let seen = pods.exec(&two, &["/bin/ps"]).unwrap().stdout;
-    assert!(seen.contains("sleep 4321") && seen.contains("/bin/probe pause"), "{seen}");
-    pods.stop(&one, 0).unwrap();
-    assert_eq!(pods.exit_code(&one).unwrap(), Some(137));
-    assert!(pods.exec(&two, &["/bin/true"]).is_ok());
-    pods.remove_pod(&pod).unwrap();
-
-    for set in [
-        |options: &mut k8s_cri::v1::NamespaceOption| options.network = NamespaceMode::Node.into(),
-        |options: &mut k8s_cri::v1::NamespaceOption| options.pid = NamespaceMode::Node.into(),
-        |options: &mut k8s_cri::v1::NamespaceOption| options.ipc = NamespaceMode::Node.into(),
-    ] {
-        let mut host = namespaces();
-        set(&mut host);
-        let error = pods.run_in("bulkhead", "team-a", "host", host).unwrap_err().to_string();
-        assert!(error.contains("docs/refusals.md#namespaces"), "{error}");
+        let (runc, bulkhead) = (run("runc"), run("bulkhead"));
+        assert_eq!(runc, bulkhead);
+        assert!(bulkhead.contains(&"stopped after its grace: Some(137)".to_owned()), "{bulkhead:#?}");
+        bench.assert_nothing_left();
     }
-    bench.assert_nothing_left();
+
+    fn pod_may_share_its_processes_and_not_the_hosts(release) {
+        let bench = Bench::start(release, Cri::On).unwrap();
+        let pods = bench.daemon.pods().unwrap();
+        let mut shared = namespaces();
+        shared.pid = NamespaceMode::Pod.into();
+        let pod = pods.run_in("bulkhead", "team-a", "shared", shared.clone()).unwrap();
+        let with = |name: &str, command: &[&str]| {
+            let mut options = ContainerOptions::restricted(name, ALLOWED, command);
+            options.security.namespace_options = Some(shared.clone());
+            options
+        };
+        let one = pods.launch(&pod, &with("one", &["/bin/sleep", "4321"])).unwrap();
+        let two = pods.launch(&pod, &with("two", &["/bin/probe", "pause"])).unwrap();
+        let seen = pods.exec(&two, &["/bin/ps"]).unwrap().stdout;
+        assert!(seen.contains("sleep 4321") && seen.contains("/bin/probe pause"), "{seen}");
+        pods.stop(&one, 0).unwrap();
+        assert_eq!(pods.exit_code(&one).unwrap(), Some(137));
+        assert!(pods.exec(&two, &["/bin/true"]).is_ok());
+        pods.remove_pod(&pod).unwrap();
+
+        for set in [
+            |options: &mut k8s_cri::v1::NamespaceOption| options.network = NamespaceMode::Node.into(),
+            |options: &mut k8s_cri::v1::NamespaceOption| options.pid = NamespaceMode::Node.into(),
+            |options: &mut k8s_cri::v1::NamespaceOption| options.ipc = NamespaceMode::Node.into(),
+        ] {
+            let mut host = namespaces();
+            set(&mut host);
+            let error = pods.run_in("bulkhead", "team-a", "host", host).unwrap_err().to_string();
+            assert!(error.contains("docs/refusals.md#namespaces"), "{error}");
+        }
+        bench.assert_nothing_left();
+    }
 }
