@@ -151,6 +151,8 @@ fn requests_that_reach_for_the_host_are_refused_by_the_field() {
         ("/root", json!({"path": "../../..", "readonly": false}), "root.path"),
         ("/hooks", json!({"prestart": [{"path": "/bin/sh"}]}), "hooks.prestart"),
         ("/linux/maskedPaths", json!(["/dev/.bulkhead-canary"]), "canary"),
+        ("/hostname", json!("a\nb"), "hostname"),
+        ("/linux/seccomp", json!({"defaultAction": "SCMP_ACT_KILL"}), "its seccomp profile"),
     ];
     for (index, (field, value, said)) in cases.into_iter().enumerate() {
         let output = run_spec(&bench, BULKHEAD, &format!("f{index}"), |spec| {
@@ -168,5 +170,27 @@ fn requests_that_reach_for_the_host_are_refused_by_the_field() {
             json!(["/bin/sh", "-c", "umask; cat /proc/keys; echo > /proc/sys/kernel/hostname"]);
     });
     assert!(output.stdout.starts_with("0022\n") && output.stdout.lines().count() == 1, "{output:?}");
+    bench.assert_nothing_left();
+}
+
+/// A container's control group is killed and removed with it.
+#[test]
+fn a_container_gets_no_control_group_in_which_others_live() {
+    let bench = Bench::start(Release::System, Cri::Off).unwrap();
+    let victim = bench.start_task("victim", &["/bin/probe", "pause"]).unwrap();
+    let group = format!("/{}/{victim}", bench.daemon.tag());
+    for (name, runs) in [(group.clone(), false), (format!("{group}-2"), true)] {
+        let output = run_spec(&bench, BULKHEAD, if runs { "own" } else { "shared" }, |spec| {
+            assert_eq!(
+                spec["linux"]["cgroupsPath"].as_str().unwrap().rsplit_once('/').unwrap().0,
+                format!("/{}", bench.daemon.tag())
+            );
+            spec["linux"]["cgroupsPath"] = json!(name);
+        });
+        assert_eq!(output.ok(), runs, "{output:?}");
+        assert!(runs || output.stderr.contains("linux.cgroupsPath"), "{output:?}");
+        assert!(bench.exec(&victim, &["/bin/true"]).unwrap().ok(), "the other container lives");
+    }
+    bench.remove(&victim).unwrap();
     bench.assert_nothing_left();
 }

@@ -32,10 +32,14 @@ pub(crate) fn delete(flags: &Flags) -> Result<(), FrontError> {
 
     let layout = stages::layout();
     let task_dir = layout.task_dir(&namespace, &id);
-    let host = Host::detect().map_err(|error| FrontError::Usage(error.to_string()))?;
-    let cgroup = host.cgroup(&cgroup_path(&bundle, &namespace, &id)?);
-    for problem in leftovers::take_back(&cgroup, &task_dir) {
-        complain(&problem);
+    // The directory is made first and goes last: without it the container never was, or nothing of it is left. What
+    // config.json names then may be others' (a create that was refused), and is not to be killed.
+    if task_dir.symlink_metadata().is_ok() {
+        let host = Host::detect().map_err(|error| FrontError::Usage(error.to_string()))?;
+        let cgroup = host.cgroup(&cgroup_path(&bundle, &namespace, &id)?);
+        for problem in leftovers::take_back(&cgroup, &task_dir) {
+            complain(&problem);
+        }
     }
     if let Ok(address) = fs::read_to_string(bundle.join("address"))
         && let Err(error) = remove_if_dead(&super::socket::path(&address))

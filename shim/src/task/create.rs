@@ -55,7 +55,7 @@ pub(crate) async fn create(tasks: &Arc<Tasks>, request: CreateTaskRequest) -> Re
     let mut streams = Streams::open(&paths, admitted.uid(), admitted.gid())?;
 
     let launching = tasks.reaper().launching();
-    let unfinished = Unfinished::new(tasks, &admitted);
+    let unfinished = Unfinished::new(tasks, &admitted)?;
     let created = launch(tasks, &admitted, &unfinished, &paths, &streams).await?;
     let console = console(created.terminal, &mut streams).inspect_err(|_| kill(&created.pidfd))?;
     streams.close_ends();
@@ -175,10 +175,19 @@ struct Unfinished {
 }
 
 impl Unfinished {
-    fn new(tasks: &Tasks, admitted: &Admitted) -> Self {
+    /// Refuses a control group in which processes of others live: it is killed and removed with the container.
+    fn new(tasks: &Tasks, admitted: &Admitted) -> Result<Self, TaskError> {
         let host = tasks.stages().zygote().cgroups();
         let cgroup = host.cgroup(admitted.cgroup_path());
-        Self { parts: Some((cgroup, admitted.task_dir().to_owned())) }
+        let others = cgroup.procs().map_err(|error| TaskError::internal(&error))?;
+        if !others.is_empty() {
+            return Err(TaskError::FailedPrecondition(format!(
+                "linux.cgroupsPath names a control group in which {} processes run already: a container gets one of its \
+                 own, which ends with it",
+                others.len()
+            )));
+        }
+        Ok(Self { parts: Some((cgroup, admitted.task_dir().to_owned())) })
     }
 
     fn task_dir(&self) -> &Path {
