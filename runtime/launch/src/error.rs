@@ -34,8 +34,13 @@ pub enum LaunchError {
     #[error("the zygote is gone")]
     ZygoteGone,
     /// The worker died without an answer, or did not answer in time.
-    #[error("the worker ended without an answer")]
+    #[error("the worker ended without an answer (a memory limit may be too small for a start)")]
     WorkerGone,
+    /// The process died between its start and execve(2).
+    #[error(
+        "the process ended before execve(2): its seccomp profile or a limit may forbid what every start needs"
+    )]
+    ProcessGone,
     /// Something else than the launch protocol arrived.
     #[error("unexpected message on the reply socket: {0}")]
     Protocol(&'static str),

@@ -235,7 +235,7 @@ impl PendingStart {
             (_, process) => {
                 self.process = process;
                 self.kill();
-                Err(LaunchError::WorkerGone.into())
+                Err(LaunchError::ProcessGone.into())
             }
         }
     }

@@ -199,6 +199,10 @@ fn judge_names(spec: &Spec) -> Result<(), Refusal> {
         let name = name.as_deref().unwrap_or_default();
         no_nul(field, name)?;
         at_most(field, name.len(), HOSTNAME_BYTES_MAX, "bytes")?;
+        if name.chars().any(char::is_control) {
+            let why = "a name is printed in prompts and logs, and has no control characters";
+            return Err(refuse(Rule::Spec, field, format!("{:?}", short(name)), why, "correct the name"));
+        }
     }
     Ok(())
 }
