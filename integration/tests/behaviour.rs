@@ -235,6 +235,20 @@ on_each_containerd! {
         bench.assert_nothing_left();
     }
 
+    fn fifo_where_no_client_makes_them_is_an_error_that_says_where_they_may_be(release) {
+        let bench = Bench::start(release, Cri::Off).unwrap();
+        let id = bench.start_task("fifo", &["/bin/probe", "pause"]).unwrap();
+        let fifo = bench.daemon.dir().join("fifo").display().to_string();
+        assert!(std::process::Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+        let tasks = bench.daemon.tasks().unwrap();
+        let streams = StreamPaths { stdin: "", stdout: &fifo };
+        tasks.add_exec(&id, "elsewhere", &["/bin/true"], streams).unwrap();
+        let error = tasks.start_exec(&id, "elsewhere").unwrap_err().to_string();
+        assert!(error.contains(&fifo) && error.contains("/run/containerd/fifo"), "{error}");
+        bench.remove(&id).unwrap();
+        bench.assert_nothing_left();
+    }
+
     fn exec_outlives_a_restart_of_containerd_and_its_output_goes_on(release) {
         let mut bench = Bench::start(release, Cri::Off).unwrap();
         let id = bench.start_task("restart", &["/bin/probe", "pause"]).unwrap();

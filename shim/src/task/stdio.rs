@@ -88,7 +88,14 @@ impl Fifo {
         if let Some((scheme, _)) = path.split_once("://") {
             return Err(TaskError::Unimplemented(format!("stdio of the kind {scheme}://")));
         }
-        let wrong = |error: io::Error| TaskError::Internal(format!("open(2) {path}: {error}"));
+        let wrong = |error: io::Error| match error.kind() {
+            // The server's own Landlock ruleset says so.
+            io::ErrorKind::PermissionDenied => TaskError::FailedPrecondition(format!(
+                "open(2) {path}: {error}; FIFOs are taken from below /run/containerd/fifo, /run/docker/containerd, \
+                 /tmp and containerd's state directory"
+            )),
+            _ => TaskError::Internal(format!("open(2) {path}: {error}")),
+        };
         let mut options = OpenOptions::new();
         options.custom_flags(libc::O_NONBLOCK | libc::O_NOFOLLOW | libc::O_CLOEXEC);
         let keeper = options.read(true).write(true).open(path).map_err(wrong)?;
