@@ -48,7 +48,7 @@ fn paths(
     if let Some(state) = bundle.ancestors().nth(3).filter(|state| state.parent().is_some()) {
         paths.push((state.to_owned(), Use));
     }
-    paths.extend(FIFO_DIRS.map(|dir| (dir.into(), Use)));
+    paths.extend(FIFO_DIRS.map(|dir| (existing(dir), Use)));
     if let Some(dir) = config.socket_path.parent() {
         paths.push((dir.to_owned(), Remove));
     }
@@ -71,6 +71,16 @@ fn paths(
     paths.push((own.with_file_name("bulkhead"), ReadExecute));
     paths.extend(libraries(&fs::read_to_string("/proc/self/maps")?, &own).map(|dir| (dir, ReadExecute)));
     Ok(paths)
+}
+
+/// A directory of FIFOs, or the one above it where no client has made it yet: the first may come while a pod runs.
+/// What is above that is everybody's: no rule then.
+fn existing(dir: &str) -> PathBuf {
+    let dir = Path::new(dir);
+    match dir.parent() {
+        Some(parent) if !dir.exists() && parent != Path::new("/run") => parent.to_owned(),
+        _ => dir.to_owned(),
+    }
 }
 
 /// Directories of the shared libraries in a process's memory, its interpreter among them.
@@ -97,6 +107,13 @@ fn made(dir: PathBuf) -> std::io::Result<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_directory_of_fifos_that_is_not_there_yet_is_reached_through_the_one_above_it() {
+        assert_eq!(existing("/proc/self/fd"), Path::new("/proc/self/fd"));
+        assert_eq!(existing("/proc/self/not-there"), Path::new("/proc/self"));
+        assert_eq!(existing("/run/not-there-in-a-test"), Path::new("/run/not-there-in-a-test"));
+    }
 
     #[test]
     fn directories_of_libraries_are_taken_from_the_memory_map_and_that_of_the_executable_is_not() {
