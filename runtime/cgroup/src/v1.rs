@@ -34,15 +34,23 @@ fn unsupported(field: impl Into<String>, why: &'static str) -> CgroupError {
 /// A cpuset that names no CPU and no memory node admits no process.
 pub(crate) fn inherit_cpuset(dir: &Path) -> Result<(), CgroupError> {
     for name in ["cpuset.cpus", "cpuset.mems"] {
-        let path = dir.join(name);
-        if !file::read(&path)?.trim().is_empty() {
-            continue;
-        }
-        let Some(parent) = dir.parent() else { continue };
-        let inherited = file::read(&parent.join(name))?;
-        file::write(&path, inherited.trim())?;
+        inherited(dir, name)?;
     }
     Ok(())
+}
+
+/// The value of `dir`, which gets that of its parent where it has none. A parent may have none either: another launch
+/// has just made it. The root has one always.
+fn inherited(dir: &Path, name: &str) -> Result<String, CgroupError> {
+    let path = dir.join(name);
+    let own = file::read(&path)?.trim().to_owned();
+    let parent = match dir.parent() {
+        Some(parent) if own.is_empty() => parent,
+        _ => return Ok(own),
+    };
+    let value = inherited(parent, name)?;
+    file::write(&path, &value)?;
+    Ok(value)
 }
 
 /// Sets the limits that are given.

@@ -110,6 +110,23 @@ fn until(what: &str, mut done: impl FnMut() -> bool) {
 }
 
 #[test]
+fn a_parent_that_another_launch_has_just_made_gets_its_cpuset_too() {
+    let path = format!("/bulkhead-cgroup-half-made-{}/a", std::process::id()).parse().unwrap();
+    let mut group = Group { cgroup: Host::detect().unwrap().cgroup(&path), children: Vec::new() };
+    if !nix::unistd::geteuid().is_root() || !group.v1() {
+        println!("skipped: needs root and cgroup v1");
+        return;
+    }
+    let parent = group.dir("cpuset").parent().unwrap().to_owned();
+    fs::create_dir(&parent).unwrap();
+    assert_eq!(fs::read_to_string(parent.join("cpuset.cpus")).unwrap().trim(), "");
+    group.cgroup.create(&of(json!({}))).unwrap();
+    group.spawn("exit 0");
+    assert!(group.wait().success());
+    assert_ne!(group.read("cpuset", "cpuset.cpus"), "");
+}
+
+#[test]
 fn limits_are_set_and_read_back() {
     let Some(group) = Group::new(json!({
         "memory": { "limit": 32 << 20, "reservation": 16 << 20 },
