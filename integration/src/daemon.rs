@@ -225,7 +225,16 @@ impl Containerd {
     pub fn import_in(&self, namespace: &str, image: &Image) -> Result<Digests> {
         let path = self.dir.join("import.tar");
         let digests = image.write(&path)?;
-        self.ctr_in(namespace, &["images", "import", &path.to_string_lossy()])?.success()?;
+        let import = || self.ctr_in(namespace, &["images", "import", &path.to_string_lossy()]);
+        let mut output = import()?;
+        // containerd 1.6 collects the snapshots of the name's former image while it unpacks on top of them.
+        for _ in 0..3 {
+            if output.ok() || !output.stderr.contains("parent snapshot") {
+                break;
+            }
+            output = import()?;
+        }
+        output.success()?;
         fs::remove_file(&path).map_err(HarnessError::at("remove", &path))?;
         Ok(digests)
     }
