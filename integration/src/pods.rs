@@ -273,7 +273,15 @@ impl Pods {
     /// What the container `name` of a pod wrote, without the log's prefixes.
     pub fn output(&self, pod: &Pod, name: &str) -> Result<String> {
         let path = PathBuf::from(&pod.config.log_directory).join(format!("{name}.log"));
-        let log = fs::read_to_string(&path).map_err(HarnessError::at("read", path))?;
+        // CRI writes it on its own time, which may be a little after the exit.
+        let mut log = fs::read_to_string(&path).map_err(HarnessError::at("read", &path))?;
+        for _ in 0..100 {
+            if !log.is_empty() {
+                break;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(20));
+            log = fs::read_to_string(&path).map_err(HarnessError::at("read", &path))?;
+        }
         // 2026-11-21T05:00:00.0Z stdout F text
         let lines = log.lines().filter_map(|line| line.splitn(4, ' ').nth(3));
         Ok(lines.map(|line| format!("{line}\n")).collect())
