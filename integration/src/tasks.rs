@@ -1,6 +1,6 @@
 //! containerd's own task API, for requests that `ctr` would not make.
 
-use std::{path::Path, time::Duration};
+use std::{collections::HashMap, path::Path, time::Duration};
 
 use containerd_client::{
     services::v1::{
@@ -50,14 +50,14 @@ impl Tasks {
         Ok(answer.map_err(HarnessError::rpc("snapshots.Mounts"))?.into_inner().mounts)
     }
 
-    /// Prepares a writable snapshot on `parent`; its mounts.
+    /// Prepares a writable snapshot on `parent` that garbage collection keeps; its mounts.
     pub fn prepare(&self, key: &str, parent: &str) -> Result<Vec<Mount>> {
         let mut client = SnapshotsClient::new(self.channel.clone());
         let request = self.request(PrepareSnapshotRequest {
             snapshotter: OVERLAY.to_owned(),
             key: key.to_owned(),
             parent: parent.to_owned(),
-            ..PrepareSnapshotRequest::default()
+            labels: kept(),
         });
         let answer = self.runtime.block_on(client.prepare(request));
         Ok(answer.map_err(HarnessError::rpc("snapshots.Prepare"))?.into_inner().mounts)
@@ -70,7 +70,7 @@ impl Tasks {
             snapshotter: OVERLAY.to_owned(),
             name: name.to_owned(),
             key: key.to_owned(),
-            labels: [("containerd.io/gc.root".to_owned(), "test".to_owned())].into(),
+            labels: kept(),
         });
         self.runtime.block_on(client.commit(request)).map(drop).map_err(HarnessError::rpc("snapshots.Commit"))
     }
@@ -155,6 +155,11 @@ impl Tasks {
 
 /// The snapshotter of every test.
 const OVERLAY: &str = "overlayfs";
+
+/// Labels that keep a snapshot which nothing refers to from garbage collection: a removal just before schedules one.
+fn kept() -> HashMap<String, String> {
+    [("containerd.io/gc.root".to_owned(), "test".to_owned())].into()
+}
 
 /// A runtime for one client: tests are threads, and each client stays on its own.
 pub(crate) fn runtime() -> Result<Runtime> {
