@@ -211,8 +211,9 @@ on_each_containerd! {
 fn squat(bench: &Bench, parent: &str) {
     let tasks = bench.daemon.tasks().unwrap();
     let (chain, target) = (bench.digests.chain_id(), "squatter");
-    tasks.remove_snapshot(&chain).unwrap();
+    // In this order: the squatter keeps its parent, which nothing else would.
     let mounts = tasks.prepare(target, parent).unwrap();
+    tasks.remove_snapshot(&chain).unwrap();
     let upper = mounts[0].options.iter().find_map(|option| option.strip_prefix("upperdir="));
     let dir = std::path::PathBuf::from(upper.unwrap_or(&mounts[0].source));
     for name in ["bin", "etc"] {
