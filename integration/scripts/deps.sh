@@ -3,6 +3,7 @@
 #
 #   deps.sh           everything
 #   deps.sh --demo    only what `make demo` needs: the machine's own packages
+#   deps.sh --bench   what `make bench` compares with: crun, and runsc where it can be had
 #
 # From the machine's own suite: containerd, runc, CNI plugins, a static busybox, a compiler, protoc.
 # From newer suites of the same mirror, unpacked below target/deps and never installed: containerd 1.7 and 2.1 (Debian).
@@ -69,7 +70,7 @@ mirror() {
         awk -v release="$codename" '$2 == release && $3 == "main" { print $1; exit }'
 }
 
-# unpack NAME SUITE PACKAGE: SUITE's PACKAGE in target/deps/NAME.
+# unpack NAME SUITE PACKAGE: SUITE's PACKAGE, which holds a program of that name, in target/deps/NAME.
 unpack() {
     local name=$1 suite=$2 package=$3
     local to=$deps/$name private=$deps/apt/$suite
@@ -97,8 +98,8 @@ unpack() {
     dpkg -x "$private/$package"_*.deb "$to"
     rm -f "$private/$package"_*.deb
     rm -rf "$private/lists" "$private/cache"
-    "$to/usr/bin/containerd" --version >"$to/.version" ||
-        fail "$to/usr/bin/containerd does not run here" "this machine's libc may be older than Debian 12's"
+    "$to/usr/bin/$package" --version >"$to/.version" ||
+        fail "$to/usr/bin/$package does not run here" "this machine's libc may be older than Debian 12's"
     touch "$to/.complete"
 }
 
@@ -121,6 +122,15 @@ userland() {
 case "${1:-}" in
 --demo)
     system_packages
+    ;;
+--bench)
+    system_packages
+    mkdir -p $deps
+    # A peer that cannot be had is named in the report, with the reason: the others are measured all the same.
+    (system_packages crun=crun) || true
+    (unpack runsc trixie runsc) || true
+    # Pods need a newer CRI than that of Debian 12's containerd.
+    (unpack containerd-1.7 trixie containerd) || true
     ;;
 "")
     system_packages mmdebstrap=mmdebstrap docker-registry=docker-registry strace=strace jq=jq

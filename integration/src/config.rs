@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use crate::RUNC;
+
 /// Where a private containerd keeps its things.
 #[derive(Clone, Debug)]
 pub(crate) struct Places<'a> {
@@ -9,6 +11,8 @@ pub(crate) struct Places<'a> {
     pub(crate) cni: &'a str,
     /// The sandbox image, and where an image of pods comes from: local only.
     pub(crate) pause: &'a str,
+    /// More CRI handlers: runc's shim with another runtime binary.
+    pub(crate) handlers: &'a [(&'a str, &'a Path)],
 }
 
 /// Whether the CRI plugin is on.
@@ -59,12 +63,20 @@ pub(crate) fn config(version: (u32, u32), cri: Cri, places: &Places<'_>) -> Stri
     }
     if cri == Cri::On {
         text += &if modern { cri_modern(places) } else { cri_classic(places) };
+        let plugin = if modern { "io.containerd.cri.v1.runtime" } else { "io.containerd.grpc.v1.cri" };
+        text.extend(places.handlers.iter().map(|(name, binary)| handler(plugin, name, binary)));
     }
     text
 }
 
+/// A handler of runc's shim with another runtime binary.
+fn handler(plugin: &str, name: &str, binary: &Path) -> String {
+    let table = format!("plugins.{plugin:?}.containerd.runtimes.{name}");
+    format!("[{table}]\n  runtime_type = {RUNC:?}\n[{table}.options]\n  BinaryName = {binary:?}\n")
+}
+
 fn cri_classic(places: &Places<'_>) -> String {
-    let Places { dir, cni, pause } = places;
+    let Places { dir, cni, pause, handlers: _ } = places;
     let dir = dir.display();
     let cri = "plugins.\"io.containerd.grpc.v1.cri\"";
     format!(
@@ -78,7 +90,7 @@ fn cri_classic(places: &Places<'_>) -> String {
 }
 
 fn cri_modern(places: &Places<'_>) -> String {
-    let Places { dir, cni, pause } = places;
+    let Places { dir, cni, pause, handlers: _ } = places;
     let dir = dir.display();
     let runtime = "plugins.\"io.containerd.cri.v1.runtime\"";
     let images = "plugins.\"io.containerd.cri.v1.images\"";
@@ -116,13 +128,19 @@ mod tests {
 
     #[test]
     fn configuration_of_each_version_is_toml_of_its_own_form() {
-        let places = Places { dir: Path::new("/x"), cni: "/usr/lib/cni", pause: "registry.test/pause:1" };
+        let places = Places {
+            dir: Path::new("/x"),
+            cni: "/usr/lib/cni",
+            pause: "registry.test/pause:1",
+            handlers: &[("crun", Path::new("/usr/bin/crun"))],
+        };
         for (version, form) in [((1, 6), 2), ((1, 7), 2), ((2, 1), 3)] {
             for cri in [Cri::On, Cri::Off] {
                 let text = config(version, cri, &places);
                 let table: toml::Table = text.parse().unwrap();
                 assert_eq!(table["version"].as_integer(), Some(form));
                 assert_eq!(text.contains("runtimes.bulkhead"), cri == Cri::On);
+                assert_eq!(text.contains("BinaryName = \"/usr/bin/crun\""), cri == Cri::On);
             }
         }
     }

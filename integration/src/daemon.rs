@@ -42,6 +42,25 @@ const KUBELET: &str = "/var/lib/kubelet";
 /// The name of the sandbox image of pods.
 pub const PAUSE: &str = "registry.test/pause:1";
 
+/// What a containerd finds around itself that is not as on the host.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Surroundings<'a> {
+    /// Its control groups.
+    pub hierarchies: Hierarchies,
+    /// More CRI handlers: runc's shim with another runtime binary.
+    pub handlers: &'a [(&'a str, &'a Path)],
+}
+
+/// Which control groups a containerd and its shims see.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Hierarchies {
+    /// Those of the host.
+    #[default]
+    AsOnHost,
+    /// Without the one of version 2 on a hybrid host: crun refuses it where it holds a controller.
+    V1Only,
+}
+
 /// A containerd of its own; dropped, it is gone with all it started.
 #[derive(Debug)]
 pub struct Containerd {
@@ -56,6 +75,11 @@ pub struct Containerd {
 impl Containerd {
     /// Starts `release` and waits until it answers.
     pub fn start(release: Release, cri: Cri) -> Result<Self> {
+        Self::start_in(release, cri, &Surroundings::default())
+    }
+
+    /// As [`Self::start`], in surroundings that are not the host's own.
+    pub fn start_in(release: Release, cri: Cri, around: &Surroundings<'_>) -> Result<Self> {
         tag::need_root()?;
         tag::sweep()?;
         let tools = Tools::of(release)?;
@@ -63,7 +87,7 @@ impl Containerd {
         let dir = tag::directory(&tag);
         directory(&dir)?;
         directory(Path::new("/run/containerd"))?;
-        let places = Places { dir: &dir, cni: cni_dir()?, pause: PAUSE };
+        let places = Places { dir: &dir, cni: cni_dir()?, pause: PAUSE, handlers: around.handlers };
         write(&dir.join("config.toml"), &config::config(tools.version, cri, &places))?;
         directory(&dir.join("cni"))?;
         directory(&dir.join("bin"))?;
@@ -71,7 +95,7 @@ impl Containerd {
         write(&dir.join("cni/10-test.conflist"), &config::network(&dir, number))?;
         directory(&dir.join("kubelet"))?;
         directory(Path::new(KUBELET))?;
-        let child = spawn(&tools, &tag, &dir)?;
+        let child = spawn(&tools, &tag, &dir, around.hierarchies)?;
         let mut daemon = Self { tag, dir, tools, cri, child, mounts_at_start: Mountpoints::default() };
         daemon.wait_until_ready()?;
         if cri == Cri::On {
@@ -216,6 +240,14 @@ impl Containerd {
         command
     }
 
+    /// A command inside the daemon's mount namespace, with the environment in which the daemon starts its shims.
+    #[must_use]
+    pub fn as_daemon(&self, program: &Path) -> Command {
+        let mut command = self.inside(program);
+        variables(&mut command, &self.tools, &self.tag, &self.dir);
+        command
+    }
+
     /// Imports an image into the daemon's own namespace and unpacks it.
     pub fn import(&self, image: &Image) -> Result<Digests> {
         self.import_in(&self.tag, image)
@@ -305,9 +337,14 @@ fn is_noise(line: &str) -> bool {
         .any(|word| line.contains(word))
 }
 
-fn spawn(tools: &Tools, tag: &str, dir: &Path) -> Result<Child> {
+fn spawn(tools: &Tools, tag: &str, dir: &Path, hierarchies: Hierarchies) -> Result<Child> {
+    let unified = Path::new("/sys/fs/cgroup/unified");
+    let hidden = match hierarchies {
+        Hierarchies::V1Only if unified.exists() => format!("umount {} && ", unified.display()),
+        Hierarchies::V1Only | Hierarchies::AsOnHost => String::new(),
+    };
     let script = format!(
-        "mount -t tmpfs -o mode=0711 containerd /run/containerd && mount --bind {}/kubelet {KUBELET} && \
+        "{hidden}mount -t tmpfs -o mode=0711 containerd /run/containerd && mount --bind {}/kubelet {KUBELET} && \
          mount --make-rshared / && exec \"$0\" -c \"$1\"",
         dir.display()
     );
@@ -329,12 +366,17 @@ fn environment<'a>(
     let log = dir.join("containerd.log");
     let opened = fs::OpenOptions::new().create(true).append(true).open(&log);
     let log = opened.map_err(HarnessError::at("open", &log))?;
+    variables(command, tools, tag, dir);
+    Ok(command.stdin(Stdio::null()).stderr(log).stdout(Stdio::null()).process_group(0))
+}
+
+fn variables(command: &mut Command, tools: &Tools, tag: &str, dir: &Path) {
     command
         .env_clear()
         .env("PATH", format!("{}:{}", dir.join("bin").display(), tools.path))
-        .env("HOME", "/root");
-    command.env(tag::VARIABLE, tag).env("BULKHEAD_ROOT", dir.join("bulkhead"));
-    Ok(command.stdin(Stdio::null()).stderr(log).stdout(Stdio::null()).process_group(0))
+        .env("HOME", "/root")
+        .env(tag::VARIABLE, tag)
+        .env("BULKHEAD_ROOT", dir.join("bulkhead"));
 }
 
 /// A directory that only root can write, with its parents.
