@@ -52,13 +52,14 @@ test_args=(--show-output)
 [ -z "${BULKHEAD_LONG:-}" ] || test_args+=(--include-ignored)
 
 cargo build --locked --workspace --bins --examples || exit 1
-suite unit cargo test --locked --workspace --exclude bulkhead-integration --no-fail-fast -- "${test_args[@]}"
+suite unit cargo test --locked --workspace --exclude bulkhead-integration --exclude bulkhead-attacks --no-fail-fast -- "${test_args[@]}"
 suite harness-lib cargo test --locked -p bulkhead-integration --lib --bins -- "${test_args[@]}"
 for file in integration/tests/*.rs; do
     name=$(basename "$file" .rs)
     # Two at a time: each test has a containerd of its own, and there are two cores.
     suite "$name" cargo test --locked -p bulkhead-integration --test "$name" -- --test-threads=2 "${test_args[@]}"
 done
+suite attacks cargo test --locked -p bulkhead-attacks --test attacks
 
 printf '{"machine": "%s", "versions": {}, "rows": [%s]}\n' "$(uname -r)" "$(IFS=,; echo "${skips[*]-}")" \
     >"$reports/skips.json"

@@ -1,0 +1,123 @@
+//! System calls by number: the kernel is asked, not a C library that may choose another call.
+
+use std::{fs::File, io, os::fd::FromRawFd as _};
+
+use crate::Stop;
+
+/// Makes system call `number`; what it returns, or that `name` was stopped by its errno.
+///
+/// Pointers go in as integers. This program attacks: a wrong one would harm nobody but itself.
+pub(crate) fn call(name: &str, number: libc::c_long, arguments: [i64; 6]) -> Result<i64, Stop> {
+    raw(number, arguments).map_err(Stop::at(name))
+}
+
+/// As [`call`], with the plain error.
+pub(crate) fn raw(number: libc::c_long, a: [i64; 6]) -> io::Result<i64> {
+    // SAFETY: every pointer among the arguments is to a C string or a local of the caller that lives through the call,
+    // with the size that its call asks for; the kernel answers EFAULT for what is none.
+    let result = unsafe { libc::syscall(number, a[0], a[1], a[2], a[3], a[4], a[5]) };
+    if result == -1 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
+
+/// The file of a descriptor that a call has just made.
+pub(crate) fn owned(fd: i64) -> File {
+    // SAFETY: `fd` is the result of a system call that opened it, and nothing else owns it.
+    unsafe { File::from_raw_fd(fd as i32) }
+}
+
+/// fork(2); this program has one thread. The child leads a process group.
+pub(crate) fn fork() -> io::Result<i32> {
+    // SAFETY: no other thread exists that could hold a lock.
+    let child = unsafe { libc::fork() };
+    match child {
+        -1 => Err(io::Error::last_os_error()),
+        0 => {
+            // SAFETY: takes two integers.
+            unsafe { libc::setpgid(0, 0) };
+            Ok(0)
+        }
+        child => Ok(child),
+    }
+}
+
+/// The wait status of a child that has ended.
+pub(crate) fn try_wait(child: i32) -> Option<i32> {
+    let mut status = 0;
+    // SAFETY: `status` is a local of the size that the call writes.
+    let found = unsafe { libc::waitpid(child, &raw mut status, libc::WNOHANG) };
+    (found == child).then_some(status)
+}
+
+/// Waits for a child's end; its wait status.
+pub(crate) fn wait(child: i32) -> i32 {
+    let mut status = 0;
+    // SAFETY: as in [`try_wait`].
+    unsafe { libc::waitpid(child, &raw mut status, 0) };
+    status
+}
+
+/// Kills a child and its process group.
+pub(crate) fn kill_group(child: i32) {
+    // SAFETY: both calls take integers.
+    unsafe {
+        libc::kill(-child, libc::SIGKILL);
+        libc::kill(child, libc::SIGKILL);
+    }
+    wait(child);
+}
+
+/// Ends the process without running anything more.
+pub(crate) fn exit(code: i32) -> ! {
+    // SAFETY: takes an integer and does not return.
+    unsafe { libc::_exit(code) }
+}
+
+/// Sleeps until SIGTERM or SIGINT; as PID 1 a signal without a handler is ignored.
+pub(crate) fn pause() {
+    extern "C" fn end(_: i32) {
+        exit(0);
+    }
+    for number in [libc::SIGTERM, libc::SIGINT] {
+        // SAFETY: the handler makes one async-signal-safe call and never returns.
+        unsafe { libc::signal(number, end as *const () as usize) };
+    }
+    loop {
+        // SAFETY: takes nothing.
+        unsafe { libc::pause() };
+    }
+}
+
+/// The name of an errno.
+pub(crate) fn errno_name(error: &io::Error) -> String {
+    let name = match error.raw_os_error() {
+        Some(libc::EPERM) => "EPERM",
+        Some(libc::ENOENT) => "ENOENT",
+        Some(libc::ESRCH) => "ESRCH",
+        Some(libc::EIO) => "EIO",
+        Some(libc::ENXIO) => "ENXIO",
+        Some(libc::ENOEXEC) => "ENOEXEC",
+        Some(libc::EBADF) => "EBADF",
+        Some(libc::EAGAIN) => "EAGAIN",
+        Some(libc::ENOMEM) => "ENOMEM",
+        Some(libc::EACCES) => "EACCES",
+        Some(libc::EFAULT) => "EFAULT",
+        Some(libc::EBUSY) => "EBUSY",
+        Some(libc::EEXIST) => "EEXIST",
+        Some(libc::ENODEV) => "ENODEV",
+        Some(libc::ENOTDIR) => "ENOTDIR",
+        Some(libc::EINVAL) => "EINVAL",
+        Some(libc::ENOTTY) => "ENOTTY",
+        Some(libc::ETXTBSY) => "ETXTBSY",
+        Some(libc::ENOSPC) => "ENOSPC",
+        Some(libc::EROFS) => "EROFS",
+        Some(libc::ENOSYS) => "ENOSYS",
+        Some(libc::ELOOP) => "ELOOP",
+        Some(libc::EOPNOTSUPP) => "EOPNOTSUPP",
+        Some(libc::EPROTONOSUPPORT) => "EPROTONOSUPPORT",
+        Some(libc::EAFNOSUPPORT) => "EAFNOSUPPORT",
+        Some(libc::ENETUNREACH) => "ENETUNREACH",
+        Some(libc::ECONNREFUSED) => "ECONNREFUSED",
+        _ => return error.to_string(),
+    };
+    name.to_owned()
+}

@@ -1,0 +1,84 @@
+//! The runtimes and requests that every technique is tried under: one column of the table each.
+
+use bulkhead_integration::{BULKHEAD, RUNC, UID};
+
+/// A runtime with the request that it is given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Column {
+    /// Root, every capability, nothing masked, no seccomp: where an attack on the kernel must succeed.
+    RuncPrivileged,
+    /// Root with containerd's default capabilities, no seccomp: what Kubernetes gives without SeccompDefault.
+    RuncNoSeccomp,
+    /// The same with containerd's default seccomp profile.
+    Runc,
+    /// As an ordinary user with containerd's default seccomp profile.
+    RuncNonRoot,
+    /// Bulkhead's defaults, asked for nothing beyond containerd's.
+    Bulkhead,
+}
+
+impl Column {
+    /// All of them, in the order of the table.
+    pub(crate) const ALL: [Column; 5] =
+        [Column::RuncPrivileged, Column::RuncNoSeccomp, Column::Runc, Column::RuncNonRoot, Column::Bulkhead];
+
+    /// Its name in table and report.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Column::RuncPrivileged => "runc privileged",
+            Column::RuncNoSeccomp => "runc no-seccomp",
+            Column::Runc => "runc",
+            Column::RuncNonRoot => "runc non-root",
+            Column::Bulkhead => "bulkhead",
+        }
+    }
+
+    /// The runtime type.
+    pub(crate) fn runtime(self) -> &'static str {
+        match self {
+            Column::RuncPrivileged | Column::RuncNoSeccomp | Column::Runc | Column::RuncNonRoot => RUNC,
+            Column::Bulkhead => BULKHEAD,
+        }
+    }
+
+    /// The user that the image names.
+    pub(crate) fn user(self) -> u32 {
+        match self {
+            Column::RuncPrivileged | Column::RuncNoSeccomp | Column::Runc => 0,
+            Column::RuncNonRoot | Column::Bulkhead => UID,
+        }
+    }
+
+    /// What `ctr run` is given beside it.
+    pub(crate) fn options(self) -> &'static [&'static str] {
+        match self {
+            Column::RuncPrivileged => &["--privileged"],
+            Column::RuncNoSeccomp => &[],
+            Column::Runc => &["--seccomp"],
+            Column::RuncNonRoot => &["--seccomp"],
+            Column::Bulkhead => &[],
+        }
+    }
+}
+
+/// Whether a technique runs in the container's first process or in one that was exec'd into it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Phase {
+    /// The first process.
+    Init,
+    /// A later one.
+    Exec,
+}
+
+impl Phase {
+    /// Both.
+    pub(crate) const ALL: [Phase; 2] = [Phase::Init, Phase::Exec];
+
+    /// Its name in the report.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Phase::Init => "init",
+            Phase::Exec => "exec",
+        }
+    }
+}

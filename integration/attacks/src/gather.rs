@@ -1,0 +1,97 @@
+//! Takes the table: every technique in every column, as init and as exec.
+
+use std::{collections::BTreeMap, thread};
+
+use bulkhead_integration::{HarnessError, Result, run};
+
+use crate::{
+    OUTSIDE,
+    arena::Arena,
+    attacker,
+    column::{Column, Phase},
+    image,
+    technique::{Listed, Outcome, Row, Said},
+};
+
+/// What came of a technique, by column and phase.
+pub(crate) type Cells = BTreeMap<(Column, Phase), Outcome>;
+
+/// What came of each.
+pub(crate) type Table = BTreeMap<Row, Cells>;
+
+/// Takes it. Two columns at a time: there are two cores.
+pub(crate) fn table() -> Result<Table> {
+    let arena = Arena::start()?;
+    let listed = list(&arena)?;
+    let halves = Column::ALL.split_at(Column::ALL.len() / 2);
+    let taken = thread::scope(|scope| {
+        let other = scope.spawn(|| columns(&arena, &listed, halves.0));
+        let own = columns(&arena, &listed, halves.1);
+        [own, other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))]
+    });
+    let mut table = Table::new();
+    for half in taken {
+        for (row, cells) in half? {
+            table.entry(row).or_default().extend(cells);
+        }
+    }
+    arena.bench.assert_nothing_left();
+    Ok(table)
+}
+
+fn columns(arena: &Arena, listed: &[Listed], columns: &[Column]) -> Result<Table> {
+    let mut table = Table::new();
+    for &column in columns {
+        for phase in Phase::ALL {
+            for (row, outcome) in inside(arena, listed, column, phase)? {
+                table.entry(row).or_default().insert((column, phase), outcome);
+            }
+            for (name, technique) in OUTSIDE.iter().filter(|(_, technique)| technique.phases.contains(&phase))
+            {
+                let outcome = (technique.attempt)(arena, column, phase)?;
+                let row = Row::of(name, technique.source, technique.tries);
+                table.entry(row).or_default().insert((column, phase), outcome);
+            }
+        }
+    }
+    Ok(table)
+}
+
+/// What the attacker knows: asked here, where listing harms nobody.
+fn list(arena: &Arena) -> Result<Vec<Listed>> {
+    let mut command = std::process::Command::new(&arena.program);
+    attacker::lines(&run(command.arg("list"), std::time::Duration::from_secs(20))?.success()?.stdout)
+}
+
+/// Those that disturb nobody in one container, each of the others in its own.
+fn inside(arena: &Arena, listed: &[Listed], column: Column, phase: Phase) -> Result<Vec<(Row, Outcome)>> {
+    let (alone, together): (Vec<&Listed>, Vec<&Listed>) =
+        listed.iter().partition(|listed| listed.alone == "yes");
+    let mut groups = vec![together];
+    groups.extend(alone.into_iter().map(|listed| vec![listed]));
+    let mut outcomes = Vec::new();
+    for group in groups {
+        let mut command = vec!["/bin/attacker", "run"];
+        command.extend(group.iter().map(|listed| listed.name.as_str()));
+        let output = arena.run(column, phase, &command)?;
+        let mut said: BTreeMap<String, Outcome> = attacker::lines::<Said>(&output.stdout)?
+            .into_iter()
+            .map(|said| (said.name.clone(), said.into()))
+            .collect();
+        let lone = group.len() == 1;
+        for listed in group {
+            let row = Row::of(&listed.name, &listed.source, &listed.tries);
+            let outcome = match said.remove(&listed.name) {
+                Some(outcome) => outcome,
+                // A technique may take its whole container down with it: that is what stopped it.
+                None if lone => Outcome::Stopped(format!("the container ended: {}", image::reason(&output))),
+                None => {
+                    let what = "an answer of the attacker";
+                    return Err(HarnessError::Format { what, found: format!("{}: {output:?}", listed.name) });
+                }
+            };
+            outcomes.push((row, outcome));
+        }
+    }
+    Ok(outcomes)
+}

@@ -1,0 +1,40 @@
+//! Images made to attack the runtime itself: run once, told by what they left on the host.
+
+use bulkhead_integration::{Entry, Image, Layer, Output, Result};
+
+use crate::{arena::Arena, column::Column};
+
+/// Runs an allowed image in which `link` is a symbolic link to `to`; where `to` is a directory the image has it as well,
+/// so that mounts find it.
+pub(crate) fn run_with_link(arena: &Arena, column: Column, link: &str, to: &str) -> Result<Output> {
+    let inside = to.trim_start_matches('/');
+    let mut entries: Vec<Entry<'_>> =
+        inside.match_indices('/').map(|(at, _)| Entry::Dir(&inside[..at], 0o755)).collect();
+    entries.extend([Entry::Dir(inside, 0o755), Entry::Symlink(link, to)]);
+    run(arena, column, &entries, &["/bin/true"])
+}
+
+/// Runs an allowed image with one more layer.
+pub(crate) fn run(arena: &Arena, column: Column, entries: &[Entry<'_>], command: &[&str]) -> Result<Output> {
+    let reference = format!("registry.test/team-a/hostile-{}:1", arena.next());
+    arena.import(&Image::busybox(&reference, &column.user().to_string())?.with(Layer::of(entries)?))?;
+    let id = arena.bench.daemon.id(&format!("hostile-{}", arena.next()));
+    let mut arguments = vec!["run", "--rm", "--runtime", column.runtime()];
+    arguments.extend(column.options());
+    arguments.extend([reference.as_str(), &id]);
+    arguments.extend(command);
+    let output = arena.bench.daemon.ctr(&arguments)?;
+    // `ctr` leaves a task that was created and did not start.
+    if !output.ok() {
+        arena.forget(&id)?;
+    }
+    Ok(output)
+}
+
+/// Why a container did not run, or that it ran and nothing came of it.
+pub(crate) fn reason(output: &Output) -> String {
+    let text = if output.stderr.trim().is_empty() { &output.stdout } else { &output.stderr };
+    let line =
+        text.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("ran, and nothing came of it");
+    line.trim_start_matches("ctr: ").chars().take(200).collect()
+}

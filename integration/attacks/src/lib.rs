@@ -1,0 +1,2 @@
+//! Only tests here: see `src/main.rs`, `src/outside` and `inside/src/techniques`.
+#![forbid(unsafe_code)]

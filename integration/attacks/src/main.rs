@@ -1,0 +1,42 @@
+//! What a hostile tenant tries, under runc and under Bulkhead: a table, taken once, and a test for each of its rows.
+//!
+//! ```text
+//! inside/src/techniques/*.rs   tried by the attacker in a container, all of a column in one go
+//! src/outside/*.rs             images, specs and requests: tried one by one, judged by what is left on the host
+//!        └─► cells ─► terminal, target/reports/attacks.json, docs/attacks.md ─► a test per row
+//! ```
+//! A row is green when the technique bit somewhere, so that it is known to work, and Bulkhead stopped it as init and as
+//! exec; what it does not stop stands in known.toml with the reason, and is red once it is stopped.
+
+mod arena;
+mod attacker;
+mod column;
+mod gather;
+mod image;
+mod report;
+mod technique;
+mod verdict;
+
+use std::process::ExitCode;
+
+use libtest_mimic::{Arguments, Trial};
+
+include!(concat!(env!("OUT_DIR"), "/outside.rs"));
+
+fn main() -> ExitCode {
+    let arguments = Arguments::from_args();
+    let (rows, trials) = match gather::table() {
+        Ok(table) => {
+            report::print(&table);
+            if let Err(error) = report::write(&table) {
+                eprintln!("attacks: {error}");
+                return ExitCode::FAILURE;
+            }
+            (table.len(), verdict::trials(&table))
+        }
+        // One red test that says why there is no table.
+        Err(error) => (0, vec![Trial::test("the_table_is_taken", move || Err(error.to_string().into()))]),
+    };
+    println!("{rows} techniques");
+    libtest_mimic::run(&arguments, trials).exit_code()
+}

@@ -1,0 +1,90 @@
+//! The table in the terminal, in target/reports/attacks.json and in docs/attacks.md.
+
+use std::{fmt::Write as _, fs};
+
+use bulkhead_integration::{HarnessError, Result, workspace, write_report};
+use serde_json::json;
+
+use crate::{
+    column::{Column, Phase},
+    gather::{Cells, Table},
+    technique::{Outcome, Row},
+    verdict,
+};
+
+/// Prints it: what Bulkhead does not stop comes first, in red.
+pub(crate) fn print(table: &Table) {
+    let names: Vec<String> = Column::ALL.into_iter().map(|column| format!(" {:16}", column.name())).collect();
+    println!("{:52}{}", "technique (as init/by exec)", names.concat());
+    for (row, cells) in ordered(table) {
+        let mut line = format!("{:52}", row.name);
+        for column in Column::ALL {
+            let marks: Vec<&str> = Phase::ALL
+                .into_iter()
+                .filter_map(|phase| cells.get(&(column, phase)))
+                .map(|outcome| if matches!(outcome, Outcome::Succeeded(_)) { "BITES" } else { "stopped" })
+                .collect();
+            // Writing to a String does not fail.
+            write!(line, " {:16}", marks.join("/")).unwrap_or_default();
+        }
+        if verdict::bites_us(cells) { println!("\x1b[31m{line}\x1b[0m") } else { println!("{line}") }
+    }
+}
+
+/// Writes report and page.
+pub(crate) fn write(table: &Table) -> Result<()> {
+    let mut rows = Vec::new();
+    for (row, cells) in ordered(table) {
+        for ((column, phase), outcome) in cells {
+            let (outcome, by) = match outcome {
+                Outcome::Succeeded(by) => ("succeeded", by),
+                Outcome::Stopped(by) => ("stopped", by),
+            };
+            rows.push(json!({ "technique": row.name, "source": row.source, "phase": phase.name(),
+                "runtime": column.name(), "outcome": outcome, "by": by }));
+        }
+    }
+    write_report("attacks", &rows)?;
+    if std::env::var_os("BULKHEAD_WRITE_DOCS").is_some() {
+        let path = workspace().join("docs/attacks.md");
+        fs::write(&path, page(table)).map_err(|source| HarnessError::Path { call: "write", path, source })?;
+    }
+    Ok(())
+}
+
+fn ordered(table: &Table) -> Vec<(&Row, &Cells)> {
+    let mut rows: Vec<_> = table.iter().collect();
+    rows.sort_by_key(|(row, cells)| (!verdict::bites_us(cells), *row));
+    rows
+}
+
+fn page(table: &Table) -> String {
+    let mut text = String::from(
+        "# Attacks\n\nWhat a hostile tenant tries, and what came of it. Written by `make attacks`; each cell was observed.\n\
+         `init/exec`: as the container's first process, and by exec into it.\n\n",
+    );
+    text += "| technique | source |";
+    for column in Column::ALL {
+        text += &format!(" {} |", column.name());
+    }
+    text += " what stopped it under Bulkhead |\n|---|---|";
+    text += &"---|".repeat(Column::ALL.len() + 1);
+    text.push('\n');
+    for (row, cells) in ordered(table) {
+        text += &format!("| **{}**: {} | {} |", row.name.replace('_', " "), row.tries, row.source);
+        for column in Column::ALL {
+            let marks: Vec<&str> = Phase::ALL
+                .into_iter()
+                .filter_map(|phase| cells.get(&(column, phase)))
+                .map(|outcome| if matches!(outcome, Outcome::Succeeded(_)) { "**bites**" } else { "stopped" })
+                .collect();
+            let same = marks.windows(2).all(|pair| pair[0] == pair[1]);
+            text += &format!(
+                " {} |",
+                if same { marks.first().copied().unwrap_or("–").to_owned() } else { marks.join("/") }
+            );
+        }
+        text += &format!(" {} |\n", verdict::evidence(cells).replace('|', "\\|"));
+    }
+    text
+}
