@@ -1,0 +1,87 @@
+//! What is tested, on a disk image of its own: a change of the code needs no new machine.
+//!
+//! The image is mounted where the source tree is on the host, so that the harness finds everything where it looks.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
+
+use bulkhead_integration::{HarnessError, run, workspace};
+
+use crate::disk::{Disk, Scratch};
+
+/// Size of every payload, in MiB: a restored machine has seen the disk's size already. Unused, it costs nothing.
+pub(crate) const SIZE_MIB: u32 = 512;
+
+/// An image with binaries; gone when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Payload {
+    scratch: Scratch,
+}
+
+impl Payload {
+    /// Shim and command alone.
+    pub(crate) fn of_binaries(disk: &Disk) -> Result<Self, HarnessError> {
+        Self::of(disk, &[])
+    }
+
+    /// The binaries, and tests by name.
+    pub(crate) fn of(disk: &Disk, tests: &[(String, PathBuf)]) -> Result<Self, HarnessError> {
+        let scratch = disk.scratch()?;
+        let tree = scratch.file("tree");
+        let debug = workspace().join("target/debug");
+        for name in ["containerd-shim-bulkhead-v2", "bulkhead"] {
+            strip(&debug.join(name), &tree.join("target/debug").join(name))?;
+        }
+        for (name, program) in tests {
+            strip(program, &tree.join("tests").join(name))?;
+        }
+        copy_tree("integration/probe", &tree)?;
+        copy_tree("target/deps/probe", &tree)?;
+        image(&scratch.file("payload.img"), Some(&tree))?;
+        fs::remove_dir_all(&tree).map_err(HarnessError::at("remove", &tree))?;
+        Ok(Self { scratch })
+    }
+
+    /// The image.
+    pub(crate) fn path(&self) -> PathBuf {
+        self.scratch.file("payload.img")
+    }
+}
+
+/// Makes an ext4 image, of a directory or empty.
+pub(crate) fn image(at: &Path, of: Option<&Path>) -> Result<(), HarnessError> {
+    let mut command = Command::new("mke2fs");
+    command.env("PATH", "/usr/sbin:/sbin:/usr/bin:/bin");
+    command.args(["-q", "-t", "ext4", "-O", "^has_journal", "-m", "0"]);
+    if let Some(tree) = of {
+        command.arg("-d").arg(tree);
+    }
+    command.arg(at).arg(format!("{SIZE_MIB}M"));
+    run(&mut command, Duration::from_secs(120))?.success().map(drop)
+}
+
+/// Copies a program without what only a debugger reads: nine tenths of it.
+fn strip(from: &Path, to: &Path) -> Result<(), HarnessError> {
+    if !from.exists() {
+        let what = from.display().to_string();
+        return Err(HarnessError::Missing { what, fix: "cargo build --workspace --bins" });
+    }
+    let dir = to.parent().unwrap_or(to);
+    fs::create_dir_all(dir).map_err(HarnessError::at("create", dir))?;
+    run(Command::new("strip").arg("-o").args([to, from]), Duration::from_secs(60))?.success().map(drop)
+}
+
+/// Copies a directory of files from the source tree to the same place below `tree`.
+fn copy_tree(name: &str, tree: &Path) -> Result<(), HarnessError> {
+    let (from, to) = (workspace().join(name), tree.join(name));
+    fs::create_dir_all(&to).map_err(HarnessError::at("create", &to))?;
+    for entry in fs::read_dir(&from).into_iter().flatten().flatten() {
+        let path = entry.path();
+        fs::copy(&path, to.join(entry.file_name())).map_err(HarnessError::at("copy", &path))?;
+    }
+    Ok(())
+}
