@@ -28,6 +28,7 @@ use crate::{
     sys::{self, Forked},
     wire::{Create, Exec, Job, WorkingDir},
     working_dir,
+    zygote::die_with,
 };
 
 /// libcontainer's state, below a container's directory.
@@ -36,7 +37,7 @@ pub(crate) fn state_root(task_dir: &Path) -> PathBuf {
 }
 
 /// Does the job whose descriptors these are. The exit code says only whether there was an answer.
-pub(crate) fn run(fds: Vec<OwnedFd>, host: &Host) -> i32 {
+pub(crate) fn run(fds: Vec<OwnedFd>, host: &Host, server: u32) -> i32 {
     sys::set_name(c"bulkhead-worker");
     let mut fds = fds.into_iter();
     let (Some(reply), Some(payload)) = (fds.next(), fds.next()) else {
@@ -44,9 +45,11 @@ pub(crate) fn run(fds: Vec<OwnedFd>, host: &Host) -> i32 {
         return 2;
     };
     let reply = Rc::new(reply);
-    let done = Job::decode(payload).and_then(|job| match job {
-        Job::Create(job) => create(*job, &reply, fds, host),
-        Job::Exec(job) => exec(*job, &reply, fds, host),
+    // A worker that outlived its server would make a control group and a directory behind the back of whoever cleans
+    // up after that server.
+    let done = die_with(server).and_then(|()| Job::decode(payload)).and_then(|job| match job {
+        Job::Create(job) => create(*job, &reply, fds, host, server),
+        Job::Exec(job) => exec(*job, &reply, fds, host, server),
     });
     let text = match &done {
         Ok((pid, _)) => format!("D{pid}").into_bytes(),
@@ -67,6 +70,7 @@ fn create(
     reply: &Rc<OwnedFd>,
     fds: impl Iterator<Item = OwnedFd>,
     host: &Host,
+    server: u32,
 ) -> Result<(i32, Option<OwnedFd>), LaunchError> {
     let uid = job.confine.credentials.uid;
     let stdio = Stdio::new(job.stdio, fds, uid)?;
@@ -75,7 +79,7 @@ fn create(
 
     let cgroup = host.cgroup(&job.cgroup);
     cgroup.create(&job.resources).map_err(cgroup_failed)?;
-    enter(&cgroup)?;
+    enter(&cgroup, server)?;
 
     rootfs::private_namespace()?;
     let root = derive::rootfs_dir(&job.task_dir);
@@ -127,13 +131,14 @@ fn exec(
     reply: &Rc<OwnedFd>,
     mut fds: impl Iterator<Item = OwnedFd>,
     host: &Host,
+    server: u32,
 ) -> Result<(i32, Option<OwnedFd>), LaunchError> {
     let init = fds.next().ok_or(LaunchError::Plan("no pidfd of the container"))?;
     let uid = job.confine.credentials.uid;
     let stdio = Stdio::new(job.stdio, fds, uid)?;
     own_process(job.oom_score_adj)?;
     let expected = namespace_of(job.init_pid, &init)?;
-    enter(&host.cgroup(&job.cgroup))?;
+    enter(&host.cgroup(&job.cgroup), server)?;
     let files = ExecFiles::make(&job)?;
     rootfs::private_namespace()?;
     blind::hide()?;
@@ -171,7 +176,7 @@ fn own_process(oom_score_adj: Option<i32>) -> Result<(), LaunchError> {
 
 /// Goes on inside the control group. On v2 a second worker is born there and the first one ends: a move by
 /// `cgroup.procs` would wait for a grace period of RCU.
-fn enter(cgroup: &Cgroup) -> Result<(), LaunchError> {
+fn enter(cgroup: &Cgroup, server: u32) -> Result<(), LaunchError> {
     if cgroup.version() != Version::V2 {
         return cgroup.join_self().map_err(cgroup_failed);
     }
@@ -180,7 +185,7 @@ fn enter(cgroup: &Cgroup) -> Result<(), LaunchError> {
         let dir = fs::File::open(path).map_err(LaunchError::io("open(2)", shown.clone()))?;
         match sys::clone_sibling_into(dir.as_fd()).map_err(LaunchError::io("clone3(2)", shown))? {
             Forked::Parent(_) => sys::exit_now(0),
-            Forked::Child => {}
+            Forked::Child => die_with(server)?,
         }
     }
     Ok(())

@@ -52,6 +52,7 @@ impl Zygote {
     pub fn fork_on(host: Host) -> Result<Self, LaunchError> {
         check_no_threads()?;
         check_executable()?;
+        let server = std::process::id();
         let (ours, theirs) =
             socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
                 .map_err(LaunchError::io("socketpair(2)", "zygote"))?;
@@ -59,7 +60,7 @@ impl Zygote {
             Forked::Parent(pid) => Ok(Self { socket: ours, pid, host }),
             Forked::Child => {
                 drop(ours);
-                let code = match catch_unwind(AssertUnwindSafe(|| serve(theirs, &host))) {
+                let code = match catch_unwind(AssertUnwindSafe(|| serve(theirs, &host, server))) {
                     Ok(Ok(())) => 0,
                     Ok(Err(error)) => {
                         tracing::error!(%error, "the zygote failed");
@@ -192,10 +193,19 @@ fn check_executable() -> Result<(), LaunchError> {
     Err(LaunchError::Executable { path: path.display().to_string(), why })
 }
 
-/// The zygote's life.
-fn serve(socket: OwnedFd, host: &Host) -> Result<(), LaunchError> {
+/// Ends this process when its parent, the server, dies, or at once if that has happened.
+pub(crate) fn die_with(server: u32) -> Result<(), LaunchError> {
     sys::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as _)
         .map_err(LaunchError::io("prctl(2)", "PR_SET_PDEATHSIG"))?;
+    if std::os::unix::process::parent_id() != server {
+        sys::exit_now(1);
+    }
+    Ok(())
+}
+
+/// The zygote's life.
+fn serve(socket: OwnedFd, host: &Host, server: u32) -> Result<(), LaunchError> {
+    die_with(server)?;
     // Inherited by every worker and by every process of a container until its execve(2): nobody without
     // CAP_SYS_PTRACE in the host's user namespace can trace them or follow their /proc/<pid>/{exe,fd,root}.
     sys::prctl(libc::PR_SET_DUMPABLE, 0).map_err(LaunchError::io("prctl(2)", "PR_SET_DUMPABLE"))?;
@@ -212,7 +222,7 @@ fn serve(socket: OwnedFd, host: &Host) -> Result<(), LaunchError> {
         match sys::clone_sibling() {
             Ok(Forked::Parent(_)) => {}
             Ok(Forked::Child) => {
-                let code = catch_unwind(AssertUnwindSafe(|| worker::run(fds, host))).unwrap_or(101);
+                let code = catch_unwind(AssertUnwindSafe(|| worker::run(fds, host, server))).unwrap_or(101);
                 sys::exit_now(code)
             }
             Err(error) => {
