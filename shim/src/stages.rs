@@ -32,6 +32,7 @@ use oci_spec::runtime::{LinuxNamespaceType, LinuxResources};
 
 pub(crate) use asked::{Asked, cgroup_path, policy_file, read_spec};
 pub(crate) use facts::Pod;
+pub(crate) use verify::judge_group_path;
 
 use crate::task::TaskError;
 
@@ -61,9 +62,14 @@ pub(crate) struct Admitted {
 
 impl Stages {
     /// Reads what does not change while the server lives.
-    pub(crate) fn new(namespace: Namespace, grpc_address: &str, zygote: Zygote) -> Result<Self, TaskError> {
+    pub(crate) fn new(
+        namespace: Namespace,
+        grpc_address: &str,
+        own_socket: PathBuf,
+        zygote: Zygote,
+    ) -> Result<Self, TaskError> {
         let layout = layout();
-        let verifier = verify::Verifier::new(grpc_address, &namespace, zygote.cgroups())?;
+        let verifier = verify::Verifier::new(grpc_address, own_socket, &namespace, zygote.cgroups())?;
         let facts = facts::Constant::read(&layout)?;
         Ok(Self { namespace, layout, zygote, verifier, facts })
     }

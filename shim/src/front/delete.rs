@@ -9,7 +9,7 @@ use std::{
     time::SystemTime,
 };
 
-use bulkhead_cgroup::{CgroupPath, Host};
+use bulkhead_cgroup::{Cgroup, CgroupPath, Host};
 use bulkhead_model::{ContainerId, Namespace};
 use containerd_shim::Flags;
 use containerd_shim_protos::api::DeleteResponse;
@@ -17,7 +17,10 @@ use oci_spec::runtime::Spec;
 use protobuf::{Message, MessageField, well_known_types::timestamp::Timestamp};
 
 use super::{FrontError, remove_if_dead};
-use crate::{stages, task::leftovers};
+use crate::{
+    stages,
+    task::{chain, leftovers},
+};
 
 /// Exit status of a container whose server is gone: killed by SIGKILL.
 const EXIT_STATUS: u32 = 128 + libc::SIGKILL as u32;
@@ -32,21 +35,35 @@ pub(crate) fn delete(flags: &Flags) -> Result<(), FrontError> {
 
     let layout = stages::layout();
     let task_dir = layout.task_dir(&namespace, &id);
+    let host = Host::detect().map_err(|error| FrontError::Usage(error.to_string()))?;
+    let address = fs::read_to_string(bundle.join("address")).ok();
     // The directory is made first and goes last: without it the container never was, or nothing of it is left. What
     // config.json names then may be others' (a create that was refused), and is not to be killed.
     if task_dir.symlink_metadata().is_ok() {
-        let host = Host::detect().map_err(|error| FrontError::Usage(error.to_string()))?;
         let cgroup = host.cgroup(&cgroup_path(&bundle, &namespace, &id)?);
         for problem in leftovers::take_back(&cgroup, &task_dir) {
             complain(&problem);
         }
     }
-    if let Ok(address) = fs::read_to_string(bundle.join("address"))
-        && let Err(error) = remove_if_dead(&super::socket::path(&address))
-    {
-        complain(&format!("{address}: {error}"));
+    if let Some(address) = address {
+        let socket = super::socket::path(&address);
+        match remove_if_dead(&socket) {
+            Err(error) => complain(&format!("{address}: {error}")),
+            Ok(false) => {}
+            // The server is gone, and with it whoever waited for the judge of this container's image.
+            Ok(true) => match stages::judge_group_path(&socket, &id) {
+                Err(error) => complain(&error.to_string()),
+                Ok(path) => remove_group(&host.cgroup(&path)),
+            },
+        }
     }
     answer()
+}
+
+fn remove_group(cgroup: &Cgroup) {
+    if let Err(error) = cgroup.kill_all().and_then(|()| cgroup.remove()) {
+        complain(&chain(&error));
+    }
 }
 
 /// The flag, else the directory of that id beside the working directory.

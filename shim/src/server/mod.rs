@@ -85,8 +85,9 @@ fn set_up_and_serve(config: ServerConfig, socket: &Arc<SocketFile>) -> Result<()
     let bundle = std::env::current_dir().map_err(|error| format!("getcwd(2): {error}"))?;
     std::env::set_current_dir("/").map_err(|error| format!("chdir(2) /: {error}"))?;
     let zygote = Zygote::fork().map_err(|error| format!("zygote: {error}"))?;
-    let stages = Stages::new(config.namespace.clone(), &config.grpc_address, zygote)
-        .map_err(|error| error.to_string())?;
+    let stages =
+        Stages::new(config.namespace.clone(), &config.grpc_address, config.socket_path.clone(), zygote)
+            .map_err(|error| error.to_string())?;
     confined::confine(&config, &bundle).map_err(|error| format!("confining the server: {error}"))?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()

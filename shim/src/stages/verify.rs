@@ -12,7 +12,7 @@ use std::{
 use bulkhead_binding::VerifiedImage;
 use bulkhead_cgroup::{Cgroup, CgroupPath, Host};
 use bulkhead_containerd::{CALL_TIMEOUT, Containerd, Judge, VerifyError};
-use bulkhead_model::{CreateRequest, Layout, Namespace};
+use bulkhead_model::{ContainerId, CreateRequest, Layout, Namespace};
 use oci_spec::runtime::{LinuxMemoryBuilder, LinuxPidsBuilder, LinuxResources};
 
 use crate::task::{TaskError, chain};
@@ -29,17 +29,25 @@ pub(super) struct Verifier {
     namespace: Namespace,
     judge: Judge,
     host: Host,
+    /// Path of the server's own socket.
+    own_socket: PathBuf,
 }
 
 impl Verifier {
     /// Knows where containerd and the judge's executable are.
-    pub(super) fn new(grpc_address: &str, namespace: &Namespace, host: &Host) -> Result<Self, TaskError> {
+    pub(super) fn new(
+        grpc_address: &str,
+        own_socket: PathBuf,
+        namespace: &Namespace,
+        host: &Host,
+    ) -> Result<Self, TaskError> {
         let judge = Judge::beside_this_executable().map_err(|error| TaskError::internal(&error))?;
         Ok(Self {
             socket: PathBuf::from(grpc_address.strip_prefix("unix://").unwrap_or(grpc_address)),
             namespace: namespace.clone(),
             judge,
             host: host.clone(),
+            own_socket,
         })
     }
 
@@ -50,7 +58,7 @@ impl Verifier {
         request: &CreateRequest,
     ) -> Result<VerifiedImage, TaskError> {
         let containerd = self.connect(&self.socket).await?;
-        let group = JudgeGroup::new(&self.host)?;
+        let group = JudgeGroup::new(&self.host, &self.own_socket, &request.id)?;
         let judge = Judge { admit: Some(group.admit()), ..self.judge.clone() };
         Ok(bulkhead_containerd::verify(&containerd, layout, &judge, request).await?)
     }
@@ -70,6 +78,18 @@ impl From<VerifyError> for TaskError {
     }
 }
 
+/// Where the judge of a container's image runs. `delete` finds it by the same names when the server has died meanwhile;
+/// servers of two containerds never have the same socket.
+pub(crate) fn judge_group_path(own_socket: &Path, id: &ContainerId) -> Result<CgroupPath, TaskError> {
+    let server: String = own_socket
+        .file_name()
+        .map(|name| name.to_string_lossy().chars().filter(char::is_ascii_alphanumeric).take(16).collect())
+        .unwrap_or_default();
+    format!("/bulkhead-judge-{server}-{id}")
+        .parse()
+        .map_err(|error: bulkhead_cgroup::CgroupError| TaskError::internal(&error))
+}
+
 /// The control group of one judge: made when there is one, removed with this.
 struct JudgeGroup {
     cgroup: Cgroup,
@@ -77,12 +97,8 @@ struct JudgeGroup {
 }
 
 impl JudgeGroup {
-    fn new(host: &Host) -> Result<Self, TaskError> {
-        static COUNT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
-        let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        let path: CgroupPath = format!("/bulkhead-judge-{}-{count}", std::process::id())
-            .parse()
-            .map_err(|error: bulkhead_cgroup::CgroupError| TaskError::internal(&error))?;
+    fn new(host: &Host, own_socket: &Path, id: &ContainerId) -> Result<Self, TaskError> {
+        let path = judge_group_path(own_socket, id)?;
         Ok(Self { cgroup: host.cgroup(&path), made: Arc::default() })
     }
 
