@@ -93,6 +93,11 @@ impl Containerd {
         ] {
             directories.extend(children(&place).iter().flat_map(|namespace| children(namespace)));
         }
+        // Files that are there while a judge is: its lock, and a verdict that is being written.
+        directories.extend(children(&self.bulkhead_root().join("run/bulkhead/judge")));
+        let verdicts = children(&self.bulkhead_root().join("var/lib/bulkhead/verdicts"));
+        directories
+            .extend(verdicts.into_iter().filter(|path| path.extension().is_some_and(|kind| kind == "tmp")));
         let parents = self.cgroup_parents();
         Ok(Leftovers {
             mounts,
