@@ -343,9 +343,15 @@ fn spawn(tools: &Tools, tag: &str, dir: &Path, hierarchies: Hierarchies) -> Resu
         Hierarchies::V1Only if unified.exists() => format!("umount {} && ", unified.display()),
         Hierarchies::V1Only | Hierarchies::AsOnHost => String::new(),
     };
+    // As Debian's unit starts it: in a control group of its own, below which systemd leaves everything alone.
+    let scope = if Path::new("/run/systemd/system").exists() {
+        "systemd-run --quiet --scope --collect --property=Delegate=yes --"
+    } else {
+        ""
+    };
     let script = format!(
         "{hidden}mount -t tmpfs -o mode=0711 containerd /run/containerd && mount --bind {}/kubelet {KUBELET} && \
-         mount --make-rshared / && exec \"$0\" -c \"$1\"",
+         mount --make-rshared / && exec {scope} \"$0\" -c \"$1\"",
         dir.display()
     );
     let mut command = Command::new("setpriv");
