@@ -4,8 +4,8 @@
 //! disk.sh ─► disk ─► boot once per kernel ─► stop, migrate to a file ─┐
 //! cargo   ─► binaries and tests ─► payload, a disk of its own ────────┴─► restore, mount, run ─► output, exit code
 //! ```
-//! `bulkhead-vm run VERSION [--] COMMAND…` runs a command in a machine of its own; without a command, the script that it
-//! reads. `bulkhead-vm test [VERSION…]` runs every test of `tests/` in each. KVM is used where it boots a machine in
+//! `bulkhead-vm run VERSION [--with PROGRAM]… [--] COMMAND…` runs a command in a machine of its own; without a command,
+//! the script that it reads. Programs are taken along, and found on PATH there. `bulkhead-vm test [VERSION…]` runs every test of `tests/` in each. KVM is used where it boots a machine in
 //! time, TCG elsewhere.
 //! Invariant: a command runs in a machine that nothing has run in before; what a machine writes goes with it.
 //! Never here: a network. The machines have none.
@@ -21,14 +21,15 @@ mod qemu;
 mod state;
 mod suite;
 
-use std::{io::Read as _, process::ExitCode, time::Duration};
+use std::{io::Read as _, path::PathBuf, process::ExitCode, time::Duration};
 
 use bulkhead_integration::HarnessError;
 
 /// How long a command of `run` may take.
 const RUN: Duration = Duration::from_secs(3600);
 
-const USAGE: &str = "usage: bulkhead-vm run 6.1|6.12 [--] [COMMAND…]\n       bulkhead-vm test [6.1|6.12]…";
+const USAGE: &str =
+    "usage: bulkhead-vm run 6.1|6.12 [--with PROGRAM]… [--] [COMMAND…]\n       bulkhead-vm test [6.1|6.12]…";
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
@@ -54,7 +55,12 @@ fn main() -> ExitCode {
     })
 }
 
-fn run(version: &str, command: &[&str]) -> Result<ExitCode, HarnessError> {
+fn run(version: &str, mut command: &[&str]) -> Result<ExitCode, HarnessError> {
+    let mut programs = Vec::new();
+    while let ["--with", program, rest @ ..] = command {
+        programs.push(PathBuf::from(program));
+        command = rest;
+    }
     let script = match command {
         [] | ["--"] => {
             let mut script = String::new();
@@ -64,7 +70,7 @@ fn run(version: &str, command: &[&str]) -> Result<ExitCode, HarnessError> {
         ["--", words @ ..] | words => words.iter().map(|word| quote(word)).collect::<Vec<_>>().join(" "),
     };
     let disk = disk::Disk::made()?;
-    let payload = payload::Payload::of_binaries(&disk)?;
+    let payload = payload::Payload::of(&disk, &programs)?;
     let mut machine = machine::Machine::start(&disk, version, &payload)?;
     let code = machine.run(&script, RUN, &mut std::io::stdout())?;
     Ok(u8::try_from(code).map_or(ExitCode::FAILURE, ExitCode::from))

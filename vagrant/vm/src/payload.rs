@@ -23,21 +23,17 @@ pub(crate) struct Payload {
 }
 
 impl Payload {
-    /// Shim and command alone.
-    pub(crate) fn of_binaries(disk: &Disk) -> Result<Self, HarnessError> {
-        Self::of(disk, &[])
-    }
-
-    /// The binaries, and tests by name.
-    pub(crate) fn of(disk: &Disk, tests: &[(String, PathBuf)]) -> Result<Self, HarnessError> {
+    /// Shim, command, probe, and other programs, which are put beside the shim.
+    pub(crate) fn of(disk: &Disk, programs: &[PathBuf]) -> Result<Self, HarnessError> {
         let scratch = disk.scratch()?;
         let tree = scratch.file("tree");
         let debug = workspace().join("target/debug");
         for name in ["containerd-shim-bulkhead-v2", "bulkhead"] {
             strip(&debug.join(name), &tree.join("target/debug").join(name))?;
         }
-        for (name, program) in tests {
-            strip(program, &tree.join("tests").join(name))?;
+        for program in programs {
+            let name = program.file_name().unwrap_or_default();
+            strip(program, &tree.join("target/debug").join(name))?;
         }
         copy_tree("integration/probe", &tree)?;
         copy_tree("target/deps/probe", &tree)?;
