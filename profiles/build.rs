@@ -35,8 +35,10 @@ struct Row {
 #[serde(deny_unknown_fields)]
 struct Arg {
     arg: u8,
-    eq: u32,
+    eq: Option<u32>,
     mask: Option<u32>,
+    #[serde(default)]
+    set: bool,
 }
 
 type Names = BTreeMap<&'static str, u32>;
@@ -114,16 +116,19 @@ fn write_rows(out: &mut String, name: &str, file: &File, own: &Names, other: &Na
             action(syscall, then)
         )
         .expect("text grows");
-        for Arg { arg, eq, mask } in args {
+        for Arg { arg, eq, mask, set } in args {
             assert!(*arg < 6, "{syscall}: no argument {arg}");
-            let test = match mask {
-                None => format!("Test::Eq({eq})"),
-                Some(mask) => {
+            let (width, test) = match (eq, mask, set) {
+                // A pointer whose lower half is 0 is one as well.
+                (None, None, true) => ("Bits64", "Test::Ne(0)".to_owned()),
+                (Some(eq), None, false) => ("Bits32", format!("Test::Eq({eq})")),
+                (Some(eq), Some(mask), false) => {
                     assert!(eq & !mask == 0, "{syscall}: eq has bits that mask leaves out");
-                    format!("Test::MaskedEq {{ mask: {mask}, value: {eq} }}")
+                    ("Bits32", format!("Test::MaskedEq {{ mask: {mask}, value: {eq} }}"))
                 }
+                _ => panic!("{syscall}: argument {arg} wants eq, eq and mask, or set = true"),
             };
-            write!(out, "Condition {{ arg: {arg}, width: Width::Bits32, test: {test} }},")
+            write!(out, "Condition {{ arg: {arg}, width: Width::{width}, test: {test} }},")
                 .expect("text grows");
         }
         writeln!(out, "], needs_memfd: {needs_memfd}, reason: {reason:?}, source: {source:?} }},")
@@ -137,6 +142,8 @@ fn action(syscall: &str, then: &str) -> String {
     let errno = match then {
         "allow" => return "Action::Allow".to_owned(),
         "kill" => return "Action::KillProcess".to_owned(),
+        // seccomp(2), SECCOMP_RET_ERRNO: an errno of 0 is what success returns.
+        "pretend" => 0,
         "EPERM" => 1,
         "EINVAL" => 22,
         "ENOSYS" => 38,

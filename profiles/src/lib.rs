@@ -24,7 +24,7 @@ pub use names::{syscall_name, syscall_number};
 pub use request::ProfileError;
 pub use rules::{Action, Condition, Test, Width};
 
-use bulkhead_model::MemfdRule;
+use bulkhead_model::{MemfdRule, SeccompFilter};
 use oci_spec::runtime::LinuxSeccomp;
 
 /// Longest seccomp program the kernel accepts, in BPF instructions of 8 bytes.
@@ -46,6 +46,14 @@ pub fn program(memfd: MemfdRule, request: Option<&LinuxSeccomp>) -> Result<Vec<u
         None => compile::program(&baseline),
         Some(section) => compile::program(&baseline.intersect(&request::table(section)?)),
     }
+}
+
+/// The request's own section and nothing else: for the compatible level, where there is no baseline.
+///
+/// # Errors
+/// As [`program`].
+pub fn request_filter(section: &LinuxSeccomp) -> Result<SeccompFilter, ProfileError> {
+    Ok(SeccompFilter { program: compile::program(&request::table(section)?)?, flags: 0 })
 }
 
 /// The program of the server itself, which a judge inherits until it has locked itself down. In the form of

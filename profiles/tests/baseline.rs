@@ -46,10 +46,11 @@ fn code(action: Action) -> u32 {
 fn args_of(row: &bulkhead_profiles::Row) -> [u64; 6] {
     let mut args = [0xffff_ffff_7777_7777; 6];
     for condition in row.args {
-        assert_eq!(condition.width, Width::Bits32, "{}", row.syscall);
-        args[usize::from(condition.arg)] = match condition.test {
-            Test::Eq(value) => value | 0xffff_ffff_0000_0000,
-            Test::MaskedEq { mask, value } => value | !mask,
+        args[usize::from(condition.arg)] = match (condition.width, condition.test) {
+            (Width::Bits32, Test::Eq(value)) => value | 0xffff_ffff_0000_0000,
+            (Width::Bits32, Test::MaskedEq { mask, value }) => value | !mask,
+            // A pointer with nothing in its lower half.
+            (Width::Bits64, Test::Ne(0)) => 0x1_0000_0000,
             _ => panic!("no row compares so"),
         };
     }
@@ -180,6 +181,20 @@ fn terminal_injection_is_denied_and_window_size_is_not() {
         assert_eq!(denied("ioctl", [0, request, 0, 0, 0, 0]), errno(libc::EPERM));
     }
     assert_eq!(denied("ioctl", [0, libc::TIOCGWINSZ, 0, 0, 0, 0]), ALLOW);
+}
+
+#[test]
+fn limit_of_core_dumps_can_be_read_and_is_never_set_while_others_are() {
+    const PRETEND: u32 = ERRNO;
+    let (core, files) = (u64::from(libc::RLIMIT_CORE), u64::from(libc::RLIMIT_NOFILE));
+    for pointer in [1, 0xffff_ffff, 0x1_0000_0000, u64::MAX] {
+        assert_eq!(denied("prlimit64", [0, core, pointer, 0, 0, 0]), PRETEND, "{pointer:x}");
+        assert_eq!(denied("prlimit64", [0, core | 1 << 40, pointer, 0, 0, 0]), PRETEND, "{pointer:x}");
+        assert_eq!(denied("prlimit64", [0, files, pointer, 0, 0, 0]), ALLOW, "{pointer:x}");
+    }
+    assert_eq!(denied("prlimit64", [0, core, 0, 1, 0, 0]), ALLOW);
+    assert_eq!(denied("setrlimit", [core, 1, 0, 0, 0, 0]), PRETEND);
+    assert_eq!(denied("setrlimit", [files, 1, 0, 0, 0, 0]), ALLOW);
 }
 
 #[test]
