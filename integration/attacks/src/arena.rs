@@ -45,6 +45,7 @@ impl Arena {
         let echo = attacker::bytes(Path::new("/bin/echo"))?;
         let layer = Layer::of(&[
             Entry::File("bin/attacker", 0o755, &bytes),
+            Entry::File("bin/setuid-id", 0o4755, &bytes),
             // For what loaders do: a program with an interpreter.
             Entry::Dir("lib64", 0o755),
             Entry::File("lib64/ld-linux-x86-64.so.2", 0o755, &loader),

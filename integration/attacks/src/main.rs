@@ -32,6 +32,7 @@ fn main() -> ExitCode {
                 eprintln!("attacks: {error}");
                 return ExitCode::FAILURE;
             }
+            verdict::print_skips(&table);
             (table.len(), verdict::trials(&table))
         }
         // One red test that says why there is no table.

@@ -10,6 +10,7 @@
 
 mod attempt;
 mod json;
+mod netlink;
 mod sys;
 
 use std::process::ExitCode;
@@ -38,6 +39,11 @@ impl Stop {
     /// Stopped by what was found.
     fn because(text: impl Into<String>) -> Self {
         Self(text.into())
+    }
+
+    /// The answer of a kernel that has no such thing; or of a filter that pretends so.
+    fn absent(what: &str, error: &std::io::Error) -> Self {
+        Self(format!("{} (no {what})", sys::errno_name(error)))
     }
 
     /// For `map_err`: the call or path, and its errno.
@@ -74,6 +80,7 @@ fn main() -> ExitCode {
             }
         }
         ["pause"] => sys::pause(),
+        ["whoami"] => println!("{}", sys::effective_user()),
         // What a dropped copy of this program does: proof that it ran.
         ["dropped"] => println!("{}", attempt::RAN),
         _ => {

@@ -66,6 +66,71 @@ pub(crate) fn kill_group(child: i32) {
     wait(child);
 }
 
+/// A child that sleeps, for others to reach into.
+pub(crate) fn sleeper() -> io::Result<i32> {
+    let child = fork()?;
+    if child == 0 {
+        pause();
+    }
+    Ok(child)
+}
+
+/// The effective uid.
+pub(crate) fn effective_user() -> u32 {
+    // SAFETY: takes nothing and cannot fail.
+    unsafe { libc::geteuid() }
+}
+
+/// Leaves the process group that it leads: setsid(2) wants that.
+pub(crate) fn leave_group() {
+    // SAFETY: both take or give integers.
+    unsafe { libc::setpgid(0, libc::getpgid(libc::getppid())) };
+}
+
+/// socket(2); `what` is named where the kernel has no such thing.
+pub(crate) fn socket(what: &str, family: i32, kind: i32, protocol: i32) -> Result<i64, Stop> {
+    let arguments = [i64::from(family), i64::from(kind), i64::from(protocol), 0, 0, 0];
+    raw(libc::SYS_socket, arguments).map_err(|error| match error.raw_os_error() {
+        Some(libc::EAFNOSUPPORT | libc::EPROTONOSUPPORT | libc::ESOCKTNOSUPPORT) => {
+            Stop::absent(what, &error)
+        }
+        _ => Stop::at("socket")(error),
+    })
+}
+
+/// Opens a file of the kernel and writes nothing: it would act on the host.
+pub(crate) fn open_for_writing(path: &str) -> Result<File, Stop> {
+    File::options().write(true).open(path).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => Stop::absent(path, &error),
+        _ => Stop::at(path)(error),
+    })
+}
+
+/// Unshares the user namespace with `more`, and becomes root in it.
+pub(crate) fn become_root_in_a_user_namespace(more: i32) -> Result<(), Stop> {
+    // SAFETY: both take nothing and cannot fail.
+    let (user, group) = unsafe { (libc::geteuid(), libc::getegid()) };
+    call("unshare", libc::SYS_unshare, [i64::from(libc::CLONE_NEWUSER | more), 0, 0, 0, 0, 0])?;
+    for (path, text) in [
+        ("/proc/self/setgroups", "deny".to_owned()),
+        ("/proc/self/uid_map", format!("0 {user} 1")),
+        ("/proc/self/gid_map", format!("0 {group} 1")),
+    ] {
+        std::fs::write(path, text).map_err(Stop::at(path))?;
+    }
+    Ok(())
+}
+
+/// A 32-bit system call without arguments, from this 64-bit program; its result or negative errno.
+pub(crate) fn int80(number: i32) -> i32 {
+    let result: i32;
+    // SAFETY: the call takes no arguments; the kernel keeps every register but eax and, on older kernels, r8 to r11.
+    unsafe {
+        std::arch::asm!("int 0x80", inlateout("eax") number => result, out("r8") _, out("r9") _, out("r10") _, out("r11") _);
+    }
+    result
+}
+
 /// Ends the process without running anything more.
 pub(crate) fn exit(code: i32) -> ! {
     // SAFETY: takes an integer and does not return.
@@ -73,7 +138,7 @@ pub(crate) fn exit(code: i32) -> ! {
 }
 
 /// Sleeps until SIGTERM or SIGINT; as PID 1 a signal without a handler is ignored.
-pub(crate) fn pause() {
+pub(crate) fn pause() -> ! {
     extern "C" fn end(_: i32) {
         exit(0);
     }
