@@ -29,4 +29,5 @@ pub use bulkhead_binding::VerifiedImage;
 pub use client::{CALL_TIMEOUT, Containerd};
 pub use error::{Failure, VerifyError};
 pub use judge::{AdmitJudge, Judge};
+pub use store::remove_stale_files;
 pub use verify::{examine, verify};

@@ -140,6 +140,35 @@ pub(crate) async fn lock(layout: &Layout, target: &Digest, wait_max: Duration) -
     }
 }
 
+/// Removes what judges left whose server was killed: locks that nobody holds, and verdicts that were not finished. Says
+/// what it could not remove.
+#[must_use]
+pub fn remove_stale_files(layout: &Layout) -> Vec<String> {
+    let mut problems = Vec::new();
+    let names = |dir: PathBuf| {
+        fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path()).collect::<Vec<_>>()
+    };
+    for lock in names(layout.judge_dir()) {
+        match try_lock(&lock) {
+            Ok(Some(held)) => {
+                // Who writes a verdict holds the lock of its digest.
+                let verdict = layout.verdicts_dir().join(lock.file_name().unwrap_or_default());
+                match fs::remove_file(verdict.with_extension("tmp")) {
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                        problems.push(format!("unlink(2) {}: {error}", verdict.display()));
+                    }
+                    _ => {}
+                }
+                drop(held);
+            }
+            // A judge is at work.
+            Ok(None) => {}
+            Err(error) => problems.push(error.to_string()),
+        }
+    }
+    problems
+}
+
 /// The lock, if nobody else has it.
 fn try_lock(path: &Path) -> Result<Option<Lock>, Failure> {
     let failed = |call, error| Failure::File { call, path: path.to_owned(), error };

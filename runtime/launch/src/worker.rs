@@ -23,7 +23,7 @@ use crate::{
     LaunchError, blind, derive,
     error::chain,
     executor::{Confined, ExpectedNamespace, namespace_identity},
-    limits, loopback, message, places, rootfs, sources,
+    group_link, limits, loopback, message, places, rootfs, sources,
     stdio::Stdio,
     sys::{self, Forked},
     wire::{Create, Exec, Job, WorkingDir},
@@ -200,6 +200,7 @@ fn make_dirs(job: &Create) -> Result<(), LaunchError> {
             .map_err(LaunchError::io("mkdir(2)", path.display().to_string()))
     };
     make(&job.task_dir, 0o700)?;
+    group_link::write(&job.task_dir, &job.cgroup)?;
     make(&state_root(&job.task_dir), 0o711)?;
     make(&derive::rootfs_dir(&job.task_dir), 0o711)?;
     if job.cgroup_view {

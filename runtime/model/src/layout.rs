@@ -56,10 +56,16 @@ impl Layout {
         self.verdicts_dir().join(format!("{}.json", target.hex()))
     }
 
+    /// Where the locks of judges at work are.
+    #[must_use]
+    pub fn judge_dir(&self) -> PathBuf {
+        self.root.join("run/bulkhead/judge")
+    }
+
     /// Locks of judges at work, one per digest.
     #[must_use]
     pub fn judge_lock(&self, target: &Digest) -> PathBuf {
-        self.root.join("run/bulkhead/judge").join(format!("{}.lock", target.hex()))
+        self.judge_dir().join(format!("{}.lock", target.hex()))
     }
 
     /// `/run/bulkhead`: state that a reboot may lose.

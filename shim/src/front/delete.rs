@@ -9,14 +9,15 @@ use std::{
     time::SystemTime,
 };
 
-use bulkhead_cgroup::{Cgroup, CgroupPath, Host};
+use bulkhead_cgroup::Host;
+use bulkhead_containerd::remove_stale_files;
+use bulkhead_launch::cgroup_of;
 use bulkhead_model::{ContainerId, Namespace};
 use containerd_shim::Flags;
 use containerd_shim_protos::api::DeleteResponse;
-use oci_spec::runtime::Spec;
 use protobuf::{Message, MessageField, well_known_types::timestamp::Timestamp};
 
-use super::{FrontError, remove_if_dead};
+use super::{FrontError, socket};
 use crate::{
     stages,
     task::{chain, leftovers},
@@ -31,39 +32,52 @@ pub(crate) fn delete(flags: &Flags) -> Result<(), FrontError> {
     let id: ContainerId = flags.id.parse().map_err(|error| FrontError::Usage(format!("id: {error}")))?;
     let namespace: Namespace =
         flags.namespace.parse().map_err(|error| FrontError::Usage(format!("namespace: {error}")))?;
-    let bundle = bundle(flags, &id)?;
-
     let layout = stages::layout();
     let task_dir = layout.task_dir(&namespace, &id);
     let host = Host::detect().map_err(|error| FrontError::Usage(error.to_string()))?;
-    let address = fs::read_to_string(bundle.join("address")).ok();
-    // The directory is made first and goes last: without it the container never was, or nothing of it is left. What
-    // config.json names then may be others' (a create that was refused), and is not to be killed.
-    if task_dir.symlink_metadata().is_ok() {
-        let cgroup = host.cgroup(&cgroup_path(&bundle, &namespace, &id)?);
-        for problem in leftovers::take_back(&cgroup, &task_dir) {
-            complain(&problem);
-        }
+    // Without its directory the container never was, or nothing of it is left; without the link in it, it had no control
+    // group yet. What config.json names may be others' (a create that was refused), or be gone.
+    let cgroup = cgroup_of(&task_dir).unwrap_or_else(|error| {
+        complain(&chain(&error));
+        None
+    });
+    for problem in leftovers::take_back(cgroup.map(|path| host.cgroup(&path)).as_ref(), &task_dir) {
+        complain(&problem);
     }
-    if let Some(address) = address {
-        let socket = super::socket::path(&address);
-        match remove_if_dead(&socket) {
-            Err(error) => complain(&format!("{address}: {error}")),
-            Ok(false) => {}
-            // The server is gone, and with it whoever waited for the judge of this container's image.
-            Ok(true) => match stages::judge_group_path(&socket, &id) {
-                Err(error) => complain(&error.to_string()),
-                Ok(path) => remove_group(&host.cgroup(&path)),
-            },
-        }
+    remove_server(flags, &namespace, &id, &host)?;
+    for problem in remove_stale_files(&layout) {
+        complain(&problem);
     }
     answer()
 }
 
-fn remove_group(cgroup: &Cgroup) {
-    if let Err(error) = cgroup.kill_all().and_then(|()| cgroup.remove()) {
-        complain(&chain(&error));
+/// Removes the socket and the judge of a server that is gone. Another container's, of the same pod, is removed by the
+/// `delete` of the pod's own container.
+fn remove_server(
+    flags: &Flags,
+    namespace: &Namespace,
+    id: &ContainerId,
+    host: &Host,
+) -> Result<(), FrontError> {
+    // containerd may have removed the bundle meanwhile.
+    let address = fs::read_to_string(bundle(flags, id)?.join("address"))
+        .unwrap_or_else(|_| socket::address(None, &flags.address, namespace.as_str(), id.as_str()));
+    let path = socket::path(&address);
+    match socket::remove_unless_answering(&path) {
+        Err(error) => complain(&format!("{address}: {error}")),
+        Ok(false) => {}
+        // Whoever waited for the judge of this container's image is gone.
+        Ok(true) => match stages::judge_group_path(&path, id) {
+            Err(error) => complain(&error.to_string()),
+            Ok(path) => {
+                let cgroup = host.cgroup(&path);
+                if let Err(error) = cgroup.kill_all().and_then(|()| cgroup.remove()) {
+                    complain(&chain(&error));
+                }
+            }
+        },
     }
+    Ok(())
 }
 
 /// The flag, else the directory of that id beside the working directory.
@@ -73,15 +87,6 @@ fn bundle(flags: &Flags, id: &ContainerId) -> Result<PathBuf, FrontError> {
     }
     let here = std::env::current_dir().map_err(FrontError::io("getcwd(2)", "."))?;
     Ok(here.parent().unwrap_or(Path::new("/")).join(id.as_str()))
-}
-
-/// As at Create: config.json may be gone, or never have been read.
-fn cgroup_path(bundle: &Path, namespace: &Namespace, id: &ContainerId) -> Result<CgroupPath, FrontError> {
-    let spec = stages::read_spec(&bundle.join("config.json")).unwrap_or_else(|error| {
-        complain(&error.to_string());
-        Spec::default()
-    });
-    stages::cgroup_path(&spec, namespace, id).map_err(|error| FrontError::Usage(error.to_string()))
 }
 
 fn answer() -> Result<(), FrontError> {

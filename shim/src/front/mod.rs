@@ -18,7 +18,6 @@ mod start;
 
 pub(crate) use delete::delete;
 pub(crate) use info::info;
-pub(crate) use socket::remove_if_dead;
 pub(crate) use start::{ServerConfig, Started, start};
 
 /// The name containerd knows this runtime by.

@@ -4,15 +4,23 @@
 //! only root enters.
 
 use std::{
-    fs, io,
+    fs,
+    io::{self, Read, Write},
     os::unix::{
         fs::{DirBuilderExt, FileTypeExt},
         net::{UnixListener, UnixStream},
     },
     path::{Path, PathBuf},
+    time::{Duration, Instant},
 };
 
 use super::FrontError;
+
+/// How long the kernel may take to close what a killed server had open, and a server that lives to answer.
+const DYING_MAX: Duration = Duration::from_secs(3);
+
+/// Between two looks.
+const DYING_PAUSE: Duration = Duration::from_millis(5);
 
 /// What is at the address of a group.
 pub(crate) enum Socket {
@@ -63,25 +71,64 @@ pub(crate) fn bind(address: &str) -> Result<Socket, FrontError> {
     Err(wrong("bind(2)")(io::Error::from(io::ErrorKind::AddrInUse)))
 }
 
+/// What is behind a socket's name.
+enum Listener {
+    /// Nobody, or not even the name.
+    Gone,
+    /// Someone, or a server that has been killed and whose descriptors the kernel is still closing.
+    There(UnixStream),
+}
+
 /// Removes a socket that nobody listens on. Says whether it is gone.
-pub(crate) fn remove_if_dead(path: &Path) -> io::Result<bool> {
+fn remove_if_dead(path: &Path) -> io::Result<bool> {
+    match listener(path)? {
+        Listener::Gone => Ok(true),
+        Listener::There(_) => Ok(false),
+    }
+}
+
+/// The same, for when a server may have died a moment ago: the kernel closes its connections before its socket, and
+/// `delete` is called as soon as the first is closed. Only an answer shows that it lives.
+pub(super) fn remove_unless_answering(path: &Path) -> io::Result<bool> {
+    let started = Instant::now();
+    loop {
+        match listener(path)? {
+            Listener::Gone => return Ok(true),
+            Listener::There(stream) if answers(&stream) => return Ok(false),
+            Listener::There(_) if started.elapsed() > DYING_MAX => return Ok(false),
+            Listener::There(_) => std::thread::sleep(DYING_PAUSE),
+        }
+    }
+}
+
+fn listener(path: &Path) -> io::Result<Listener> {
     match fs::symlink_metadata(path) {
         Ok(metadata) if !metadata.file_type().is_socket() => {
             return Err(io::Error::other("is no socket"));
         }
         Ok(_) => {}
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Listener::Gone),
         Err(error) => return Err(error),
     }
     match UnixStream::connect(path) {
-        Ok(_) => Ok(false),
+        Ok(stream) => Ok(Listener::There(stream)),
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => match fs::remove_file(path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => Ok(true),
+            _ => Ok(Listener::Gone),
         },
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Listener::Gone),
         Err(error) => Err(error),
     }
+}
+
+/// Whether a request is answered, by whatever. A server that lives does so at once, and one that dies hangs up.
+fn answers(mut stream: &UnixStream) -> bool {
+    // An empty request on stream 1: it names no service, which is an answer too.
+    //
+    // Source: `messageHeader`, containerd/ttrpc channel.go: length, stream, type (1 is a request), flags.
+    const REQUEST: [u8; 10] = [0, 0, 0, 0, 0, 0, 0, 1, 1, 0];
+    let asked = stream.set_read_timeout(Some(DYING_MAX)).and_then(|()| stream.write_all(&REQUEST));
+    asked.is_ok() && matches!(stream.read(&mut [0; 1]), Ok(1))
 }
 
 #[cfg(test)]
@@ -111,6 +158,31 @@ mod tests {
         let address = format!("unix://{}/one", dir.path().display());
         drop(bind(&address).unwrap());
         assert!(matches!(bind(&address).unwrap(), Socket::Bound(_)));
+    }
+
+    #[test]
+    fn socket_of_a_server_that_dies_is_removed_and_that_of_one_that_answers_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("one");
+        let listener = UnixListener::bind(&path).unwrap();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let (mut stream, _) = listener.accept().unwrap();
+                stream.write_all(b"x").unwrap();
+            });
+            assert!(!remove_unless_answering(&path).unwrap());
+        });
+        assert!(path.exists());
+        std::thread::scope(|scope| {
+            // Killed: what it had accepted is closed first, what it listened on a little later.
+            scope.spawn(move || {
+                drop(listener.accept().unwrap());
+                std::thread::sleep(Duration::from_millis(20));
+                drop(listener);
+            });
+            assert!(remove_unless_answering(&path).unwrap());
+        });
+        assert!(!path.exists());
     }
 
     #[test]

@@ -123,7 +123,7 @@ pub(crate) fn cgroup_path(
 }
 
 /// Reads config.json.
-pub(crate) fn read_spec(path: &Path) -> Result<Spec, TaskError> {
+pub(super) fn read_spec(path: &Path) -> Result<Spec, TaskError> {
     let wrong = |call: &str, error: &dyn std::fmt::Display| {
         TaskError::Internal(format!("{call} {}: {error}", path.display()))
     };

@@ -202,7 +202,7 @@ impl Unfinished {
 impl Drop for Unfinished {
     fn drop(&mut self) {
         if let Some((cgroup, task_dir)) = self.parts.take() {
-            for problem in leftovers::take_back(&cgroup, &task_dir) {
+            for problem in leftovers::take_back(Some(&cgroup), &task_dir) {
                 tracing::error!(problem, "a failed create leaves something behind");
             }
         }

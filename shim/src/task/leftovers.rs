@@ -8,13 +8,14 @@ use bulkhead_cgroup::Cgroup;
 
 use super::error::chain;
 
-/// Kills what is left in the control group and removes it and the directory. Goes on after a failure; says all.
-pub(crate) fn take_back(cgroup: &Cgroup, task_dir: &Path) -> Vec<String> {
+/// Kills what is left in the control group, if there is one, and removes it and the directory. Goes on after a failure;
+/// says all. The directory goes last: it says where the group is.
+pub(crate) fn take_back(cgroup: Option<&Cgroup>, task_dir: &Path) -> Vec<String> {
     let mut problems = Vec::new();
-    if let Err(error) = cgroup.kill_all() {
+    if let Some(Err(error)) = cgroup.map(Cgroup::kill_all) {
         problems.push(format!("kill: {}", chain(&error)));
     }
-    if let Err(error) = cgroup.remove() {
+    if let Some(Err(error)) = cgroup.map(Cgroup::remove) {
         problems.push(format!("cgroup: {}", chain(&error)));
     }
     match fs::remove_dir_all(task_dir) {

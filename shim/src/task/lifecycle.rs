@@ -109,7 +109,7 @@ async fn delete_container(tasks: &Tasks, container: &Container) -> Result<Delete
         _ => return Err(running()),
     };
     container.keep_watch(None);
-    for problem in leftovers::take_back(&container.cgroup, &container.task_dir) {
+    for problem in leftovers::take_back(Some(&container.cgroup), &container.task_dir) {
         tracing::error!(problem, id = %container.id, "a container leaves something behind");
     }
     tasks.remove(container.id.as_str());
