@@ -26,6 +26,11 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let arguments: Vec<_> = std::env::args_os().skip(1).collect();
+    if let Some((first, rest)) = arguments.split_first()
+        && first == bulkhead_launch::WORKER_ARGUMENT
+    {
+        return bulkhead_launch::run_sealed_worker(rest);
+    }
     let flags = match containerd_shim::parse(&arguments) {
         Ok(flags) => flags,
         Err(error) => return fail(&error.to_string()),

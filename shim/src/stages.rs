@@ -24,7 +24,7 @@ use bulkhead_binding::VerifiedImage;
 use bulkhead_cgroup::CgroupPath;
 use bulkhead_launch::Zygote;
 use bulkhead_model::{
-    ContainerId, ContainerKind, CreateRequest, ExecRequest, Layout, Mount, Namespace, Refusal, Rule,
+    ContainerId, ContainerKind, CreateRequest, ExecRequest, Layout, Level, Mount, Namespace, Refusal, Rule,
 };
 use bulkhead_node::load_policy;
 use bulkhead_plan::{ExecPlan, Plan};
@@ -93,7 +93,15 @@ impl Stages {
         self.prepare()?;
         let facts = self.facts.for_request(&request, pod, &task_dir)?;
         let plan = bulkhead_plan::plan(&request, &grant, &facts)?;
-        let pids_max = grant.confinement().pids_max;
+        // At the compatible level the request's own limit counts.
+        let pids_max = match grant.confinement().level {
+            Level::Hardened => grant.confinement().pids_max,
+            Level::Compatible => {
+                let scope = grant.scope().unwrap_or_default();
+                tracing::warn!(id = %request.id, scope, "level = \"compatible\": the request is granted as runc would");
+                u32::MAX
+            }
+        };
         let layout = self.layout.clone();
         Ok(Admitted { layout, policy_file, request, image, plan, pids_max, cgroup_path, task_dir })
     }
@@ -154,12 +162,12 @@ impl Admitted {
 impl Admitted {
     /// Owner of its streams.
     pub(crate) fn uid(&self) -> u32 {
-        self.plan.confine().credentials.uid
+        self.plan.confine().credentials().uid
     }
 
     /// Group of its streams.
     pub(crate) fn gid(&self) -> u32 {
-        self.plan.confine().credentials.gid
+        self.plan.confine().credentials().gid
     }
 
     /// Whether init's end ends all others.

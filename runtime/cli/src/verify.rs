@@ -51,8 +51,9 @@ pub(crate) fn verify(
         Ok(facts) => facts,
         Err(refusal) => return Ok(refusal.into()),
     };
-    let verdict = load_policy(layout, None, tenant.unwrap_or(namespace))
-        .and_then(|policy| policy.preview(&facts, image));
+    let tenant = tenant.unwrap_or(namespace);
+    let verdict =
+        load_policy(layout, None, tenant).and_then(|policy| policy.preview(&facts, image, tenant));
     Ok(report(image, &facts, verdict))
 }
 

@@ -15,6 +15,10 @@
 //! request's own narrow profile does not stop the check.
 //! Never here: what a container may do; that is in the spec. Nothing of libcontainer.
 //!
+//! The compatible level, where policy grants it, has neither Landlock nor a baseline: there the process gets the
+//! capabilities, no_new_privs and seccomp filter that its request asks for, and the kernel is asked back as well
+//! (`compatible.rs`).
+//!
 //! What Landlock does not do here, and why:
 //! - Signals and abstract sockets are not scoped (ABI 6): PID and network namespaces separate them from other
 //!   pods already, and an exec is a sibling domain that must still be able to `kill -HUP 1`.
@@ -25,6 +29,7 @@
 #![deny(unsafe_code)]
 
 mod canary;
+mod compatible;
 mod error;
 mod landlock;
 mod lock_down;

@@ -2,7 +2,7 @@
 
 use std::{fs::File, io::Read as _, path::PathBuf};
 
-use bulkhead_model::{ConfineSpec, Credentials};
+use bulkhead_model::{ConfineSpec, Credentials, HardenedSpec};
 use landlock::RulesetCreated;
 use nix::sys::{
     prctl,
@@ -10,19 +10,18 @@ use nix::sys::{
 };
 use seccompiler::BpfProgram;
 
-use crate::{ConfineError, Difference, canary, landlock as ruleset, seccomp, status};
+use crate::{ConfineError, Difference, canary, compatible::Compatible, landlock as ruleset, seccomp, status};
 
 /// Longest `/proc/<pid>/status` to be read, in bytes: some 1.5 kB, more with thousands of groups.
 const STATUS_BYTES_MAX: usize = 16 * 1024;
 
 /// A confinement of which everything that can fail beforehand is done.
 #[derive(Debug)]
-pub struct Prepared {
-    credentials: Credentials,
-    root_read_only: bool,
-    canary: PathBuf,
-    ruleset: RulesetCreated,
-    programs: Vec<BpfProgram>,
+pub enum Prepared {
+    /// Of the hardened level.
+    Hardened(Hardened),
+    /// Of the compatible level.
+    Compatible(Compatible),
 }
 
 impl Prepared {
@@ -31,7 +30,37 @@ impl Prepared {
     /// # Errors
     /// Anything that would make [`Prepared::enforce`] fail and can be known now.
     pub fn new(spec: &ConfineSpec) -> Result<Self, ConfineError> {
-        let ConfineSpec { credentials, root_read_only, landlock, seccomp } = spec;
+        match spec {
+            ConfineSpec::Hardened(spec) => Hardened::new(spec).map(Self::Hardened),
+            ConfineSpec::Compatible(spec) => Compatible::new(spec).map(Self::Compatible),
+        }
+    }
+
+    /// Confines this process for good. After `Ok`, execve(2) is all that should follow.
+    ///
+    /// # Errors
+    /// A step failed, or the kernel does not confirm it: the process is in an unknown state and must exit.
+    pub fn enforce(self) -> Result<(), ConfineError> {
+        match self {
+            Self::Hardened(prepared) => prepared.enforce(),
+            Self::Compatible(prepared) => prepared.enforce(),
+        }
+    }
+}
+
+/// A hardened confinement, prepared.
+#[derive(Debug)]
+pub struct Hardened {
+    credentials: Credentials,
+    root_read_only: bool,
+    canary: PathBuf,
+    ruleset: RulesetCreated,
+    programs: Vec<BpfProgram>,
+}
+
+impl Hardened {
+    fn new(spec: &HardenedSpec) -> Result<Self, ConfineError> {
+        let HardenedSpec { credentials, root_read_only, landlock, seccomp } = spec;
         let programs = seccomp::unpack(seccomp)?;
         let ruleset = ruleset::ruleset(landlock)?;
         canary::opens(&landlock.canary)?;
@@ -44,11 +73,7 @@ impl Prepared {
         })
     }
 
-    /// Confines this process for good. After `Ok`, execve(2) is all that should follow.
-    ///
-    /// # Errors
-    /// A step failed, or the kernel does not confirm it: the process is in an unknown state and must exit.
-    pub fn enforce(self) -> Result<(), ConfineError> {
+    fn enforce(self) -> Result<(), ConfineError> {
         let Self { credentials, root_read_only, canary, ruleset, programs } = self;
         no_new_privs()?;
         root(root_read_only)?;

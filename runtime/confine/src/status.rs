@@ -2,7 +2,7 @@
 //!
 //! Invariant: pure. A field that is missing or unreadable is a [`Difference`], like one that is wrong.
 
-use bulkhead_model::{ConfineSpec, Credentials};
+use bulkhead_model::{CapabilitySets, CompatibleSpec, ConfineSpec, Credentials, HardenedSpec};
 
 /// A field of the process that is not what the spec says.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -70,8 +70,9 @@ pub fn parse_status(text: &str) -> Result<Status, Difference> {
     })
 }
 
-/// Whether the process that `text` (its `/proc/<pid>/status`) is about is confined as `spec` says: ids, no
-/// capability in any set, no_new_privs, seccomp filters, one thread. For the server, between "confined" and "go".
+/// Whether the process that `text` (its `/proc/<pid>/status`) is about is confined as `spec` says: ids, capability
+/// sets (none at the hardened level), no_new_privs, seccomp filters, one thread. For the server, between "confined"
+/// and "go".
 ///
 /// The ids are those of the reader's user namespace.
 ///
@@ -79,8 +80,11 @@ pub fn parse_status(text: &str) -> Result<Status, Difference> {
 /// The first field that is not as it should be.
 pub fn check_status(spec: &ConfineSpec, text: &str) -> Result<(), Difference> {
     let status = parse_status(text)?;
-    check(&status, &spec.credentials)?;
-    let (wanted, found) = (spec.seccomp.len(), status.seccomp_filters);
+    match spec {
+        ConfineSpec::Hardened(HardenedSpec { credentials, .. }) => check(&status, credentials)?,
+        ConfineSpec::Compatible(spec) => check_compatible(&status, spec)?,
+    }
+    let (wanted, found) = (spec.seccomp_programs(), status.seccomp_filters);
     if u32::try_from(wanted).is_ok_and(|wanted| found >= wanted) {
         Ok(())
     } else {
@@ -106,6 +110,26 @@ pub(crate) fn check_unfiltered(status: &Status, credentials: &Credentials) -> Re
         }
     }
     is("NoNewPrivs", 1, *no_new_privs)
+}
+
+/// What a request asks for at the compatible level, no more and no less, but how many filters there are.
+pub(crate) fn check_compatible(status: &Status, spec: &CompatibleSpec) -> Result<(), Difference> {
+    let CompatibleSpec { credentials, capabilities, no_new_privileges, seccomp } = spec;
+    let CapabilitySets { bounding, permitted, inheritable, effective, ambient } = *capabilities;
+    check_ids(status.uids, status.gids, &status.groups, credentials)?;
+    is("Threads", 1, status.threads)?;
+    let wanted = [inheritable, permitted, effective, bounding, ambient];
+    for ((found, wanted), field) in status.capabilities.iter().zip(wanted).zip(CAPABILITIES) {
+        if *found != wanted {
+            return Err(Difference::new(field, format!("{wanted:#x}"), format!("{found:#x}")));
+        }
+    }
+    is("NoNewPrivs", u32::from(*no_new_privileges), status.no_new_privs)?;
+    match seccomp {
+        Some(_) => is("Seccomp", 2, status.seccomp),
+        // A filter that the node put on containerd itself stays on.
+        None => Ok(()),
+    }
 }
 
 fn check_ids(uids: [u32; 4], gids: [u32; 4], groups: &[u32], wanted: &Credentials) -> Result<(), Difference> {
@@ -163,7 +187,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
-    use bulkhead_model::{LandlockSpec, PathAccess, TcpRule};
+    use bulkhead_model::{LandlockSpec, PathAccess, SeccompFilter, TcpRule};
 
     const GOOD: &str = "Name:\tsh\nUmask:\t0022\nState:\tS (sleeping)\nUid:\t65532\t65532\t65532\t65532\n\
         Gid:\t65532\t65532\t65532\t65532\nFDSize:\t64\nGroups:\t2000 1000 \nThreads:\t1\n\
@@ -171,7 +195,7 @@ mod tests {
         CapBnd:\t0000000000000000\nCapAmb:\t0000000000000000\nNoNewPrivs:\t1\nSeccomp:\t2\nSeccomp_filters:\t1\n";
 
     fn spec() -> ConfineSpec {
-        ConfineSpec {
+        ConfineSpec::Hardened(HardenedSpec {
             credentials: Credentials { uid: 65532, gid: 65532, groups: vec![1000, 2000] },
             root_read_only: true,
             landlock: LandlockSpec {
@@ -182,6 +206,44 @@ mod tests {
                 canary: "/canary".into(),
             },
             seccomp: vec![vec![6]],
+        })
+    }
+
+    /// What `GOOD` would have to be with one capability in each set.
+    fn compatible() -> (ConfineSpec, String) {
+        let capabilities =
+            CapabilitySets { inheritable: 1, permitted: 2, effective: 4, bounding: 8, ambient: 16 };
+        let spec = ConfineSpec::Compatible(CompatibleSpec {
+            credentials: Credentials { uid: 65532, gid: 65532, groups: vec![1000, 2000] },
+            capabilities,
+            no_new_privileges: false,
+            seccomp: Some(SeccompFilter { program: vec![6], flags: 0 }),
+        });
+        let mut text = GOOD.replace("NoNewPrivs:\t1", "NoNewPrivs:\t0");
+        for (field, set) in CAPABILITIES.iter().zip([1_u64, 2, 4, 8, 16]) {
+            text = text.replace(&format!("{field}:\t{:016x}", 0), &format!("{field}:\t{set:016x}"));
+        }
+        (spec, text)
+    }
+
+    #[test]
+    fn compatible_process_has_what_was_asked_for_and_not_one_capability_more_or_less() {
+        let (spec, good) = compatible();
+        assert_eq!(check_status(&spec, &good), Ok(()));
+        for (field, good_line, bad) in [
+            ("CapInh", "CapInh:\t0000000000000001", "CapInh:\t0000000000000003"),
+            ("CapPrm", "CapPrm:\t0000000000000002", "CapPrm:\t0000000000000000"),
+            ("CapEff", "CapEff:\t0000000000000004", "CapEff:\t000001ffffffffff"),
+            ("CapBnd", "CapBnd:\t0000000000000008", "CapBnd:\t000001ffffffffff"),
+            ("CapAmb", "CapAmb:\t0000000000000010", "CapAmb:\t0000000000000000"),
+            ("NoNewPrivs", "NoNewPrivs:\t0", "NoNewPrivs:\t1"),
+            ("Seccomp", "Seccomp:\t2", "Seccomp:\t0"),
+            ("Seccomp_filters", "Seccomp_filters:\t1", "Seccomp_filters:\t0"),
+            ("Uid", "Uid:\t65532\t65532\t65532\t65532", "Uid:\t0\t0\t0\t0"),
+        ] {
+            assert!(good.contains(good_line), "{good_line}");
+            let difference = check_status(&spec, &good.replace(good_line, bad)).unwrap_err();
+            assert_eq!(difference.field, field, "{difference}");
         }
     }
 

@@ -24,6 +24,19 @@ pub(crate) fn landlock_version() -> io::Result<i64> {
     if version < 0 { Err(io::Error::last_os_error()) } else { Ok(version) }
 }
 
+/// seccomp(2): loads `program` for this thread with `SECCOMP_FILTER_FLAG_*`. Unlike seccompiler's own loader it does
+/// not set no_new_privs: without that the kernel demands CAP_SYS_ADMIN.
+pub(crate) fn seccomp_set_filter(program: &[seccompiler::sock_filter], flags: u32) -> io::Result<()> {
+    let length = u16::try_from(program.len()).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
+    // `struct sock_fprog`, include/uapi/linux/filter.h; seccompiler's sock_filter is that of the kernel.
+    let program = libc::sock_fprog { len: length, filter: program.as_ptr().cast_mut().cast() };
+    // SAFETY: the kernel reads `program` and the `len` instructions it points to, all of which live during the call,
+    // and writes to neither.
+    let done =
+        unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &raw const program) };
+    if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
 /// What statx(2) says of an open file.
 pub(crate) struct Node {
     pub(crate) directory: bool,

@@ -14,7 +14,7 @@ use std::{
 };
 
 use bulkhead_confine::{ConfineError, ConfineSpec, Prepared, check_status, landlock_abi};
-use bulkhead_model::{MemfdRule, PathAccess, PathRule, TcpRule};
+use bulkhead_model::{HardenedSpec, MemfdRule, PathAccess, PathRule, TcpRule};
 use bulkhead_profiles::Action;
 use child::{End, Flaw, enter, in_child, spec};
 
@@ -32,14 +32,15 @@ fn errno(result: io::Result<impl Sized>) -> String {
     }
 }
 
-fn confine(spec: &ConfineSpec) {
-    Prepared::new(spec).unwrap().enforce().unwrap();
+fn confine(spec: &HardenedSpec) {
+    Prepared::new(&ConfineSpec::Hardened(spec.clone())).unwrap().enforce().unwrap();
 }
 
 /// The error of a container that is not as its spec says, from either step.
-fn error(flaw: Flaw, change: impl FnOnce(&mut ConfineSpec)) -> String {
+fn error(flaw: Flaw, change: impl FnOnce(&mut HardenedSpec)) -> String {
     let mut spec = spec();
     change(&mut spec);
+    let spec = ConfineSpec::Hardened(spec);
     let end = in_child(|| {
         enter(flaw);
         let whole = |error: ConfineError| {
@@ -69,7 +70,7 @@ fn container_as_planned_is_confined_and_its_server_sees_it() {
         enter(Flaw::None);
         confine(&spec);
         let text = fs::read_to_string("/proc/self/status").unwrap();
-        check_status(&spec, &text)
+        check_status(&ConfineSpec::Hardened(spec.clone()), &text)
             .map_or_else(|difference| difference.to_string(), |()| "as planned".to_owned())
     });
     assert_eq!(said, End::said("as planned"));
@@ -153,7 +154,7 @@ fn anything_that_is_not_as_planned_is_an_error() {
 fn second_thread_is_an_error() {
     let said = in_child(|| {
         enter(Flaw::None);
-        let prepared = Prepared::new(&spec()).unwrap();
+        let prepared = Prepared::new(&ConfineSpec::Hardened(spec())).unwrap();
         let (hold, held) = std::sync::mpsc::channel::<()>();
         let thread = std::thread::spawn(move || held.recv());
         let said = prepared.enforce().unwrap_err().to_string();
@@ -216,7 +217,7 @@ fn check_needs_nothing_but_read_after_the_last_program() {
         let mut spec = spec();
         spec.seccomp.push(program);
         enter(Flaw::None);
-        let prepared = Prepared::new(&spec).unwrap();
+        let prepared = Prepared::new(&ConfineSpec::Hardened(spec)).unwrap();
         prepared.enforce().map_or_else(|error| error.to_string(), |()| "confined".to_owned())
     });
     assert_eq!(said, End::said("confined"));
@@ -380,7 +381,7 @@ fn cost_of_preparing_and_enforcing_is_shown() {
     let said = in_child(|| {
         enter(Flaw::None);
         let started = Instant::now();
-        let prepared = Prepared::new(&spec()).unwrap();
+        let prepared = Prepared::new(&ConfineSpec::Hardened(spec())).unwrap();
         let prepared_after = started.elapsed();
         let started = Instant::now();
         prepared.enforce().unwrap();

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use bulkhead_model::ConfineSpec;
 use oci_spec::runtime::{Capabilities, LinuxCapabilities, Process, RootBuilder, Spec};
 
 use crate::{
@@ -15,7 +16,12 @@ pub(crate) fn rootfs_dir(task_dir: &Path) -> PathBuf {
 }
 
 /// config.json for libcontainer.
-pub(crate) fn config(spec: &Spec, task_dir: &Path, sources: &[Source]) -> Result<String, LaunchError> {
+pub(crate) fn config(
+    spec: &Spec,
+    confine: &ConfineSpec,
+    task_dir: &Path,
+    sources: &[Source],
+) -> Result<String, LaunchError> {
     let mut spec = spec.clone();
     let read_only = spec.root().as_ref().and_then(|root| root.readonly()).unwrap_or(false);
     let root = RootBuilder::default()
@@ -30,7 +36,7 @@ pub(crate) fn config(spec: &Spec, task_dir: &Path, sources: &[Source]) -> Result
         }
     }
     let mut process = spec.process().clone().ok_or(LaunchError::Plan("no process"))?;
-    derive_process(&mut process)?;
+    derive_process(&mut process, confine)?;
     spec.set_process(Some(process));
     let mut linux = spec.linux().clone().ok_or(LaunchError::Plan("no linux section"))?;
     // Control groups and their limits are set by `bulkhead_cgroup`; the seccomp programs come in ConfineSpec
@@ -41,28 +47,28 @@ pub(crate) fn config(spec: &Spec, task_dir: &Path, sources: &[Source]) -> Result
 }
 
 /// process.json for libcontainer.
-pub(crate) fn process_text(process: &Process) -> Result<String, LaunchError> {
+pub(crate) fn process_text(process: &Process, confine: &ConfineSpec) -> Result<String, LaunchError> {
     let mut process = process.clone();
-    derive_process(&mut process)?;
+    derive_process(&mut process, confine)?;
     serde_json::to_string(&process).map_err(LaunchError::Encode)
 }
 
-fn derive_process(process: &mut Process) -> Result<(), LaunchError> {
+fn derive_process(process: &mut Process, confine: &ConfineSpec) -> Result<(), LaunchError> {
     if process.args().as_ref().is_none_or(Vec::is_empty) {
         return Err(LaunchError::Plan("process.args is empty"));
     }
     // Written by the worker, clamped.
     process.set_oom_score_adj(None);
-    // Absent sets would be kept whole by libcontainer.
-    let none = Some(Capabilities::new());
-    let mut capabilities = LinuxCapabilities::default();
-    capabilities
-        .set_bounding(none.clone())
-        .set_effective(none.clone())
-        .set_permitted(none.clone())
-        .set_inheritable(none.clone())
-        .set_ambient(none);
-    process.set_capabilities(Some(capabilities)).set_no_new_privileges(Some(true));
+    match confine {
+        ConfineSpec::Hardened(_) => {
+            process.set_capabilities(Some(no_capabilities())).set_no_new_privileges(Some(true));
+        }
+        // An absent section is left whole by libcontainer: a filter without no_new_privs is loaded before the sets are
+        // cut down, which `bulkhead_confine` does then.
+        ConfineSpec::Compatible(_) => {
+            process.set_capabilities(None);
+        }
+    }
     if let Some(rlimits) = process.rlimits() {
         process.set_rlimits(Some(limits::clamp(rlimits)?));
     }
@@ -74,6 +80,19 @@ fn derive_process(process: &mut Process) -> Result<(), LaunchError> {
         process.set_env(Some(env));
     }
     Ok(())
+}
+
+/// Five empty sets: absent ones would be kept whole by libcontainer.
+fn no_capabilities() -> LinuxCapabilities {
+    let none = Some(Capabilities::new());
+    let mut capabilities = LinuxCapabilities::default();
+    capabilities
+        .set_bounding(none.clone())
+        .set_effective(none.clone())
+        .set_permitted(none.clone())
+        .set_inheritable(none.clone())
+        .set_ambient(none);
+    capabilities
 }
 
 /// Stands for "no HOME was given".

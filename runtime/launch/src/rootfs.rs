@@ -35,8 +35,12 @@ pub(crate) fn private_namespace() -> Result<(), LaunchError> {
         .map_err(LaunchError::io("mount(2)", "/ as slave"))
 }
 
-/// Mounts `mounts`, lowest first, at `target`; all of them nosuid and nodev.
-pub(crate) fn mount_all(mounts: &[Mount], target: &Path) -> Result<(), LaunchError> {
+/// What the root file system of a hardened container is mounted with besides what is asked for: no set-uid program,
+/// file capability or device node of the image counts.
+pub(crate) const HARDENED: u64 = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV;
+
+/// Mounts `mounts`, lowest first, at `target`, each with `attributes` as well.
+pub(crate) fn mount_all(mounts: &[Mount], target: &Path, attributes: u64) -> Result<(), LaunchError> {
     if mounts.is_empty() {
         return Err(LaunchError::Plan("the root file system is not given as mounts"));
     }
@@ -46,7 +50,7 @@ pub(crate) fn mount_all(mounts: &[Mount], target: &Path) -> Result<(), LaunchErr
             false => return Err(LaunchError::Plan("a mount of the root file system has a target below it")),
         };
         let options = Options::parse(&entry.options)?;
-        let attributes = options.attributes | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV;
+        let attributes = options.attributes | attributes;
         let tree = match options.bind {
             true => bind(&entry.source, attributes)?,
             false => match make(&entry.kind, &entry.source, &options.parameters, attributes)? {

@@ -204,6 +204,33 @@ pub(crate) fn execve(program: &CStr, argv: &[CString], envp: &[CString]) -> io::
     io::Error::last_os_error()
 }
 
+/// execveat(2) of an open executable. Returns only to say why it failed.
+pub(crate) fn execveat(program: BorrowedFd<'_>, argv: &[CString], envp: &[CString]) -> io::Error {
+    let pointers = |strings: &[CString]| -> Vec<*const libc::c_char> {
+        strings.iter().map(|s| s.as_ptr()).chain([ptr::null()]).collect()
+    };
+    let (argv, envp) = (pointers(argv), pointers(envp));
+    // SAFETY: the path is an empty, zero-terminated constant; both lists hold zero-terminated strings that live until
+    // the call returns, and end with a null pointer; `program` is open during the call.
+    unsafe {
+        libc::syscall(
+            libc::SYS_execveat,
+            program.as_raw_fd(),
+            c"".as_ptr(),
+            argv.as_ptr(),
+            envp.as_ptr(),
+            libc::AT_EMPTY_PATH,
+        )
+    };
+    io::Error::last_os_error()
+}
+
+/// Marks a descriptor to be closed by execve(2).
+pub(crate) fn set_close_on_exec(fd: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: F_SETFD takes an integer; `fd` is open during the call.
+    check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETFD, libc::FD_CLOEXEC) }.into()).map(drop)
+}
+
 /// Opens the other end of a terminal, whatever is mounted where.
 pub(crate) fn terminal_peer(master: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     let flags = libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC;

@@ -96,6 +96,14 @@ pub(crate) enum Streams {
 }
 
 impl Job {
+    /// What its process confines itself to.
+    pub(crate) fn confine(&self) -> &ConfineSpec {
+        match self {
+            Job::Create(job) => &job.confine,
+            Job::Exec(job) => &job.confine,
+        }
+    }
+
     /// Writes the job to a memfd of its own.
     pub(crate) fn encode(&self) -> Result<OwnedFd, LaunchError> {
         let text = serde_json::to_vec(self).map_err(LaunchError::Encode)?;

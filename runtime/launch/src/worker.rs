@@ -23,7 +23,7 @@ use crate::{
     LaunchError, blind, derive,
     error::chain,
     executor::{Confined, ExpectedNamespace, namespace_identity},
-    group_link, limits, loopback, message, places, rootfs, sources,
+    group_link, limits, loopback, message, places, rootfs, sealed, sources,
     stdio::Stdio,
     sys::{self, Forked},
     wire::{Create, Exec, Job, WorkingDir},
@@ -45,11 +45,12 @@ pub(crate) fn run(fds: Vec<OwnedFd>, host: &Host, server: u32) -> i32 {
         return 2;
     };
     let reply = Rc::new(reply);
+    let rest: Vec<OwnedFd> = fds.collect();
     // A worker that outlived its server would make a control group and a directory behind the back of whoever cleans
     // up after that server.
-    let done = die_with(server).and_then(|()| Job::decode(payload)).and_then(|job| match job {
-        Job::Create(job) => create(*job, &reply, fds, host, server),
-        Job::Exec(job) => exec(*job, &reply, fds, host, server),
+    let done = die_with(server).and_then(|()| decode(&reply, &payload, &rest)).and_then(|job| match job {
+        Job::Create(job) => create(*job, &reply, rest.into_iter(), host, server),
+        Job::Exec(job) => exec(*job, &reply, rest.into_iter(), host, server),
     });
     let text = match &done {
         Ok((pid, _)) => format!("D{pid}").into_bytes(),
@@ -65,6 +66,17 @@ pub(crate) fn run(fds: Vec<OwnedFd>, host: &Host, server: u32) -> i32 {
     }
 }
 
+/// The job; where its process may be root's, only in a sealed worker.
+fn decode(reply: &OwnedFd, payload: &OwnedFd, rest: &[OwnedFd]) -> Result<Job, LaunchError> {
+    let copy = payload.try_clone().map_err(LaunchError::io("dup(2)", "job"))?;
+    let job = Job::decode(copy)?;
+    if job.confine().compatible().is_none() || sealed::is_sealed()? {
+        return Ok(job);
+    }
+    let fds: Vec<&OwnedFd> = [reply, payload].into_iter().chain(rest).collect();
+    Err(sealed::start_again(&fds))
+}
+
 fn create(
     job: Create,
     reply: &Rc<OwnedFd>,
@@ -72,7 +84,7 @@ fn create(
     host: &Host,
     server: u32,
 ) -> Result<(i32, Option<OwnedFd>), LaunchError> {
-    let uid = job.confine.credentials.uid;
+    let uid = job.confine.credentials().uid;
     let stdio = Stdio::new(job.stdio, fds, uid)?;
     own_process(job.oom_score_adj)?;
     make_dirs(&job)?;
@@ -83,7 +95,8 @@ fn create(
 
     rootfs::private_namespace()?;
     let root = derive::rootfs_dir(&job.task_dir);
-    rootfs::mount_all(&job.rootfs, &root)?;
+    let attributes = job.confine.hardened().map_or(0, |_| rootfs::HARDENED);
+    rootfs::mount_all(&job.rootfs, &root, attributes)?;
     places::check(&root, &job.places)?;
     if let WorkingDir::InRoot(cwd) = &job.working_dir
         && cwd != Path::new("/")
@@ -134,7 +147,7 @@ fn exec(
     server: u32,
 ) -> Result<(i32, Option<OwnedFd>), LaunchError> {
     let init = fds.next().ok_or(LaunchError::Plan("no pidfd of the container"))?;
-    let uid = job.confine.credentials.uid;
+    let uid = job.confine.credentials().uid;
     let stdio = Stdio::new(job.stdio, fds, uid)?;
     own_process(job.oom_score_adj)?;
     let expected = namespace_of(job.init_pid, &init)?;

@@ -95,7 +95,7 @@ impl Zygote {
         let wire = Job::Create(Box::new(wire::Create {
             id: job.id.to_string(),
             task_dir: job.task_dir.to_owned(),
-            config: derive::config(spec, job.task_dir, &sources::of(spec, job.plan.source_roots()))?,
+            config: derive::config(spec, confine, job.task_dir, &sources::of(spec, job.plan.source_roots()))?,
             confine: confine.clone(),
             rootfs: job.rootfs.to_vec(),
             working_dir: working_dir::of(spec).ok_or(LaunchError::Plan("no process"))?,
@@ -121,7 +121,7 @@ impl Zygote {
             exec: job.exec.to_string(),
             task_dir: job.task_dir.to_owned(),
             init_pid: job.init_pid,
-            process: derive::process_text(process)?,
+            process: derive::process_text(process, confine)?,
             working_dir: process.cwd().clone(),
             confine: confine.clone(),
             cgroup: job.cgroup.clone(),
@@ -164,11 +164,14 @@ fn streams(stdio: Stdio<'_>, terminal: bool) -> Result<(Streams, Vec<BorrowedFd<
     }
 }
 
-/// Root could write the runtime's executable: see [`Zygote::fork`].
+/// Root could write the runtime's executable: see [`Zygote::fork`]. Where policy lets a process be root's, its worker
+/// is a sealed one.
 fn check_user(confine: &ConfineSpec) -> Result<(), LaunchError> {
-    match confine.credentials.uid {
-        0 => Err(LaunchError::Plan("a process of a container must not be root's")),
-        _ => Ok(()),
+    match confine {
+        ConfineSpec::Hardened(spec) if spec.credentials.uid == 0 => {
+            Err(LaunchError::Plan("a process of a hardened container must not be root's"))
+        }
+        ConfineSpec::Hardened(_) | ConfineSpec::Compatible(_) => Ok(()),
     }
 }
 

@@ -4,10 +4,58 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-/// Everything that `confine` enforces on one process and asks the kernel back.
+/// Everything that `confine` enforces on one process and asks the kernel back, by the level of its container.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ConfineSpec {
+    /// Bulkhead's own confinement.
+    Hardened(HardenedSpec),
+    /// What the request asks for, as runc would apply it.
+    Compatible(CompatibleSpec),
+}
+
+impl ConfineSpec {
+    /// The ids of the process.
+    #[must_use]
+    pub fn credentials(&self) -> &Credentials {
+        match self {
+            ConfineSpec::Hardened(spec) => &spec.credentials,
+            ConfineSpec::Compatible(spec) => &spec.credentials,
+        }
+    }
+
+    /// How many seccomp programs are loaded.
+    #[must_use]
+    pub fn seccomp_programs(&self) -> usize {
+        match self {
+            ConfineSpec::Hardened(spec) => spec.seccomp.len(),
+            ConfineSpec::Compatible(spec) => usize::from(spec.seccomp.is_some()),
+        }
+    }
+
+    /// The hardened confinement, if it is one.
+    #[must_use]
+    pub fn hardened(&self) -> Option<&HardenedSpec> {
+        match self {
+            ConfineSpec::Hardened(spec) => Some(spec),
+            ConfineSpec::Compatible(_) => None,
+        }
+    }
+
+    /// The compatible one, if it is one.
+    #[must_use]
+    pub fn compatible(&self) -> Option<&CompatibleSpec> {
+        match self {
+            ConfineSpec::Hardened(_) => None,
+            ConfineSpec::Compatible(spec) => Some(spec),
+        }
+    }
+}
+
+/// A process without root, capabilities or privileges to gain.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct ConfineSpec {
+pub struct HardenedSpec {
     /// Ids the process must have by then.
     pub credentials: Credentials,
     /// Whether `/` must be read-only by then.
@@ -19,7 +67,47 @@ pub struct ConfineSpec {
     pub seccomp: Vec<Vec<u64>>,
 }
 
-/// The ids of a process. Its capability sets are empty always.
+/// A process with what its request asks for. The kernel is asked back all the same.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CompatibleSpec {
+    /// Ids the process must have by then.
+    pub credentials: Credentials,
+    /// Its capability sets.
+    pub capabilities: CapabilitySets,
+    /// Whether set-uid programs and file capabilities take no effect.
+    pub no_new_privileges: bool,
+    /// The request's own filter; unconfined where it has none.
+    pub seccomp: Option<SeccompFilter>,
+}
+
+/// The five capability sets, bit N for capability number N.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CapabilitySets {
+    /// What can ever be gained.
+    pub bounding: u64,
+    /// What may be made effective.
+    pub permitted: u64,
+    /// What execve(2) hands on where the file says so.
+    pub inheritable: u64,
+    /// What counts.
+    pub effective: u64,
+    /// What execve(2) hands on.
+    pub ambient: u64,
+}
+
+/// One seccomp program with what seccomp(2) is told beside it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SeccompFilter {
+    /// `sock_filter` packed as u64.
+    pub program: Vec<u64>,
+    /// `SECCOMP_FILTER_FLAG_*`.
+    pub flags: u32,
+}
+
+/// The ids of a process.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Credentials {

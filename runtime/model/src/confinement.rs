@@ -9,6 +9,8 @@ use crate::TcpRule;
 /// How a container is confined. Each field's order of strictness is stated and tested in `policy`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Confinement {
+    /// Whether the keys below hold, or the request's own words.
+    pub level: Level,
     /// Which uid may run.
     pub user: UserRule,
     /// Whether the image's files may change.
@@ -33,6 +35,15 @@ pub struct Confinement {
     pub hooks: BTreeSet<PathBuf>,
     /// Most processes and threads at once.
     pub pids_max: u32,
+}
+
+/// Whose word counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// Policy's: what the request asks is hardened, or refused.
+    Hardened,
+    /// The request's: granted as runc would. Of policy only `exec` and `hooks` hold beside the image's own gates.
+    Compatible,
 }
 
 /// Which uid and gid may run.

@@ -17,9 +17,12 @@ mod mount;
 mod refusal;
 mod request;
 
-pub use confine::{ConfineSpec, Credentials, LandlockSpec, PathAccess, PathRule, TcpRule};
+pub use confine::{
+    CapabilitySets, CompatibleSpec, ConfineSpec, Credentials, HardenedSpec, LandlockSpec, PathAccess,
+    PathRule, SeccompFilter, TcpRule,
+};
 pub use confinement::{
-    Confinement, ExecPattern, HostPath, LandlockRule, MemfdRule, MountAccess, RootRule, UserRule,
+    Confinement, ExecPattern, HostPath, LandlockRule, Level, MemfdRule, MountAccess, RootRule, UserRule,
 };
 pub use digest::{ChainId, Digest, DigestError, chain_ids};
 pub use id::{ContainerId, IdError, Namespace, Tenant};

@@ -5,7 +5,8 @@
 use std::collections::BTreeSet;
 
 use bulkhead_model::{
-    Confinement, ContainerKind, CreateRequest, LandlockRule, MemfdRule, RootRule, TcpRule, Tenant, UserRule,
+    Confinement, ContainerKind, CreateRequest, LandlockRule, Level, MemfdRule, RootRule, TcpRule, Tenant,
+    UserRule,
 };
 use oci_spec::runtime::{Process, Spec};
 
@@ -17,6 +18,7 @@ const CTR_USER: &str = include_str!("../tests/golden/ctr-1.6-user/config.json");
 /// Policy's defaults.
 pub(crate) fn confinement() -> Confinement {
     Confinement {
+        level: Level::Hardened,
         user: UserRule::NonRoot,
         root: RootRule::ReadOnly,
         tmpfs: ["/tmp", "/var/tmp", "/run"].map(Into::into).into(),

@@ -1,6 +1,6 @@
 //! Exec: one more process in a container, confined as its init is.
 
-use bulkhead_model::{ConfineSpec, Confinement, ExecRequest, Refusal};
+use bulkhead_model::{ConfineSpec, Confinement, ExecRequest, HardenedSpec, Refusal};
 use oci_spec::runtime::Process;
 
 use crate::{
@@ -41,12 +41,12 @@ impl ExecPlan {
 pub(crate) fn plan(
     request: &ExecRequest,
     plan: &Plan,
+    created: &HardenedSpec,
     confinement: &Confinement,
 ) -> Result<ExecPlan, Refusal> {
     let mut changes = Changes::default();
     let host = &plan.host;
     let hardened = process::harden(&request.process, confinement, host, &mut changes)?;
-    let created = plan.confine();
     let seccomp = if plan.memfd == confinement.memfd {
         created.seccomp.clone()
     } else {
@@ -57,11 +57,11 @@ pub(crate) fn plan(
         programs
     };
     let landlock = landlock::narrow(created.landlock.clone(), confinement.landlock, host.landlock_abi)?;
-    let confine = ConfineSpec {
+    let confine = ConfineSpec::Hardened(HardenedSpec {
         credentials: hardened.credentials,
         root_read_only: created.root_read_only,
         landlock,
         seccomp,
-    };
+    });
     Ok(ExecPlan { process: hardened.process, confine, changes: changes.into_vec() })
 }

@@ -6,6 +6,8 @@
 //!               ├─ is allowed by the grant ──────► kept                             ─┘
 //!               └─ goes beyond, or is unknown ───► Refusal, with the field named
 //! ```
+//! Where policy grants the compatible level, the request's own word counts instead (`compatible`).
+//!
 //! Invariant: pure. The same request, grant and facts give the same plan; no file, clock or network. A plan never
 //! allows what its request does not, except where policy puts something in its place (a tmpfs for a writable
 //! root, a sysctl for a capability): recorded. A field that no file of this crate knows is refused, not ignored.
@@ -18,6 +20,7 @@
 
 mod capabilities;
 mod change;
+mod compatible;
 mod devices;
 #[cfg(test)]
 mod example;
@@ -48,7 +51,7 @@ pub use resources::plan_update;
 
 use std::path::{Path, PathBuf};
 
-use bulkhead_model::{ConfineSpec, CreateRequest, ExecRequest, MemfdRule, Refusal};
+use bulkhead_model::{ConfineSpec, CreateRequest, ExecRequest, Level, MemfdRule, Refusal};
 use bulkhead_policy::{ExecGrant, Grant};
 use oci_spec::runtime::{LinuxResources, Spec};
 
@@ -112,7 +115,10 @@ impl Plan {
 /// # Errors
 /// The request goes beyond what containerd asks for by default and beyond what policy granted.
 pub fn plan(request: &CreateRequest, grant: &Grant, host: &HostFacts) -> Result<Plan, Refusal> {
-    spec::plan(request, grant.confinement(), host)
+    match grant.confinement().level {
+        Level::Hardened => spec::plan(request, grant.confinement(), host),
+        Level::Compatible => compatible::plan(request, grant.confinement(), host),
+    }
 }
 
 /// Plans one more process in the container of `plan`.
@@ -120,5 +126,10 @@ pub fn plan(request: &CreateRequest, grant: &Grant, host: &HostFacts) -> Result<
 /// # Errors
 /// As [`plan()`](crate::plan()).
 pub fn plan_exec(request: &ExecRequest, plan: &Plan, grant: &ExecGrant) -> Result<ExecPlan, Refusal> {
-    exec::plan(request, plan, grant.confinement())
+    match &plan.confine {
+        ConfineSpec::Hardened(created) => exec::plan(request, plan, created, grant.confinement()),
+        ConfineSpec::Compatible(created) => {
+            compatible::plan_exec(request, plan, created, grant.confinement().level)
+        }
+    }
 }

@@ -79,7 +79,7 @@ pub(crate) fn harden(
     Ok(Hardened { process: hardened, credentials, asked })
 }
 
-fn known_fields_only(process: &Process) -> Result<(), Refusal> {
+pub(crate) fn known_fields_only(process: &Process) -> Result<(), Refusal> {
     let mut rest = process.clone();
     rest.set_terminal(None)
         .set_console_size(None)
@@ -101,7 +101,7 @@ fn known_fields_only(process: &Process) -> Result<(), Refusal> {
 }
 
 /// What is never applied.
-fn unsupported(process: &Process) -> Result<(), Refusal> {
+pub(crate) fn unsupported(process: &Process) -> Result<(), Refusal> {
     let set = [
         (
             "process.commandLine (Windows)",
@@ -118,7 +118,7 @@ fn unsupported(process: &Process) -> Result<(), Refusal> {
     }
 }
 
-fn judge_command(process: &Process) -> Result<(), Refusal> {
+pub(crate) fn judge_command(process: &Process) -> Result<(), Refusal> {
     let args = process.args().as_deref().unwrap_or_default();
     if args.first().is_none_or(String::is_empty) {
         return Err(refuse(
@@ -153,7 +153,7 @@ fn judge_command(process: &Process) -> Result<(), Refusal> {
 }
 
 /// Absolute, without `..`, and not in /proc: `/proc/self/fd/7` was a way out (CVE-2024-21626).
-fn judge_cwd(cwd: &Path) -> Result<(), Refusal> {
+pub(crate) fn judge_cwd(cwd: &Path) -> Result<(), Refusal> {
     let text = cwd.to_string_lossy();
     no_nul("process.cwd", &text)?;
     at_most("process.cwd", text.len(), PATH_BYTES_MAX, "bytes")?;
@@ -170,7 +170,7 @@ fn judge_cwd(cwd: &Path) -> Result<(), Refusal> {
     ))
 }
 
-fn console_size(process: &Process) -> Result<Option<ConsoleSize>, Refusal> {
+pub(crate) fn console_size(process: &Process) -> Result<Option<ConsoleSize>, Refusal> {
     let Some(size) = process.console_size() else { return Ok(None) };
     let sixteen_bits = u64::from(u16::MAX);
     if size.height() > sixteen_bits || size.width() > sixteen_bits {

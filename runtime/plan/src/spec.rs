@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use bulkhead_model::{ConfineSpec, Confinement, CreateRequest, Refusal, RootRule, Rule};
+use bulkhead_model::{ConfineSpec, Confinement, CreateRequest, HardenedSpec, Refusal, RootRule, Rule};
 use oci_spec::runtime::{Linux, LinuxPersonalityDomain, Root, RootBuilder, Spec};
 
 use crate::{
@@ -98,12 +98,12 @@ pub(crate) fn plan(
         let what = format!("{} annotations left out", names.len());
         changes.record(Section::Spec, what, "no annotation steers the runtime");
     }
-    let confine = ConfineSpec {
+    let confine = ConfineSpec::Hardened(HardenedSpec {
         credentials: process.credentials,
         root_read_only: root.rule == RootRule::ReadOnly,
         landlock,
         seccomp: programs,
-    };
+    });
     Ok(Plan {
         spec: hardened,
         confine,
@@ -119,7 +119,7 @@ pub(crate) fn plan(
 }
 
 #[allow(deprecated)] // two fields of oci-spec that no specification has: still read, to be refused.
-fn known_fields_only(spec: &Spec) -> Result<(), Refusal> {
+pub(crate) fn known_fields_only(spec: &Spec) -> Result<(), Refusal> {
     let mut rest = spec.clone();
     rest.set_version(String::new())
         .set_root(None)
@@ -146,7 +146,7 @@ fn known_fields_only(spec: &Spec) -> Result<(), Refusal> {
 }
 
 /// Refuses the parts of `linux` that are never applied.
-fn judge_linux(linux: &Linux) -> Result<(), Refusal> {
+pub(crate) fn judge_linux(linux: &Linux) -> Result<(), Refusal> {
     let mut rest = linux.clone();
     rest.set_sysctl(None)
         .set_resources(None)
@@ -181,7 +181,7 @@ fn judge_linux(linux: &Linux) -> Result<(), Refusal> {
     nothing_left("linux", &rest, "{}")
 }
 
-fn judge_version(version: &str) -> Result<(), Refusal> {
+pub(crate) fn judge_version(version: &str) -> Result<(), Refusal> {
     if version.starts_with("1.") && version.len() <= 64 {
         return Ok(());
     }
@@ -194,7 +194,7 @@ fn judge_version(version: &str) -> Result<(), Refusal> {
     ))
 }
 
-fn judge_names(spec: &Spec) -> Result<(), Refusal> {
+pub(crate) fn judge_names(spec: &Spec) -> Result<(), Refusal> {
     for (field, name) in [("hostname", spec.hostname()), ("domainname", spec.domainname())] {
         let name = name.as_deref().unwrap_or_default();
         no_nul(field, name)?;
@@ -207,7 +207,7 @@ fn judge_names(spec: &Spec) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn judge_annotations(spec: &Spec) -> Result<(), Refusal> {
+pub(crate) fn judge_annotations(spec: &Spec) -> Result<(), Refusal> {
     let annotations = spec.annotations().iter().flatten();
     at_most("annotations", annotations.clone().count(), ANNOTATIONS_MAX, "entries")?;
     let bytes = annotations.map(|(name, value)| name.len() + value.len()).sum();
@@ -215,12 +215,16 @@ fn judge_annotations(spec: &Spec) -> Result<(), Refusal> {
 }
 
 /// `root`, and whether it may change.
-struct HardenedRoot {
-    section: Root,
-    rule: RootRule,
+pub(crate) struct HardenedRoot {
+    pub(crate) section: Root,
+    pub(crate) rule: RootRule,
 }
 
-fn root(request: &CreateRequest, policy: RootRule, changes: &mut Changes) -> Result<HardenedRoot, Refusal> {
+pub(crate) fn root(
+    request: &CreateRequest,
+    policy: RootRule,
+    changes: &mut Changes,
+) -> Result<HardenedRoot, Refusal> {
     let asked = request.spec.root().as_ref().ok_or_else(|| missing("root"))?;
     let mut rest = asked.clone();
     rest.set_path("".into()).set_readonly(None);
@@ -277,7 +281,7 @@ fn propagation(linux: &Linux, changes: &mut Changes) -> Result<String, Refusal> 
     Ok(PRIVATE.to_owned())
 }
 
-fn missing(section: &str) -> Refusal {
+pub(crate) fn missing(section: &str) -> Refusal {
     Refusal::new(
         Rule::Spec,
         format!("config.json has no {section} section"),

@@ -24,13 +24,13 @@ fn rule(edit: impl FnOnce(&mut Spec)) -> Rule {
 #[test]
 fn containerds_default_request_of_a_user_is_planned() {
     let plan = with("", |_| {}).unwrap();
-    assert_eq!(plan.confine().credentials.uid, 1000);
-    assert!(plan.confine().root_read_only);
-    assert_eq!(plan.confine().landlock.image, PathAccess::ReadExecute);
-    assert_eq!(plan.confine().landlock.canary.to_str(), Some(CANARY));
+    assert_eq!(plan.confine().credentials().uid, 1000);
+    assert!(plan.confine().hardened().unwrap().root_read_only);
+    assert_eq!(plan.confine().hardened().unwrap().landlock.image, PathAccess::ReadExecute);
+    assert_eq!(plan.confine().hardened().unwrap().landlock.canary.to_str(), Some(CANARY));
     assert_eq!(plan.cgroup_path().unwrap().to_str(), Some("/default/c1"));
     assert!(plan.resources().unwrap().pids().is_some());
-    assert!(!plan.confine().seccomp.is_empty());
+    assert!(!plan.confine().hardened().unwrap().seccomp.is_empty());
     assert!(!plan.changes().is_empty());
 }
 
@@ -122,8 +122,11 @@ fn root_is_writable_only_if_policy_and_request_both_say_so() {
     let read_only = |keys: &str, readonly: Option<bool>| {
         let plan = with(keys, |spec| drop(spec.root_mut().as_mut().unwrap().set_readonly(readonly).clone()))
             .unwrap();
-        assert_eq!(plan.spec().root().as_ref().unwrap().readonly(), Some(plan.confine().root_read_only));
-        plan.confine().root_read_only
+        assert_eq!(
+            plan.spec().root().as_ref().unwrap().readonly(),
+            Some(plan.confine().hardened().unwrap().root_read_only)
+        );
+        plan.confine().hardened().unwrap().root_read_only
     };
     assert!(read_only("", None));
     assert!(read_only("root = \"writable\"", Some(true)));
@@ -160,8 +163,11 @@ fn annotations_do_not_reach_the_runtime_and_too_many_are_refused() {
 #[test]
 fn seccomp_section_is_added_to_the_baseline_and_a_notifier_is_refused() {
     use oci_spec::runtime::{LinuxSeccompAction, LinuxSeccompBuilder};
-    let baseline = with("", |_| {}).unwrap().confine().seccomp.clone();
-    assert_ne!(plan_of(spec("ctr-1.6-terminal"), "").unwrap().confine().seccomp, baseline);
+    let baseline = with("", |_| {}).unwrap().confine().hardened().unwrap().seccomp.clone();
+    assert_ne!(
+        plan_of(spec("ctr-1.6-terminal"), "").unwrap().confine().hardened().unwrap().seccomp,
+        baseline
+    );
     let section = |action| {
         move |spec: &mut Spec| {
             let section = LinuxSeccompBuilder::default().default_action(action).build().unwrap();
@@ -208,7 +214,7 @@ fn exec_as_root_is_refused_or_forced_and_with_more_capabilities_refused() {
     };
     assert_eq!(exec(EXEC, root).map(|_| ()).unwrap_err().rule, Rule::User);
     let forced = exec(&format!("user = {{ force = 65532 }}\n{EXEC}"), root).unwrap();
-    assert_eq!(forced.confine().credentials.uid, 65532);
+    assert_eq!(forced.confine().credentials().uid, 65532);
     assert_eq!(forced.process().user().uid(), 65532);
     let privileged = |process: &mut Process| {
         let mut capabilities = process.capabilities().clone().unwrap();
@@ -239,7 +245,18 @@ fn exec_under_a_newer_policy_is_under_the_stricter_of_both() {
     let same = plan_exec(&request, &plan, &newer("memfd = \"allowed\"")).unwrap();
     assert_eq!(same.confine(), plan.confine());
     let stricter = plan_exec(&request, &plan, &newer("landlock = { tcp_connect = \"none\" }")).unwrap();
-    assert_eq!(stricter.confine().landlock.tcp_connect, TcpRule::None);
-    assert!(stricter.confine().seccomp.starts_with(&plan.confine().seccomp));
-    assert_eq!(stricter.confine().seccomp.len(), 2, "memfd is denied by a second program");
+    assert_eq!(stricter.confine().hardened().unwrap().landlock.tcp_connect, TcpRule::None);
+    assert!(
+        stricter
+            .confine()
+            .hardened()
+            .unwrap()
+            .seccomp
+            .starts_with(&plan.confine().hardened().unwrap().seccomp)
+    );
+    assert_eq!(
+        stricter.confine().hardened().unwrap().seccomp.len(),
+        2,
+        "memfd is denied by a second program"
+    );
 }

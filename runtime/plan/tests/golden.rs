@@ -22,7 +22,8 @@ fn answer(name: &str, keys: &str) -> String {
     };
     let mut confine = serde_json::to_value(plan.confine()).unwrap();
     // The programs themselves are golden files of bulkhead_profiles.
-    confine["seccomp"] = json!(format!("{} programs", plan.confine().seccomp.len()));
+    let level = confine.as_object_mut().unwrap().values_mut().next().unwrap();
+    level["seccomp"] = json!(format!("{} programs", plan.confine().seccomp_programs()));
     let mut text = String::new();
     for change in plan.changes() {
         let section = serde_json::to_value(change.section).unwrap();

@@ -6,7 +6,8 @@
 use std::{collections::BTreeSet, path::PathBuf};
 
 use bulkhead_model::{
-    Confinement, ExecPattern, HostPath, LandlockRule, MemfdRule, RootRule, TcpRule, UserRule,
+    Confinement, ExecPattern, HostPath, LandlockRule, Level, MemfdRule, Namespace, RootRule, TcpRule,
+    UserRule,
 };
 
 use crate::{
@@ -26,6 +27,7 @@ pub(crate) const PIDS_MAX: u32 = 4096;
 /// The confinement of a policy that says nothing.
 pub(crate) fn built_in() -> Confinement {
     Confinement {
+        level: Level::Hardened,
         user: UserRule::NonRoot,
         root: RootRule::ReadOnly,
         tmpfs: ["/tmp", "/var/tmp", "/run"].into_iter().map(PathBuf::from).collect(),
@@ -41,9 +43,21 @@ pub(crate) fn built_in() -> Confinement {
     }
 }
 
+/// Namespaces of tenants.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Namespaces {
+    /// `["*"]`.
+    All,
+    /// These.
+    Some(BTreeSet<Namespace>),
+}
+
 /// The keys that a section writes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Section {
+    pub(crate) level: Option<Level>,
+    /// Whose containers a compatible section is for; there with [`Level::Compatible`] alone.
+    pub(crate) namespaces: Option<Namespaces>,
     pub(crate) user: Option<UserRule>,
     pub(crate) root: Option<RootRule>,
     pub(crate) tmpfs: Option<BTreeSet<PathBuf>>,
@@ -63,6 +77,8 @@ impl Section {
     /// This section over the one that it differs from.
     pub(crate) fn over(&self, below: &Self) -> Self {
         let Self {
+            level,
+            namespaces,
             user,
             root,
             tmpfs,
@@ -78,6 +94,8 @@ impl Section {
             pids_max,
         } = self.clone();
         Self {
+            level: level.or(below.level),
+            namespaces: namespaces.or_else(|| below.namespaces.clone()),
             user: user.or(below.user),
             root: root.or(below.root),
             tmpfs: tmpfs.or_else(|| below.tmpfs.clone()),
@@ -96,7 +114,10 @@ impl Section {
 
     /// What this section comes to where `unsaid` holds for keys that it does not write.
     pub(crate) fn resolve(&self, unsaid: &Confinement) -> Confinement {
+        let hardens = self.hardens();
         let Self {
+            level,
+            namespaces: _, // asked by `level_for`
             user,
             root,
             tmpfs,
@@ -116,6 +137,7 @@ impl Section {
             tcp_connect: tcp_connect.unwrap_or(unsaid.landlock.tcp_connect),
         };
         Confinement {
+            level: level.unwrap_or(if hardens { Level::Hardened } else { unsaid.level }),
             user: user.unwrap_or(unsaid.user),
             root: root.unwrap_or(unsaid.root),
             tmpfs: tmpfs.unwrap_or_else(|| unsaid.tmpfs.clone()),
@@ -129,6 +151,29 @@ impl Section {
             host_paths: canonical_host_paths(&host_paths.unwrap_or_else(|| unsaid.host_paths.clone())),
             hooks: hooks.unwrap_or_else(|| unsaid.hooks.clone()),
             pids_max: pids_max.unwrap_or(unsaid.pids_max),
+        }
+    }
+
+    /// Whether it writes a key that the compatible level would not heed: then it asks for the hardened one.
+    fn hardens(&self) -> bool {
+        let heeded = Self {
+            level: self.level,
+            namespaces: self.namespaces.clone(),
+            exec: self.exec.clone(),
+            hooks: self.hooks.clone(),
+            ..Self::default()
+        };
+        *self != heeded
+    }
+
+    /// The level of this section of the node's file for a tenant: compatible only where it names the tenant.
+    pub(crate) fn level_for(&self, tenant: &Namespace) -> Level {
+        match (self.level, &self.namespaces) {
+            (Some(Level::Compatible), Some(Namespaces::All)) => Level::Compatible,
+            (Some(Level::Compatible), Some(Namespaces::Some(names))) if names.contains(tenant) => {
+                Level::Compatible
+            }
+            (Some(Level::Compatible | Level::Hardened) | None, _) => Level::Hardened,
         }
     }
 

@@ -109,6 +109,25 @@ pub(crate) const KEYS: &[Key] = &[
     not_yet(Table::Image, "contents", "chain | receipt | rehash: how the files below the root are proven"),
     key(
         Table::Confine,
+        "level",
+        r#""hardened" | "compatible""#,
+        r#""hardened""#,
+        "hardened; a tenant's file that writes another key than exec and hooks comes to hardened",
+        "compatible grants what the request asks for as runc would, root of the node included: for infrastructure \
+         pods. The node's file alone, never [confine.default]; needs namespaces; of the other keys only exec and \
+         hooks hold",
+    ),
+    key(
+        Table::Confine,
+        "namespaces",
+        r#"["NAMESPACE", …] | ["*"]"#,
+        "",
+        "",
+        "whose containers a compatible section is for; those of other tenants are hardened. Required there, and \
+         nowhere else",
+    ),
+    key(
+        Table::Confine,
         "user",
         r#""non-root" | { force = N }"#,
         r#""non-root""#,

@@ -22,6 +22,7 @@ mod grant;
 mod keys;
 mod parse;
 mod parse_confine;
+mod parse_level;
 mod policy;
 mod read;
 mod scope;

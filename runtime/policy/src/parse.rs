@@ -8,12 +8,12 @@ use std::{
     path::PathBuf,
 };
 
-use bulkhead_model::Digest;
+use bulkhead_model::{Digest, Level, Namespace};
 use toml::de::{DeTable, DeValue};
 
 use crate::{
     Mode, PolicyError, Source,
-    confine::Section,
+    confine::{Namespaces, Section},
     keys::Table,
     parse_confine,
     read::{Value, refuse_key, refuse_value, table, word},
@@ -75,6 +75,22 @@ impl File {
         self.scopes.iter().find(|row| row.scope.matches(repository))
     }
 
+    /// Names of sections that grant the compatible level, with their namespaces in words.
+    pub(crate) fn compatible_sections(&self) -> impl Iterator<Item = (&str, String)> {
+        self.sections.iter().filter(|(_, section)| section.level == Some(Level::Compatible)).map(
+            |(name, section)| {
+                let to = match &section.namespaces {
+                    Some(Namespaces::All) => "every tenant".to_owned(),
+                    Some(Namespaces::Some(names)) => {
+                        names.iter().map(Namespace::to_string).collect::<Vec<_>>().join(", ")
+                    }
+                    None => "nobody".to_owned(),
+                };
+                (name.as_str(), to)
+            },
+        )
+    }
+
     /// A section that a scope names, or the default.
     pub(crate) fn section(&self, name: &str) -> Section {
         // The parser saw to it that every named section is there; `[confine.default]` may be left out.
@@ -101,7 +117,7 @@ fn read_file(problems: &mut Problems<'_>, root: &DeTable<'_>, role: Role, path: 
             "image" => scopes = table(problems, value, Table::File, "image"),
             "confine" => {
                 if let Some(sections) = table(problems, value, Table::File, "confine") {
-                    file.sections = read_sections(problems, sections);
+                    file.sections = read_sections(problems, sections, role);
                 }
             }
             other => refuse_key(problems, &key.span(), Table::File, other),
@@ -117,7 +133,11 @@ fn read_file(problems: &mut Problems<'_>, root: &DeTable<'_>, role: Role, path: 
     file
 }
 
-fn read_sections(problems: &mut Problems<'_>, sections: &DeTable<'_>) -> BTreeMap<String, Section> {
+fn read_sections(
+    problems: &mut Problems<'_>,
+    sections: &DeTable<'_>,
+    role: Role,
+) -> BTreeMap<String, Section> {
     let mut read = BTreeMap::new();
     for (name, value) in sections {
         let text = name.get_ref();
@@ -131,7 +151,7 @@ fn read_sections(problems: &mut Problems<'_>, sections: &DeTable<'_>) -> BTreeMa
         }
         match value.get_ref().as_table() {
             Some(keys) => {
-                read.insert(text.to_string(), parse_confine::section(problems, keys));
+                read.insert(text.to_string(), parse_confine::section(problems, keys, text, role));
             }
             None => {
                 // Said so that the scopes that name it are not reported as well.

@@ -9,6 +9,8 @@ use crate::{
     confine::Section,
     exec,
     keys::Table,
+    parse::Role,
+    parse_level,
     read::{Value, number, path, paths, refuse_key, refuse_not_yet, refuse_value, table, word},
     source::Problems,
 };
@@ -34,12 +36,13 @@ const PIDS_LIMIT: u64 = 4 * 1024 * 1024;
 /// Largest uid and gid: the one above means "no change" to the kernel.
 const ID_MAX: u64 = u32::MAX as u64 - 1;
 
-pub(crate) fn section(problems: &mut Problems<'_>, keys: &DeTable<'_>) -> Section {
+pub(crate) fn section(problems: &mut Problems<'_>, keys: &DeTable<'_>, section: &str, role: Role) -> Section {
     const IN: Table = Table::Confine;
-    let mut read = Section::default();
+    let mut read = parse_level::read(problems, keys, section, role);
     for (key, value) in keys {
         let name = key.get_ref().as_ref();
         match name {
+            "level" | "namespaces" => {}
             "user" => read.user = user(problems, value),
             "root" => {
                 let words = [("read-only", RootRule::ReadOnly), ("writable", RootRule::Writable)];

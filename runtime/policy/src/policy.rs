@@ -8,7 +8,7 @@
 use std::{collections::BTreeSet, path::Path};
 
 use bulkhead_binding::VerifiedImage;
-use bulkhead_model::{Confinement, CreateRequest, Digest, ImageFacts, Refusal, Rule};
+use bulkhead_model::{Confinement, CreateRequest, Digest, ImageFacts, Level, Namespace, Refusal, Rule};
 
 use crate::{
     ExecGrant, Grant, Mode, PolicyError, Preview, Source,
@@ -57,6 +57,11 @@ impl Policy {
         self.hash
     }
 
+    /// Sections of the node's file that grant the compatible level, and to whom: for people.
+    pub fn compatible_sections(&self) -> impl Iterator<Item = (&str, String)> {
+        self.node.compatible_sections()
+    }
+
     /// Whether the image may run, and how it is confined.
     ///
     /// # Errors
@@ -70,16 +75,17 @@ impl Policy {
             deciding: if image.in_cri() { Deciding::AnyName } else { Deciding::ClaimedName },
         };
         let place = format!("container {}", request.id);
-        self.decide(&image, &place).map(Grant::new)
+        self.decide(&image, &place, &request.tenant.namespace).map(Grant::new)
     }
 
-    /// What [`Policy::admit`] would say of an image of this one name: for people, and no way to run anything.
+    /// What [`Policy::admit`] would say of an image of this one name to a tenant: for people, and no way to run
+    /// anything.
     ///
     /// # Errors
     /// The refusal, unless the mode is audit: the preview carries it then.
-    pub fn preview(&self, facts: &ImageFacts, name: &str) -> Result<Preview, Refusal> {
+    pub fn preview(&self, facts: &ImageFacts, name: &str, tenant: &Namespace) -> Result<Preview, Refusal> {
         let image = Image { facts, claimed: name, names: vec![name], deciding: Deciding::ClaimedName };
-        self.decide(&image, "a container to be").map(Preview::new)
+        self.decide(&image, "a container to be", tenant).map(Preview::new)
     }
 
     /// Whether `argv` may be exec'd now in a container that was created from `image` by `created`: both are judged by
@@ -96,7 +102,7 @@ impl Policy {
         self.admit(image, created)?.admit_exec(argv)
     }
 
-    fn decide(&self, image: &Image<'_>, place: &str) -> Result<Granted, Refusal> {
+    fn decide(&self, image: &Image<'_>, place: &str, tenant: &Namespace) -> Result<Granted, Refusal> {
         let names: Vec<Named<'_>> = image.names.iter().filter_map(|name| self.named(name, image)).collect();
         let would_refuse = match self.judge(image, &names, &subject(image, place)) {
             Ok(()) => None,
@@ -105,7 +111,11 @@ impl Policy {
                 Mode::Audit => Some(refusal),
             },
         };
-        let (confinement, exec_lists) = self.confine(&names);
+        let (mut confinement, exec_lists) = self.confine(&names, tenant);
+        if would_refuse.is_some() {
+            // Audit is for trying a policy out: it hands nobody the node.
+            confinement.level = Level::Hardened;
+        }
         let decisive = names.iter().filter(|name| name.decides).find_map(|name| name.node);
         Ok(Granted {
             confinement,
@@ -152,13 +162,14 @@ impl Policy {
     }
 
     /// The strictest of all sections that the scopes of these names say, and the exec lists that went into it.
-    fn confine(&self, names: &[Named<'_>]) -> (Confinement, Vec<ExecList>) {
+    fn confine(&self, names: &[Named<'_>], tenant: &Namespace) -> (Confinement, Vec<ExecList>) {
         let mut exec_lists = Vec::new();
         let (first, others) = sections(names.iter().filter_map(|name| name.node));
         let mut resolve = |name: &str| {
-            let section = self.node.section(name).resolve(&built_in());
-            exec_lists.push(ExecList::new(&self.node.path, name, &section.exec));
-            section
+            let section = self.node.section(name);
+            let resolved = Confinement { level: section.level_for(tenant), ..section.resolve(&built_in()) };
+            exec_lists.push(ExecList::new(&self.node.path, name, &resolved.exec));
+            resolved
         };
         let mut confinement = resolve(first);
         for name in others {

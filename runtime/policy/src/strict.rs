@@ -7,7 +7,8 @@
 use std::{collections::BTreeSet, path::PathBuf};
 
 use bulkhead_model::{
-    Confinement, ExecPattern, HostPath, LandlockRule, MemfdRule, MountAccess, RootRule, TcpRule, UserRule,
+    Confinement, ExecPattern, HostPath, LandlockRule, Level, MemfdRule, MountAccess, RootRule, TcpRule,
+    UserRule,
 };
 
 use crate::{Mode, exec};
@@ -29,6 +30,16 @@ impl Stricter for Mode {
         match (self, other) {
             (Mode::Audit, Mode::Audit) => Mode::Audit,
             (Mode::Enforce, _) | (_, Mode::Enforce) => Mode::Enforce,
+        }
+    }
+}
+
+/// `hardened` < `compatible`.
+impl Stricter for Level {
+    fn stricter(&self, other: &Self) -> Self {
+        match (self, other) {
+            (Level::Compatible, Level::Compatible) => Level::Compatible,
+            (Level::Hardened, _) | (_, Level::Hardened) => Level::Hardened,
         }
     }
 }
@@ -144,6 +155,7 @@ pub(crate) fn canonical_host_paths(paths: &BTreeSet<HostPath>) -> BTreeSet<HostP
 impl Stricter for Confinement {
     fn stricter(&self, other: &Self) -> Self {
         let Self {
+            level,
             user,
             root,
             tmpfs,
@@ -158,6 +170,7 @@ impl Stricter for Confinement {
             pids_max,
         } = self;
         Self {
+            level: level.stricter(&other.level),
             user: user.stricter(&other.user),
             root: root.stricter(&other.root),
             tmpfs: tmpfs.stricter(&other.tmpfs),

@@ -132,7 +132,7 @@ async fn launch_exec(
     process: &Arc<Process>,
     plan: &ExecPlan,
 ) -> Result<u32, TaskError> {
-    let credentials = &plan.confine().credentials;
+    let credentials = plan.confine().credentials();
     let mut streams = Streams::open(&process.paths, credentials.uid, credentials.gid)?;
     let exec = process.exec_id.parse().map_err(|error| TaskError::InvalidArgument(format!("id: {error}")))?;
     let init_pidfd = container.init.pidfd()?;

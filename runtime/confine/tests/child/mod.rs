@@ -11,8 +11,7 @@ use std::{
     sync::{Mutex, Once, PoisonError},
 };
 
-use bulkhead_confine::ConfineSpec;
-use bulkhead_model::{Credentials, LandlockSpec, MemfdRule, PathAccess, PathRule, TcpRule};
+use bulkhead_model::{Credentials, HardenedSpec, LandlockSpec, MemfdRule, PathAccess, PathRule, TcpRule};
 use caps::CapSet;
 use nix::{
     mount::{MsFlags, mount},
@@ -150,9 +149,9 @@ pub(crate) fn enter(flaw: Flaw) {
 }
 
 /// A spec that fits [`enter`].
-pub(crate) fn spec() -> ConfineSpec {
+pub(crate) fn spec() -> HardenedSpec {
     let rule = |path: &str, access| PathRule { path: path.into(), access };
-    ConfineSpec {
+    HardenedSpec {
         credentials: Credentials { uid: UID, gid: UID, groups: Vec::new() },
         root_read_only: true,
         landlock: LandlockSpec {

@@ -18,7 +18,7 @@ use std::{
 use bulkhead_cgroup::{Cgroup, CgroupPath};
 use bulkhead_launch::{CreateJob, Created, ExecJob, LaunchError, Running, StartError, Stdio, Zygote};
 use bulkhead_model::{
-    ConfineSpec, ContainerId, Credentials, LandlockSpec, Mount, PathAccess, PathRule, TcpRule,
+    ConfineSpec, ContainerId, Credentials, HardenedSpec, LandlockSpec, Mount, PathAccess, PathRule, TcpRule,
 };
 use bulkhead_plan::{ExecPlan, Plan};
 use nix::{
@@ -195,7 +195,7 @@ impl World {
                 task_dir: &container.task_dir,
                 init_pid: alive.pid,
                 init_pidfd: alive.pidfd.as_fd(),
-                plan: &ExecPlan::unjudged(process.clone(), container.confine.clone()),
+                plan: &ExecPlan::unjudged(process.clone(), ConfineSpec::Hardened(container.confine.clone())),
                 cgroup: &container.cgroup,
                 stdio,
             })?
@@ -301,7 +301,7 @@ pub struct Container {
     pub task_dir: PathBuf,
     pub layer: PathBuf,
     pub spec: Spec,
-    pub confine: ConfineSpec,
+    pub confine: HardenedSpec,
     pub rootfs: Vec<Mount>,
     pub cgroup: CgroupPath,
     pub resources: LinuxResources,
@@ -315,7 +315,7 @@ impl Container {
         let mut linux = spec.linux().clone().unwrap();
         linux.set_resources(Some(self.resources.clone()));
         spec.set_linux(Some(linux));
-        Plan::unjudged(spec, self.confine.clone())
+        Plan::unjudged(spec, ConfineSpec::Hardened(self.confine.clone()))
     }
 
     pub fn job<'a>(&'a self, plan: &'a Plan, stdio: Stdio<'a>) -> CreateJob<'a> {
@@ -414,10 +414,10 @@ fn spec(args: &[&str], dir: &Path) -> Value {
     })
 }
 
-fn confine(spec: &Spec) -> ConfineSpec {
+fn confine(spec: &Spec) -> HardenedSpec {
     let user = spec.process().as_ref().unwrap().user();
     let rule = |path: &str, access| PathRule { path: PathBuf::from(path), access };
-    ConfineSpec {
+    HardenedSpec {
         credentials: Credentials {
             uid: user.uid(),
             gid: user.gid(),

@@ -41,11 +41,16 @@ fn confinement() -> impl Strategy<Value = Confinement> {
     (
         (select(users), select(vec![RootRule::ReadOnly, RootRule::Writable]), paths(), paths()),
         (4096..4099_u64, 1..4_u64, select(vec![MemfdRule::Denied, MemfdRule::Allowed]), landlock()),
-        (patterns(), host_paths(), paths(), 1..4_u32),
+        (patterns(), host_paths(), paths(), 1..4_u32, select(vec![Level::Hardened, Level::Compatible])),
     )
         .prop_map(
-            |((user, root, tmpfs, writable), (bytes, inodes, memfd, landlock), (exec, host, hooks, pids))| {
+            |(
+                (user, root, tmpfs, writable),
+                (bytes, inodes, memfd, landlock),
+                (exec, host, hooks, pids, level),
+            )| {
                 Confinement {
+                    level,
                     user,
                     root,
                     tmpfs,
@@ -86,6 +91,7 @@ fn mounts(paths: &BTreeSet<HostPath>, path: &str, access: MountAccess) -> bool {
 /// Everything that `inner` allows, `outer` allows: said key by key in terms of what runs, not of `stricter`.
 fn allows_no_more(inner: &Confinement, outer: &Confinement, argv: &[String]) -> Result<(), TestCaseError> {
     let Confinement {
+        level,
         user,
         root,
         tmpfs,
@@ -99,6 +105,7 @@ fn allows_no_more(inner: &Confinement, outer: &Confinement, argv: &[String]) -> 
         hooks,
         pids_max,
     } = inner;
+    prop_assert!(*level == Level::Hardened || outer.level == Level::Compatible);
     for uid in [0, 1, 2, 3] {
         let run = runs(*user, uid);
         prop_assert!(run.is_none() || run == runs(outer.user, uid));
