@@ -1,11 +1,9 @@
 //! One control group: made, joined, limited, frozen, emptied, removed.
 
 use std::{
-    fs, io,
-    os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use nix::{
@@ -18,32 +16,49 @@ use oci_spec::runtime::LinuxResources;
 use crate::{
     CgroupError, CgroupPath, Host, Stats, Version,
     file::{self, failed},
+    path::Unit,
+    stats, systemd,
+    tree::{self, Inhabitants, Removal},
     v1, v2,
 };
 
-/// How often something that takes the kernel a moment is tried, a [`PAUSE`] apart.
-const TRIES_MAX: u32 = 200;
+/// How long the kernel may take to freeze or to let go of a group, in milliseconds: a machine that swaps is slow.
+pub const SETTLE_MS_MAX: u64 = 10_000;
 
-/// Between two tries.
-const PAUSE: Duration = Duration::from_millis(5);
+/// Between two looks at something that takes the kernel a moment, in milliseconds: first, and at most.
+const LOOK_MS: (u64, u64) = (1, 20);
+
+/// How often processes are killed that others fork meanwhile.
+const KILL_ROUNDS_MAX: u32 = 200;
+
+/// From this round on the group is frozen first, so that nobody forks while others are killed.
+const KILL_FROZEN_FROM: u32 = 2;
 
 /// A control group of one container, in every hierarchy of the host.
 #[derive(Clone, Debug)]
 pub struct Cgroup {
     host: Host,
     dirs: Vec<PathBuf>,
+    unit: Option<Unit>,
 }
 
 impl Cgroup {
     pub(crate) fn new(host: Host, path: &CgroupPath) -> Self {
         let dirs = host.hierarchies.iter().map(|h| h.mount.join(path.relative())).collect();
-        Self { host, dirs }
+        Self { host, dirs, unit: path.unit().cloned() }
     }
 
     /// Which layout the host has.
     #[must_use]
     pub fn version(&self) -> Version {
         self.host.version
+    }
+
+    /// Whether systemd makes and keeps it: [`create`](Self::create), [`update`](Self::update) and
+    /// [`release`](Self::release) then ask systemd, which answers only those who have CAP_SYS_ADMIN.
+    #[must_use]
+    pub fn is_systemds(&self) -> bool {
+        self.unit.is_some()
     }
 
     /// Its directory in each hierarchy, with the hierarchy's controllers (`cpu,cpuacct`; empty on v2).
@@ -61,32 +76,48 @@ impl Cgroup {
     }
 
     /// Makes the group and sets its limits. A group that is there already is taken over if nothing lives in it.
+    ///
+    /// systemd moves the caller into the group that it makes: a scope without a process is none.
     pub fn create(&self, resources: &LinuxResources) -> Result<(), CgroupError> {
+        let inhabitants = match &self.unit {
+            None => Inhabitants::None,
+            Some(unit) => {
+                systemd::start(unit, self.host.version, resources)?;
+                Inhabitants::Caller
+            }
+        };
         match self.host.version {
             Version::V1 | Version::Hybrid => {
                 for (hierarchy, dir) in self.host.hierarchies.iter().zip(&self.dirs) {
                     let cpuset = hierarchy.names.split(',').any(|name| name == "cpuset");
-                    make(dir, &hierarchy.mount, &|dir| {
+                    tree::make(dir, &hierarchy.mount, inhabitants, &|dir| {
                         if cpuset { v1::inherit_cpuset(dir) } else { Ok(()) }
                     })?;
                 }
-                v1::apply(self, resources, v1::When::Create)
+                v1::apply(self, resources)
             }
             Version::V2 => {
-                let settings = v2::settings(resources)?;
-                let dir = &self.dirs[0];
-                v2::enable_controllers(&self.host.hierarchies[0].mount, dir, &settings)?;
-                make(dir, &self.host.hierarchies[0].mount, &|_| Ok(()))?;
-                v2::apply(self, resources, v1::When::Create)
+                let settings = v2::settings(resources, v2::InForce::default())?;
+                let (dir, mount) = (&self.dirs[0], &self.host.hierarchies[0].mount);
+                v2::enable_controllers(mount, dir, &settings)?;
+                tree::make(dir, mount, inhabitants, &|_| Ok(()))?;
+                v2::apply(dir, resources, &settings)
             }
         }
     }
 
     /// Changes limits; those that `resources` leaves out stay.
     pub fn update(&self, resources: &LinuxResources) -> Result<(), CgroupError> {
+        let in_force = match self.host.version {
+            Version::V1 | Version::Hybrid => v1::in_force(self)?,
+            Version::V2 => v2::InForce::read(&self.dirs[0])?,
+        };
+        if let Some(unit) = &self.unit {
+            systemd::update(unit, self.host.version, resources, in_force)?;
+        }
         match self.host.version {
-            Version::V1 | Version::Hybrid => v1::apply(self, resources, v1::When::Update),
-            Version::V2 => v2::apply(self, resources, v1::When::Update),
+            Version::V1 | Version::Hybrid => v1::apply(self, resources),
+            Version::V2 => v2::apply(&self.dirs[0], resources, &v2::settings(resources, in_force)?),
         }
     }
 
@@ -111,8 +142,8 @@ impl Cgroup {
     /// What was used.
     pub fn stats(&self) -> Result<Stats, CgroupError> {
         match self.host.version {
-            Version::V1 | Version::Hybrid => v1::stats(self),
-            Version::V2 => v2::stats(self),
+            Version::V1 | Version::Hybrid => stats::v1::stats(self),
+            Version::V2 => stats::v2::stats(&self.dirs[0]),
         }
     }
 
@@ -128,33 +159,32 @@ impl Cgroup {
 
     /// Stops every process, and returns when all have stopped.
     pub fn freeze(&self) -> Result<(), CgroupError> {
+        let frozen = settle(|| self.try_freeze())?;
+        match frozen {
+            true => Ok(()),
+            false => {
+                self.thaw()?;
+                Err(self.busy("does not freeze"))
+            }
+        }
+    }
+
+    /// Asks every process to stop, and says whether all have. To be asked again until they have, or thawed.
+    pub fn try_freeze(&self) -> Result<bool, CgroupError> {
         let dir = self.need("freezer", "pause")?;
         match self.host.version {
             Version::V1 | Version::Hybrid => {
                 let state = dir.join("freezer.state");
-                for _ in 0..TRIES_MAX {
-                    // Written again each time: a process that forks meanwhile can keep it FREEZING.
-                    file::write(&state, "FROZEN")?;
-                    if file::read(&state)?.trim() == "FROZEN" {
-                        return Ok(());
-                    }
-                    thread::sleep(PAUSE);
-                }
+                // Written again each time: a process that forks meanwhile can keep it FREEZING.
+                file::write(&state, "FROZEN")?;
+                Ok(file::read(&state)?.trim() == "FROZEN")
             }
             Version::V2 => {
                 file::write(&dir.join("cgroup.freeze"), "1")?;
                 let events = dir.join("cgroup.events");
-                for _ in 0..TRIES_MAX {
-                    if file::row(&file::rows(&events, &file::read(&events)?)?, "frozen") == Some(1) {
-                        return Ok(());
-                    }
-                    thread::sleep(PAUSE);
-                }
+                Ok(file::row(&file::rows(&events, &file::read(&events)?)?, "frozen") == Some(1))
             }
         }
-        let error = CgroupError::Busy { path: dir.to_owned(), what: "not frozen", tries: TRIES_MAX };
-        self.thaw()?;
-        Err(error)
     }
 
     /// Lets every process go on.
@@ -169,7 +199,7 @@ impl Cgroup {
     /// Every process in the group and the groups below it. None when it is gone.
     pub fn procs(&self) -> Result<Vec<u32>, CgroupError> {
         let mut pids = Vec::new();
-        match self.dirs.first().map(|_| collect(self.representative(), &mut pids)) {
+        match self.dirs.first().map(|_| tree::processes(self.representative(), &mut pids)) {
             Some(Err(error)) if !error.is_not_found() => return Err(error),
             _ => {}
         }
@@ -190,15 +220,16 @@ impl Cgroup {
             }
         }
         let mut killed: Vec<u32> = Vec::new();
-        for _ in 0..TRIES_MAX {
+        for round in 0..KILL_ROUNDS_MAX {
+            if round >= KILL_FROZEN_FROM {
+                // A fork bomb: what is frozen, or about to be, has not forked when it is killed.
+                unless_gone(self.try_freeze().map(drop))?;
+            }
             let pids = self.procs()?;
             let new: Vec<u32> = pids.into_iter().filter(|pid| !killed.contains(pid)).collect();
             if new.is_empty() {
-                // A frozen process dies only when it is thawed.
-                return match self.thaw() {
-                    Err(error) if error.is_not_found() => Ok(()),
-                    other => other,
-                };
+                // A frozen process of v1 dies only when it is thawed.
+                return unless_gone(self.thaw());
             }
             for pid in new {
                 match kill(Pid::from_raw(pid as i32), Signal::SIGKILL) {
@@ -207,32 +238,35 @@ impl Cgroup {
                 }
             }
         }
-        Err(CgroupError::Busy {
-            path: self.representative().to_owned(),
-            what: "still forks",
-            tries: TRIES_MAX,
-        })
+        unless_gone(self.thaw())?;
+        Err(self.busy("still forks"))
     }
 
     /// Removes the group and those below it. Waits, within bounds, for processes that are still being taken
     /// down; a group that is not there is removed already.
     pub fn remove(&self) -> Result<(), CgroupError> {
-        let mut left: Vec<&Path> = self.dirs.iter().map(PathBuf::as_path).collect();
-        for _ in 0..TRIES_MAX {
-            let mut still = Vec::new();
-            for dir in left {
-                if remove_tree(dir)? == Removal::Busy {
-                    still.push(dir);
-                }
-            }
-            if still.is_empty() {
-                return Ok(());
-            }
-            left = still;
-            thread::sleep(PAUSE);
+        if settle(|| self.try_remove())? { Ok(()) } else { Err(self.busy("is not removed")) }
+    }
+
+    /// Removes what is empty of the group and those below it, and says whether all is gone. To be asked again
+    /// while processes are still being taken down.
+    pub fn try_remove(&self) -> Result<bool, CgroupError> {
+        let mut gone = true;
+        for dir in &self.dirs {
+            gone &= tree::remove(dir)? == Removal::Done;
         }
-        let path = left.first().map_or_else(PathBuf::new, |dir| (*dir).to_owned());
-        Err(CgroupError::Busy { path, what: "not removed", tries: TRIES_MAX })
+        Ok(gone)
+    }
+
+    /// Has systemd forget a group of its own, whose processes have been killed: before [`remove`](Self::remove).
+    pub fn release(&self) -> Result<(), CgroupError> {
+        self.unit.as_ref().map_or(Ok(()), systemd::stop)
+    }
+
+    /// The error for a group that did not settle in time.
+    #[must_use]
+    pub fn busy(&self, what: &'static str) -> CgroupError {
+        CgroupError::Busy { path: self.representative().to_owned(), what, waited_ms: SETTLE_MS_MAX }
     }
 
     /// The hierarchy that processes are listed by: all have the same.
@@ -240,8 +274,8 @@ impl Cgroup {
         self.dir("pids").or_else(|| self.dir("freezer")).unwrap_or(&self.dirs[0])
     }
 
-    pub(crate) fn need(&self, controller: &'static str, field: &'static str) -> Result<&Path, CgroupError> {
-        self.dir(controller).ok_or(CgroupError::NoController { field, controller })
+    pub(crate) fn need(&self, controller: &'static str, field: &str) -> Result<&Path, CgroupError> {
+        self.dir(controller).ok_or_else(|| CgroupError::NoController { field: field.to_owned(), controller })
     }
 
     fn pick<'a>(&self, v1: &'a str, v2: &'a str) -> &'a str {
@@ -249,108 +283,29 @@ impl Cgroup {
     }
 }
 
-/// Makes `dir` and what is missing above it, below `mount`; `prepare` sees each directory that was made.
-fn make(
-    dir: &Path,
-    mount: &Path,
-    prepare: &dyn Fn(&Path) -> Result<(), CgroupError>,
-) -> Result<(), CgroupError> {
-    for _ in 0..TRIES_MAX {
-        match mkdir(dir) {
-            Ok(()) => return prepare(dir),
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                return match file::read(&dir.join("cgroup.procs"))?.trim().is_empty() {
-                    true => prepare(dir),
-                    false => {
-                        let what = "has processes already";
-                        Err(CgroupError::Busy { path: dir.to_owned(), what, tries: 1 })
-                    }
-                };
-            }
-            // Whoever cleans up may remove the parent again before the group is in it.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => make_above(dir, mount, prepare)?,
-            Err(error) => return Err(failed("mkdir(2)", dir)(error)),
+/// A look at something that takes the kernel a moment, with the waits between two: `for wait in waits()`.
+pub fn waits() -> impl Iterator<Item = Duration> {
+    let deadline = Instant::now() + Duration::from_millis(SETTLE_MS_MAX);
+    let (first, most) = LOOK_MS;
+    std::iter::successors(Some(first), move |ms| Some((ms * 2).min(most)))
+        .map(Duration::from_millis)
+        .take_while(move |_| Instant::now() < deadline)
+}
+
+/// Looks until `done`, or for as long as is bearable; whether it was done.
+fn settle(mut done: impl FnMut() -> Result<bool, CgroupError>) -> Result<bool, CgroupError> {
+    for wait in waits() {
+        if done()? {
+            return Ok(true);
         }
+        thread::sleep(wait);
     }
-    Err(CgroupError::Busy { path: dir.to_owned(), what: "not made", tries: TRIES_MAX })
+    done()
 }
 
-fn make_above(
-    dir: &Path,
-    mount: &Path,
-    prepare: &dyn Fn(&Path) -> Result<(), CgroupError>,
-) -> Result<(), CgroupError> {
-    let mut above: Vec<&Path> =
-        dir.ancestors().skip(1).take_while(|dir| dir.starts_with(mount) && *dir != mount).collect();
-    above.reverse();
-    for dir in above {
-        match mkdir(dir) {
-            Ok(()) => prepare(dir)?,
-            // Another launch was faster, or has removed what is above: `make` tries again.
-            Err(error) if matches!(error.kind(), io::ErrorKind::AlreadyExists | io::ErrorKind::NotFound) => {}
-            Err(error) => return Err(failed("mkdir(2)", dir)(error)),
-        }
+fn unless_gone(done: Result<(), CgroupError>) -> Result<(), CgroupError> {
+    match done {
+        Err(error) if error.is_not_found() => Ok(()),
+        other => other,
     }
-    Ok(())
-}
-
-fn mkdir(dir: &Path) -> io::Result<()> {
-    fs::DirBuilder::new().mode(0o755).create(dir)
-}
-
-fn subdirs(dir: &Path) -> Result<Vec<PathBuf>, CgroupError> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir(dir).map_err(failed("open(2)", dir))? {
-        let entry = entry.map_err(failed("getdents(2)", dir))?;
-        if entry.file_type().map_err(failed("stat(2)", dir))?.is_dir() {
-            found.push(entry.path());
-        }
-    }
-    Ok(found)
-}
-
-fn collect(dir: &Path, pids: &mut Vec<u32>) -> Result<(), CgroupError> {
-    let path = dir.join("cgroup.procs");
-    for line in file::read(&path)?.lines() {
-        pids.push(file::number(&path, line)? as u32);
-    }
-    for below in subdirs(dir)? {
-        match collect(&below, pids) {
-            Err(error) if error.is_not_found() => {}
-            other => other?,
-        }
-    }
-    Ok(())
-}
-
-/// What became of an attempt to remove a group.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Removal {
-    Done,
-    Busy,
-}
-
-/// rmdir(2) first: as a rule there is nothing below.
-fn remove_tree(dir: &Path) -> Result<Removal, CgroupError> {
-    for below_removed in [false, true] {
-        match fs::remove_dir(dir) {
-            Ok(()) => return Ok(Removal::Done),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Removal::Done),
-            Err(error) if error.raw_os_error() != Some(nix::libc::EBUSY) => {
-                return Err(failed("rmdir(2)", dir)(error));
-            }
-            Err(_) if below_removed => {}
-            Err(_) => match subdirs(dir) {
-                Ok(below) if below.is_empty() => return Ok(Removal::Busy),
-                Ok(below) => {
-                    for below in below {
-                        remove_tree(&below)?;
-                    }
-                }
-                Err(error) if error.is_not_found() => return Ok(Removal::Done),
-                Err(error) => return Err(error),
-            },
-        }
-    }
-    Ok(Removal::Busy)
 }

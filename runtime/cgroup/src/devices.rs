@@ -1,4 +1,12 @@
-//! Device rules: everything is denied first, then what the rules allow. Lines for v1's files, a program for v2.
+//! Device rules: a list that is applied in order to "nothing is allowed", as runc applies it. Lines for v1's files, a
+//! program for v2.
+//!
+//! Invariant: a rule that denies is never weakened by one before it. runc, as the kernel's version 1 did, keeps what
+//! an earlier rule allows by number when a later one denies it by wildcard; here the later rule takes it back.
+//!
+//! Source of the rest: runc's devices emulator, opencontainers/cgroups devices/devices_emulator.go.
+
+mod program;
 
 use std::{fs::File, io::Write, path::Path};
 
@@ -7,248 +15,267 @@ use oci_spec::runtime::{LinuxDeviceCgroup, LinuxDeviceType};
 use crate::{
     CgroupError,
     file::{failed, open},
+    setting::unsupported,
     sys,
 };
 
-/// One rule that allows or denies some devices.
+/// What is allowed: all or nothing, but for the exceptions.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Rule {
-    allow: bool,
-    kind: Kind,
-    major: Option<u32>,
-    minor: Option<u32>,
-    access: Access,
+pub(crate) struct Rules {
+    /// Whether what no exception names is allowed; the exceptions are denied then.
+    pub(crate) allow: bool,
+    /// In order of their first mention.
+    pub(crate) exceptions: Vec<Exception>,
+}
+
+/// Some devices, and what may (or may not) be done to them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Exception {
+    pub(crate) kind: Kind,
+    /// None for any.
+    pub(crate) major: Option<u32>,
+    /// None for any.
+    pub(crate) minor: Option<u32>,
+    pub(crate) access: Access,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+pub(crate) enum Kind {
     Block,
     Character,
 }
 
 /// Bits of `BPF_DEVCG_ACC_*`: mknod 1, read 2, write 4. Source: include/uapi/linux/bpf.h.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Access(u8);
+pub(crate) struct Access(pub(crate) u8);
 
-fn unsupported(why: &'static str) -> CgroupError {
-    CgroupError::Unsupported { field: "resources.devices".to_owned(), why }
+const ALL: Access = Access(7);
+
+const FIELD: &str = "devices";
+
+impl Exception {
+    fn same_devices(&self, other: &Self) -> bool {
+        (self.kind, self.major, self.minor) == (other.kind, other.major, other.minor)
+    }
+
+    /// Whether every device of `other` is one of these.
+    fn covers(&self, other: &Self) -> bool {
+        let any_or_same = |own: Option<u32>, others: Option<u32>| own.is_none() || own == others;
+        self.kind == other.kind
+            && any_or_same(self.major, other.major)
+            && any_or_same(self.minor, other.minor)
+    }
+
+    /// Whether some device is one of both.
+    fn meets(&self, other: &Self) -> bool {
+        let meet = |a: Option<u32>, b: Option<u32>| a.is_none() || b.is_none() || a == b;
+        self.kind == other.kind && meet(self.major, other.major) && meet(self.minor, other.minor)
+    }
 }
 
-/// The rules after the first, which must deny everything: a list that only adds would allow the rest.
-fn rules(given: &[LinuxDeviceCgroup]) -> Result<Vec<Rule>, CgroupError> {
-    let all = |rule: &LinuxDeviceCgroup| {
-        matches!(rule.typ(), None | Some(LinuxDeviceType::A))
-            && rule.major().unwrap_or(-1) < 0
-            && rule.minor().unwrap_or(-1) < 0
-    };
-    match given.first() {
-        Some(first) if !first.allow() && all(first) => {}
-        _ => return Err(unsupported("the first rule must deny all devices")),
-    }
-    given[1..]
-        .iter()
-        .map(|rule| {
+impl Rules {
+    /// Applies the rules of a request in order.
+    pub(crate) fn of(given: &[LinuxDeviceCgroup]) -> Result<Self, CgroupError> {
+        let mut rules = Self { allow: false, exceptions: Vec::new() };
+        for rule in given {
+            let access = access(rule)?;
             let kind = match rule.typ() {
-                _ if all(rule) => return Err(unsupported("only the first rule may be about all devices")),
+                None | Some(LinuxDeviceType::A) => {
+                    let numbered = [rule.major(), rule.minor()].iter().any(|n| n.is_some_and(|n| n >= 0));
+                    if numbered {
+                        return Err(unsupported(
+                            FIELD,
+                            "a rule for some devices must say block or character",
+                        ));
+                    }
+                    if rule.allow() && access != ALL {
+                        return Err(unsupported(FIELD, "all devices are allowed for r, w and m together"));
+                    }
+                    rules = Self { allow: rule.allow(), exceptions: Vec::new() };
+                    continue;
+                }
                 Some(LinuxDeviceType::B) => Kind::Block,
                 Some(LinuxDeviceType::C | LinuxDeviceType::U) => Kind::Character,
-                _ => return Err(unsupported("a rule for some devices must say block or character")),
+                Some(_) => return Err(unsupported(FIELD, "a FIFO is no device")),
             };
-            let number = |number: Option<i64>| match number {
-                Some(number) if number >= 0 => {
-                    u32::try_from(number).map(Some).map_err(|_| unsupported("no such device number"))
-                }
-                _ => Ok(None),
-            };
-            let mut access = Access(0);
-            for byte in rule.access().as_deref().unwrap_or("rwm").bytes() {
-                access.0 |= match byte {
-                    b'm' => 1,
-                    b'r' => 2,
-                    b'w' => 4,
-                    _ => return Err(unsupported("access must be of r, w and m")),
-                };
+            let exception =
+                Exception { kind, major: number(rule.major())?, minor: number(rule.minor())?, access };
+            match rule.allow() == rules.allow {
+                true => rules.take_out(exception)?,
+                false => rules.add(exception),
             }
-            if access.0 == 0 {
-                return Err(unsupported("access must be of r, w and m"));
-            }
-            Ok(Rule {
-                allow: rule.allow(),
-                kind,
-                major: number(rule.major())?,
-                minor: number(rule.minor())?,
-                access,
-            })
-        })
-        .collect()
+        }
+        Ok(rules)
+    }
+
+    fn add(&mut self, exception: Exception) {
+        match self.exceptions.iter_mut().find(|known| known.same_devices(&exception)) {
+            Some(known) => known.access.0 |= exception.access.0,
+            None => self.exceptions.push(exception),
+        }
+    }
+
+    fn take_out(&mut self, part: Exception) -> Result<(), CgroupError> {
+        let hole = |known: &&Exception| {
+            known.meets(&part) && !part.covers(known) && known.access.0 & part.access.0 != 0
+        };
+        if self.exceptions.iter().any(|known| hole(&known)) {
+            let why = "a rule cannot make a hole in an earlier one that is wider: name the rest one by one";
+            return Err(unsupported(FIELD, why));
+        }
+        for known in self.exceptions.iter_mut().filter(|known| part.covers(known)) {
+            known.access.0 &= !part.access.0;
+        }
+        self.exceptions.retain(|known| known.access.0 != 0);
+        Ok(())
+    }
 }
 
-/// Writes the rules to a group of v1.
+fn number(number: Option<i64>) -> Result<Option<u32>, CgroupError> {
+    match number {
+        Some(number) if number >= 0 => {
+            u32::try_from(number).map(Some).map_err(|_| unsupported(FIELD, "no such device number"))
+        }
+        _ => Ok(None),
+    }
+}
+
+fn access(rule: &LinuxDeviceCgroup) -> Result<Access, CgroupError> {
+    let mut access = Access(0);
+    for byte in rule.access().as_deref().unwrap_or("rwm").bytes() {
+        access.0 |= match byte {
+            b'm' => 1,
+            b'r' => 2,
+            b'w' => 4,
+            _ => return Err(unsupported(FIELD, "access must be of r, w and m")),
+        };
+    }
+    match access {
+        Access(0) => Err(unsupported(FIELD, "access must be of r, w and m")),
+        access => Ok(access),
+    }
+}
+
+impl Access {
+    /// As v1's files and systemd take it: `rwm`.
+    pub(crate) fn letters(self) -> String {
+        [(2, 'r'), (4, 'w'), (1, 'm')].iter().filter(|(bit, _)| self.0 & bit != 0).map(|(_, c)| *c).collect()
+    }
+}
+
+/// Writes the rules to a group of v1. Between its first line and its last less is allowed, never more.
 pub(crate) fn apply_v1(dir: &Path, given: &[LinuxDeviceCgroup]) -> Result<(), CgroupError> {
-    let rules = rules(given)?;
-    let (allow_path, deny_path) = (dir.join("devices.allow"), dir.join("devices.deny"));
-    let (mut allow, mut deny) = (open(&allow_path)?, open(&deny_path)?);
-    deny.write_all(b"a").map_err(failed("write(2)", &deny_path))?;
-    for rule in &rules {
-        let (file, path) = if rule.allow { (&mut allow, &allow_path) } else { (&mut deny, &deny_path) };
-        file.write_all(line(rule).as_bytes()).map_err(failed("write(2)", path))?;
+    let rules = Rules::of(given)?;
+    let (allow, deny) = (dir.join("devices.allow"), dir.join("devices.deny"));
+    let (all, some) = if rules.allow { (&allow, &deny) } else { (&deny, &allow) };
+    open(all)?.write_all(b"a").map_err(failed("write(2)", all))?;
+    let mut file = open(some)?;
+    for exception in &rules.exceptions {
+        file.write_all(line(exception).as_bytes()).map_err(failed("write(2)", some))?;
     }
     Ok(())
 }
 
-/// A rule as v1's files take it: `c 1:3 rwm`.
+/// An exception as v1's files take it: `c 1:3 rwm`.
 ///
 /// Source: Documentation/admin-guide/cgroup-v1/devices.rst.
-fn line(rule: &Rule) -> String {
-    let kind = match rule.kind {
+fn line(exception: &Exception) -> String {
+    let kind = match exception.kind {
         Kind::Block => 'b',
         Kind::Character => 'c',
     };
     let number = |number: Option<u32>| number.map_or("*".to_owned(), |number| number.to_string());
-    let access: String = [(2, 'r'), (4, 'w'), (1, 'm')]
-        .iter()
-        .filter(|(bit, _)| rule.access.0 & bit != 0)
-        .map(|(_, c)| *c)
-        .collect();
-    format!("{kind} {}:{} {access}", number(rule.major), number(rule.minor))
+    format!("{kind} {}:{} {}", number(exception.major), number(exception.minor), exception.access.letters())
 }
 
-/// Attaches the rules to a group of v2.
+/// Attaches the rules to a group of v2, in place of those that were attached here before. Programs of others
+/// (systemd's) stay: all must allow.
 pub(crate) fn apply_v2(dir: &Path, given: &[LinuxDeviceCgroup]) -> Result<(), CgroupError> {
-    let program =
-        sys::load_device_program(&program(&rules(given)?)?).map_err(failed("bpf(2) load for", dir))?;
+    let program = program::of(&Rules::of(given)?);
+    let program = sys::load_device_program(&program).map_err(failed("bpf(2) load for", dir))?;
     let group = File::open(dir).map_err(failed("open(2)", dir))?;
-    sys::attach_device_program(&group, &program).map_err(failed("bpf(2) attach to", dir))
-}
-
-// Registers and operations. Source: include/uapi/linux/bpf_common.h and bpf.h.
-const R0: u8 = 0;
-const CONTEXT: u8 = 1;
-const TYPE: u8 = 2;
-const ACCESS: u8 = 3;
-const MAJOR: u8 = 4;
-const MINOR: u8 = 5;
-const SCRATCH: u8 = 6;
-const LOAD_WORD: u8 = 0x61;
-const AND: u8 = 0x57;
-const SHIFT_RIGHT: u8 = 0x77;
-const MOVE: u8 = 0xb7;
-const MOVE_REGISTER: u8 = 0xbf;
-const JUMP_IF_NOT: u8 = 0x55;
-const EXIT: u8 = 0x95;
-
-fn instruction(code: u8, destination: u8, source: u8, offset: i16, value: u32) -> u64 {
-    u64::from(code)
-        | u64::from(destination | source << 4) << 8
-        | u64::from(offset.cast_unsigned()) << 16
-        | u64::from(value) << 32
-}
-
-/// The program: 1 where a rule allows all of the access that is asked for, else 0.
-fn program(rules: &[Rule]) -> Result<Vec<u64>, CgroupError> {
-    if rules.iter().any(|rule| !rule.allow) {
-        return Err(unsupported("on cgroup v2 only the first rule may deny"));
+    let old = sys::own_device_programs(&group).map_err(failed("bpf(2) query of", dir))?;
+    sys::attach_device_program(&group, &program).map_err(failed("bpf(2) attach to", dir))?;
+    for old in old {
+        sys::detach_device_program(&group, &old).map_err(failed("bpf(2) detach from", dir))?;
     }
-    // Rules for the same devices add up, as on v1.
-    let mut merged: Vec<Rule> = Vec::new();
-    for rule in rules {
-        let same =
-            |known: &&mut Rule| (known.kind, known.major, known.minor) == (rule.kind, rule.major, rule.minor);
-        match merged.iter_mut().find(same) {
-            Some(known) => known.access.0 |= rule.access.0,
-            None => merged.push(rule.clone()),
-        }
-    }
-    // struct bpf_cgroup_dev_ctx: access in the upper half and type in the lower of the first word.
-    let mut program = vec![
-        instruction(LOAD_WORD, TYPE, CONTEXT, 0, 0),
-        instruction(MOVE_REGISTER, ACCESS, TYPE, 0, 0),
-        instruction(AND, TYPE, 0, 0, 0xffff),
-        instruction(SHIFT_RIGHT, ACCESS, 0, 0, 16),
-        instruction(LOAD_WORD, MAJOR, CONTEXT, 4, 0),
-        instruction(LOAD_WORD, MINOR, CONTEXT, 8, 0),
-    ];
-    for rule in &merged {
-        let kind = match rule.kind {
-            Kind::Block => 1,
-            Kind::Character => 2,
-        };
-        let mut tests = vec![(TYPE, kind)];
-        tests.extend(rule.major.map(|major| (MAJOR, major)));
-        tests.extend(rule.minor.map(|minor| (MINOR, minor)));
-        // After the tests: 3 instructions for access, 2 that allow.
-        let length = tests.len() as i16 + 5;
-        for (index, (register, value)) in tests.iter().enumerate() {
-            program.push(instruction(JUMP_IF_NOT, *register, 0, length - 1 - index as i16, *value));
-        }
-        program.push(instruction(MOVE_REGISTER, SCRATCH, ACCESS, 0, 0));
-        program.push(instruction(AND, SCRATCH, 0, 0, !u32::from(rule.access.0) & 7));
-        program.push(instruction(JUMP_IF_NOT, SCRATCH, 0, 2, 0));
-        program.push(instruction(MOVE, R0, 0, 0, 1));
-        program.push(instruction(EXIT, 0, 0, 0, 0));
-    }
-    program.push(instruction(MOVE, R0, 0, 0, 0));
-    program.push(instruction(EXIT, 0, 0, 0, 0));
-    Ok(program)
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use oci_spec::runtime::LinuxDeviceCgroupBuilder;
-
     use super::*;
 
-    fn deny_all() -> LinuxDeviceCgroup {
-        LinuxDeviceCgroupBuilder::default().allow(false).access("rwm").build().unwrap()
+    /// Rules as `allow|deny type[ major:minor] access`.
+    pub(super) fn rules(text: &[&str]) -> Result<Rules, CgroupError> {
+        let list: Vec<LinuxDeviceCgroup> = text
+            .iter()
+            .map(|text| {
+                let words: Vec<&str> = text.split(' ').collect();
+                let mut json = serde_json::json!({ "allow": words[0] == "allow", "type": words[1] });
+                if let [_, _, numbers, access] = words.as_slice() {
+                    let (major, minor) = numbers.split_once(':').unwrap();
+                    for (name, number) in [("major", major), ("minor", minor)] {
+                        if let Ok(number) = number.parse::<i64>() {
+                            json[name] = number.into();
+                        }
+                    }
+                    json["access"] = (*access).into();
+                }
+                serde_json::from_value(json).unwrap()
+            })
+            .collect();
+        Rules::of(&list)
     }
 
-    fn null() -> LinuxDeviceCgroupBuilder {
-        LinuxDeviceCgroupBuilder::default()
-            .allow(true)
-            .typ(LinuxDeviceType::C)
-            .major(1)
-            .minor(3)
-            .access("rwm")
+    fn lines(text: &[&str]) -> (bool, Vec<String>) {
+        let rules = rules(text).unwrap();
+        (rules.allow, rules.exceptions.iter().map(line).collect())
     }
 
     #[test]
-    fn rules_are_written_as_the_kernel_reads_them() {
-        let terminals = LinuxDeviceCgroupBuilder::default()
-            .allow(true)
-            .typ(LinuxDeviceType::C)
-            .major(136)
-            .access("rw")
-            .build()
-            .unwrap();
-        let rules = rules(&[deny_all(), null().build().unwrap(), terminals]).unwrap();
-        assert_eq!(rules.iter().map(line).collect::<Vec<_>>(), ["c 1:3 rwm", "c 136:* rw"]);
+    fn rules_begin_with_nothing_allowed_and_are_written_as_the_kernel_reads_them() {
+        assert_eq!(lines(&[]), (false, vec![]));
+        assert_eq!(
+            lines(&["deny a", "allow c 1:3 rwm", "allow c 136:* rw", "allow b *:* m"]),
+            (false, vec!["c 1:3 rwm".into(), "c 136:* rw".into(), "b *:* m".into()])
+        );
     }
 
     #[test]
-    fn lists_that_do_not_begin_by_denying_all_or_allow_all_are_errors() {
-        let allow_all = LinuxDeviceCgroupBuilder::default().allow(true).access("rwm").build().unwrap();
-        let blank = null().access("").build().unwrap();
-        let other = null().access("rx").build().unwrap();
+    fn rules_for_the_same_devices_add_up_and_later_denials_take_back() {
+        assert_eq!(lines(&["allow c 1:3 r", "allow c 1:3 w"]).1, ["c 1:3 rw"]);
+        assert_eq!(lines(&["allow c 1:3 rwm", "deny c 1:3 w"]).1, ["c 1:3 rm"]);
+        assert!(lines(&["allow c 1:3 rwm", "deny c 1:* rwm"]).1.is_empty());
+        assert!(lines(&["allow c 1:3 rwm", "allow c 5:* rwm", "deny c *:* rwm"]).1.is_empty());
+        assert_eq!(lines(&["allow c 1:3 rwm", "deny b 1:3 rwm", "deny c 1:4 rwm"]).1, ["c 1:3 rwm"]);
+        assert_eq!(lines(&["allow c 1:3 rwm", "deny a"]), (false, vec![]));
+    }
+
+    #[test]
+    fn all_allowed_turns_exceptions_into_denials() {
+        assert_eq!(lines(&["deny a", "allow a"]), (true, vec![]));
+        assert_eq!(lines(&["allow a", "deny b 8:* w"]), (true, vec!["b 8:* w".into()]));
+        assert_eq!(lines(&["allow a", "deny b 8:* w", "allow b *:* w"]), (true, vec![]));
+    }
+
+    #[test]
+    fn holes_in_wider_rules_and_rules_that_say_too_little_are_errors() {
         for wrong in [
-            vec![],
-            vec![null().build().unwrap()],
-            vec![deny_all(), allow_all],
-            vec![deny_all(), blank],
-            vec![deny_all(), other],
+            vec!["allow c 1:* rwm", "deny c 1:3 w"],
+            vec!["allow c *:3 r", "deny c 1:* r"],
+            vec!["allow a", "deny b 8:* w", "allow b 8:0 w"],
+            vec!["allow a 1:3 rwm"],
+            vec!["allow a *:* r"],
+            vec!["allow c 1:3 rx"],
+            vec!["allow c 1:3 "],
+            vec!["allow p 1:3 r"],
+            vec!["allow c 4294967296:3 r"],
         ] {
             assert!(rules(&wrong).is_err(), "{wrong:?} was accepted");
         }
-    }
-
-    #[test]
-    fn programs_add_up_rules_for_the_same_device_and_refuse_late_denials() {
-        let read = null().access("r").build().unwrap();
-        let write = null().access("w").build().unwrap();
-        let one = program(&rules(&[deny_all(), read.clone()]).unwrap()).unwrap();
-        let both = program(&rules(&[deny_all(), read, write]).unwrap()).unwrap();
-        assert_eq!(one.len(), both.len());
-        let late = null().allow(false).build().unwrap();
-        assert!(program(&rules(&[deny_all(), late]).unwrap()).is_err());
+        // No access in common: no hole.
+        assert_eq!(lines(&["allow c 1:* r", "deny c 1:3 w"]).1, ["c 1:* r"]);
     }
 }

@@ -13,14 +13,21 @@ mod error;
 mod file;
 mod host;
 mod path;
+mod setting;
 mod stats;
 #[allow(unsafe_code, reason = "bpf(2) lives there, with its reasons")]
 mod sys;
+mod systemd;
+mod tree;
 mod v1;
 mod v2;
 
-pub use cgroup::Cgroup;
+pub use cgroup::{Cgroup, SETTLE_MS_MAX, waits};
 pub use error::CgroupError;
 pub use host::{Host, Version};
 pub use path::CgroupPath;
-pub use stats::{BlkioEntry, BlkioStats, CpuStats, HugetlbStats, MemoryStats, PidsStats, Stats};
+pub use stats::{
+    BlkioEntry, BlkioStats, CpuStats, HugetlbStats, MemoryStats, MemoryUse, PidsStats, Pressure,
+    PressureShare, RdmaEntry, RdmaStats, Stats,
+};
+pub use systemd::systemd_runs;

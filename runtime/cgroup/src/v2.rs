@@ -1,76 +1,82 @@
-//! Version 2: which file each limit goes to, and which files count.
+//! Version 2: which file each limit goes to.
+//!
+//! The OCI spec speaks of version 1; what a limit of its becomes here is what runc makes of it.
 
 use std::path::Path;
 
 use oci_spec::runtime::{LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxResources};
 
 use crate::{
-    BlkioEntry, BlkioStats, Cgroup, CgroupError, CpuStats, HugetlbStats, MemoryStats, Stats, devices, file,
-    v1::{When, page_size, pids_stats, rdma},
+    CgroupError, devices, file,
+    setting::{Absent, Setting, Settings, unsupported, write_all},
+    v1::{page_size, rdma},
 };
 
-/// One value to write.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Setting {
-    file: String,
-    value: String,
-    field: String,
-}
-
-fn unsupported(field: impl Into<String>, why: &'static str) -> CgroupError {
-    CgroupError::Unsupported { field: field.into(), why }
-}
-
-/// Controllers that count; what is missing of them is missing in the statistics.
-const COUNTING: [&str; 4] = ["cpu", "io", "memory", "pids"];
-
-/// Makes every controller that a limit or the statistics need reach `dir`: each group above it must hand it down.
+/// Makes every controller that the host has reach `dir`: each group above it must hand it down. One that no limit
+/// needs may be kept back (by real-time processes, by threads); it is missing in the statistics then.
 pub(crate) fn enable_controllers(mount: &Path, dir: &Path, settings: &[Setting]) -> Result<(), CgroupError> {
     let available = file::read(&mount.join("cgroup.controllers"))?;
-    let has = |name: &str| available.split_whitespace().any(|available| available == name);
-    let mut wanted: Vec<&str> = COUNTING.into_iter().filter(|name| has(name)).collect();
+    let mut needed: Vec<&str> = Vec::new();
     for setting in settings {
         let controller = setting.file.split('.').next().unwrap_or_default();
-        if !has(controller) {
-            return Err(unsupported(setting.field.clone(), "this host has no such controller"));
+        if !available.split_whitespace().any(|available| available == controller) {
+            return Err(CgroupError::Unsupported {
+                field: setting.field.clone(),
+                why: "this host has no such controller in its cgroup v2 (cgroup.controllers)",
+            });
         }
-        if !wanted.contains(&controller) {
-            wanted.push(controller);
-        }
+        needed.push(controller);
     }
-    let below: Vec<&Path> = dir.ancestors().skip(1).take_while(|above| above.starts_with(mount)).collect();
-    for above in below.into_iter().rev() {
+    let above: Vec<&Path> = dir.ancestors().skip(1).take_while(|above| above.starts_with(mount)).collect();
+    for above in above.into_iter().rev() {
         match std::fs::create_dir(above) {
             Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
                 return Err(file::failed("mkdir(2)", above)(error));
             }
             _ => {}
         }
-        // As a rule it has them all: the kubelet, or an earlier launch, saw to it.
-        let control = above.join("cgroup.subtree_control");
-        let enabled = file::read(&control)?;
-        let missing: Vec<String> = wanted
-            .iter()
-            .filter(|name| !enabled.split_whitespace().any(|have| have == **name))
-            .map(|name| format!("+{name}"))
-            .collect();
-        if !missing.is_empty() {
-            file::write(&control, &missing.join(" "))?;
+        hand_down(above, &available, &needed)?;
+    }
+    Ok(())
+}
+
+/// As a rule nothing is missing: the kubelet, or an earlier launch, saw to it.
+fn hand_down(group: &Path, available: &str, needed: &[&str]) -> Result<(), CgroupError> {
+    let control = group.join("cgroup.subtree_control");
+    let enabled = file::read(&control)?;
+    let missing: Vec<&str> = available
+        .split_whitespace()
+        .filter(|name| !enabled.split_whitespace().any(|have| have == *name))
+        .collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let all: Vec<String> = missing.iter().map(|name| format!("+{name}")).collect();
+    if file::write(&control, &all.join(" ")).is_ok() {
+        return Ok(());
+    }
+    for name in missing {
+        match file::write(&control, &format!("+{name}")) {
+            Err(CgroupError::Io { path, source, .. }) if needed.contains(&name) => {
+                return Err(CgroupError::Refused {
+                    field: format!("controller {name}"),
+                    value: format!("+{name}"),
+                    path,
+                    fix: "put the container below a group that has no processes of its own (linux.cgroupsPath), and \
+                          end real-time processes where the controller is cpu",
+                    source,
+                });
+            }
+            _ => {}
         }
     }
     Ok(())
 }
 
 /// Sets the limits that are given.
-pub(crate) fn apply(cgroup: &Cgroup, resources: &LinuxResources, when: When) -> Result<(), CgroupError> {
-    let dir = cgroup.need("", "resources")?;
-    match (resources.devices(), when) {
-        (None, _) => {}
-        (Some(rules), When::Create) => devices::apply_v2(dir, rules)?,
-        // A second program could only narrow what the first allows.
-        (Some(_), When::Update) => {
-            return Err(unsupported("resources.devices", "on cgroup v2 device rules cannot change"));
-        }
+pub(crate) fn apply(dir: &Path, resources: &LinuxResources, settings: &[Setting]) -> Result<(), CgroupError> {
+    if let Some(rules) = resources.devices() {
+        devices::apply_v2(dir, rules)?;
     }
     if let Some(memory) = resources.memory().as_ref().filter(|m| m.check_before_update() == Some(true)) {
         let limit = memory.limit().filter(|limit| *limit > 0);
@@ -79,43 +85,58 @@ pub(crate) fn apply(cgroup: &Cgroup, resources: &LinuxResources, when: When) -> 
             return Err(unsupported("memory.limit", "more than that is in use"));
         }
     }
-    for setting in settings(resources)? {
-        match file::write(&dir.join(&setting.file), &setting.value) {
-            Ok(()) => {}
-            Err(error) if error.is_not_found() => {
-                return Err(unsupported(setting.field, "this kernel has no file for it"));
-            }
-            Err(error) => return Err(error),
-        }
+    write_all(settings, |_| Ok(dir))
+}
+
+/// Limits that are in force already: what a request leaves out of a pair stays.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct InForce {
+    /// cpu.max; a quota of none is unlimited.
+    pub(crate) cpu_quota: Option<u64>,
+    pub(crate) cpu_period: Option<u64>,
+    /// memory.max; `u64::MAX` for none.
+    pub(crate) memory: Option<u64>,
+}
+
+impl InForce {
+    /// Of a group that is there.
+    pub(crate) fn read(dir: &Path) -> Result<Self, CgroupError> {
+        let max = dir.join("cpu.max");
+        let text = file::read_if_there(&max)?;
+        let (quota, period) = match text.as_deref().map(str::trim).and_then(|text| text.split_once(' ')) {
+            Some((quota, period)) => (file::number(&max, quota).ok(), Some(file::number(&max, period)?)),
+            None => (None, None),
+        };
+        let memory = file::read_number_if_there(&dir.join("memory.max"))?;
+        Ok(Self { cpu_quota: quota, cpu_period: period, memory })
     }
-    Ok(())
 }
 
 /// What is to be written, in order.
-pub(crate) fn settings(resources: &LinuxResources) -> Result<Vec<Setting>, CgroupError> {
-    let mut settings = Vec::new();
-    let mut set = |file: &str, value: String, field: &str| {
-        settings.push(Setting { file: file.to_owned(), value, field: field.to_owned() });
-    };
+pub(crate) fn settings(resources: &LinuxResources, in_force: InForce) -> Result<Vec<Setting>, CgroupError> {
+    let mut settings = Settings::default();
     if let Some(memory) = resources.memory() {
-        memory_settings(memory, &mut set)?;
+        memory_settings(memory, in_force, &mut settings)?;
     }
     if let Some(cpu) = resources.cpu() {
-        cpu_settings(cpu, &mut set)?;
+        cpu_settings(cpu, in_force, &mut settings)?;
     }
     if let Some(pids) = resources.pids() {
         match pids.limit() {
             0 => {}
-            limit if limit < 0 => set("pids.max", "max".to_owned(), "pids.limit"),
-            limit => set("pids.max", limit.to_string(), "pids.limit"),
+            limit if limit < 0 => settings.set("", "pids.max", "max".to_owned(), "pids.limit"),
+            limit => settings.set("", "pids.max", limit.to_string(), "pids.limit"),
         }
     }
     if let Some(block_io) = resources.block_io() {
-        block_io_settings(block_io, &mut set)?;
+        block_io_settings(block_io, &mut settings)?;
     }
     for limit in resources.hugepage_limits().iter().flatten() {
-        let file = format!("hugetlb.{}.max", page_size(limit.page_size())?);
-        set(&file, limit.limit().to_string(), "hugepageLimits");
+        let (size, bytes) = (page_size(limit.page_size())?, limit.limit().to_string());
+        settings.set("", &format!("hugetlb.{size}.max"), bytes.clone(), "hugepageLimits");
+        // What is reserved counts too, from Linux 5.7 on.
+        let file = format!("hugetlb.{size}.rsvd.max");
+        settings.set_or("", &file, bytes, "hugepageLimits", Absent::Ignore);
     }
     if let Some(network) = resources.network() {
         let some = network.class_id().is_some_and(|class| class != 0)
@@ -125,47 +146,46 @@ pub(crate) fn settings(resources: &LinuxResources) -> Result<Vec<Setting>, Cgrou
         }
     }
     for (device, limits) in resources.rdma().iter().flatten() {
-        set("rdma.max", rdma(device, limits.hca_handles(), limits.hca_objects()), "rdma");
+        settings.set("", "rdma.max", rdma(device, limits.hca_handles(), limits.hca_objects()), "rdma");
     }
     let mut unified: Vec<_> = resources.unified().iter().flatten().collect();
     unified.sort();
     for (file, value) in unified {
+        let field = format!("unified.{file}");
         let plain = file.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
         if !plain || !file.contains('.') || file.starts_with('.') || file.starts_with("cgroup.") {
-            return Err(unsupported(format!("unified.{file}"), "it names no file of a controller"));
+            return Err(unsupported(field, "it names no file of a controller"));
         }
-        set(file, value.clone(), file);
+        // A file may take a line for each device.
+        for line in value.lines() {
+            settings.set("", file, line.to_owned(), &field);
+        }
     }
-    Ok(settings)
+    Ok(settings.0)
 }
 
-type Set<'a> = &'a mut dyn FnMut(&str, String, &str);
-
-/// -1 means any amount.
+/// -1 means any amount; the kernel refuses what else is less than none.
 fn limit_text(limit: i64) -> String {
-    if limit < 0 { "max".to_owned() } else { limit.to_string() }
+    if limit == -1 { "max".to_owned() } else { limit.to_string() }
 }
 
-fn memory_settings(memory: &LinuxMemory, set: Set<'_>) -> Result<(), CgroupError> {
+fn memory_settings(
+    memory: &LinuxMemory,
+    in_force: InForce,
+    settings: &mut Settings,
+) -> Result<(), CgroupError> {
     let given = |value: Option<i64>| value.filter(|value| *value != 0);
     let limit = given(memory.limit());
-    if let Some(limit) = limit {
-        set("memory.max", limit_text(limit), "memory.limit");
+    if let Some(swap) = swap_alone(given(memory.swap()), limit, in_force)? {
+        // A kernel without swap has no such file; none of it and any of it is the same there.
+        let absent = if matches!(swap, -1 | 0) { Absent::Ignore } else { Absent::Refuse };
+        settings.set_or("", "memory.swap.max", limit_text(swap), "memory.swap", absent);
     }
-    // The spec counts memory and swap together, as v1 did; v2 counts swap alone.
-    if let Some(both) = given(memory.swap()) {
-        let swap = match (both, limit) {
-            (both, _) if both < 0 => -1,
-            (both, Some(limit)) if limit > 0 && both >= limit => both - limit,
-            (_, Some(limit)) if limit > 0 => {
-                return Err(unsupported("memory.swap", "it is less than memory.limit"));
-            }
-            _ => return Err(unsupported("memory.swap", "it needs memory.limit")),
-        };
-        set("memory.swap.max", limit_text(swap), "memory.swap");
+    if let Some(limit) = limit {
+        settings.set("", "memory.max", limit_text(limit), "memory.limit");
     }
     if let Some(low) = given(memory.reservation()) {
-        set("memory.low", limit_text(low), "memory.reservation");
+        settings.set("", "memory.low", limit_text(low), "memory.reservation");
     }
     let unlimited = |value: Option<i64>| value.is_none_or(|value| value <= 0);
     if !unlimited(memory.kernel()) || !unlimited(memory.kernel_tcp()) {
@@ -183,69 +203,116 @@ fn memory_settings(memory: &LinuxMemory, set: Set<'_>) -> Result<(), CgroupError
     Ok(())
 }
 
+/// The spec counts memory and swap together, as v1 did; v2 counts swap alone.
+///
+/// Source: `ConvertMemorySwapToCgroupV2Value`, opencontainers/cgroups utils.go.
+pub(crate) fn swap_alone(
+    both: Option<i64>,
+    limit: Option<i64>,
+    in_force: InForce,
+) -> Result<Option<i64>, CgroupError> {
+    let in_force =
+        in_force.memory.filter(|bytes| *bytes != u64::MAX).and_then(|bytes| i64::try_from(bytes).ok());
+    match (both, limit.or(in_force)) {
+        (None, _) if limit == Some(-1) => Ok(Some(-1)),
+        (None, _) => Ok(None),
+        (Some(-1), _) => Ok(Some(-1)),
+        (Some(both), Some(limit)) if limit > 0 && both >= limit => Ok(Some(both - limit)),
+        (Some(_), Some(limit)) if limit > 0 => Err(unsupported(
+            "memory.swap",
+            "it counts memory and swap together, and is less than memory.limit",
+        )),
+        (Some(_), _) => {
+            Err(unsupported("memory.swap", "it needs memory.limit, which says how much of it is swap"))
+        }
+    }
+}
+
 /// Period when only a quota is given, in microseconds.
 ///
 /// Source: Documentation/admin-guide/cgroup-v2.rst, cpu.max.
 const PERIOD_DEFAULT_US: u64 = 100_000;
 
-fn cpu_settings(cpu: &LinuxCpu, set: Set<'_>) -> Result<(), CgroupError> {
-    if let Some(shares) = cpu.shares().filter(|shares| *shares != 0) {
-        set("cpu.weight", weight_of_shares(shares).to_string(), "cpu.shares");
-    }
-    let (quota, period) = (cpu.quota().filter(|q| *q != 0), cpu.period().filter(|p| *p != 0));
-    match (quota, period) {
-        (None, None) => {}
-        (Some(quota), period) => {
-            let value = format!("{} {}", limit_text(quota), period.unwrap_or(PERIOD_DEFAULT_US));
-            set("cpu.max", value, "cpu.quota");
-        }
-        (None, Some(period)) => set("cpu.max", format!("max {period}"), "cpu.period"),
-    }
-    if let Some(burst) = cpu.burst() {
-        set("cpu.max.burst", burst.to_string(), "cpu.burst");
-    }
+fn cpu_settings(cpu: &LinuxCpu, in_force: InForce, settings: &mut Settings) -> Result<(), CgroupError> {
+    let mut set = |file: &str, value: String, field: &str| settings.set("", file, value, field);
     if let Some(idle) = cpu.idle() {
         set("cpu.idle", idle.to_string(), "cpu.idle");
+    }
+    // The weight of an idle group is none, and may not be set.
+    if let Some(shares) = cpu.shares().filter(|shares| *shares != 0 && cpu.idle() != Some(1)) {
+        set("cpu.weight", weight_of_shares(shares).to_string(), "cpu.shares");
+    }
+    if let Some((quota, period)) = quota_and_period(cpu, in_force) {
+        let field = if cpu.quota().is_some_and(|quota| quota != 0) { "cpu.quota" } else { "cpu.period" };
+        set("cpu.max", format!("{} {period}", limit_text(quota)), field);
+    }
+    if let Some(burst) = cpu.burst() {
+        // None is what holds on a kernel without bursts.
+        let absent = if burst == 0 { Absent::Ignore } else { Absent::Refuse };
+        settings.set_or("", "cpu.max.burst", burst.to_string(), "cpu.burst", absent);
     }
     if cpu.realtime_period().is_some_and(|p| p != 0) || cpu.realtime_runtime().is_some_and(|r| r != 0) {
         return Err(unsupported("cpu.realtimeRuntime", "cgroup v2 has no real-time limits"));
     }
     if let Some(cpus) = cpu.cpus().as_ref().filter(|cpus| !cpus.is_empty()) {
-        set("cpuset.cpus", cpus.clone(), "cpu.cpus");
+        settings.set("", "cpuset.cpus", cpus.clone(), "cpu.cpus");
     }
     if let Some(mems) = cpu.mems().as_ref().filter(|mems| !mems.is_empty()) {
-        set("cpuset.mems", mems.clone(), "cpu.mems");
+        settings.set("", "cpuset.mems", mems.clone(), "cpu.mems");
     }
     Ok(())
 }
 
-/// Shares of 2 to 262144 as weights of 1 to 10000.
+/// cpu.max takes both: one that is not given stays as it is. A quota of -1 is none.
+pub(crate) fn quota_and_period(cpu: &LinuxCpu, in_force: InForce) -> Option<(i64, u64)> {
+    let (quota, period) = (cpu.quota().filter(|q| *q != 0), cpu.period().filter(|p| *p != 0));
+    if quota.is_none() && period.is_none() {
+        return None;
+    }
+    let kept = in_force.cpu_quota.and_then(|quota| i64::try_from(quota).ok());
+    Some((quota.or(kept).unwrap_or(-1), period.or(in_force.cpu_period).unwrap_or(PERIOD_DEFAULT_US)))
+}
+
+/// Shares of 2 to 262144 as weights of 1 to 10000, such that 1024, the default of the one, is 100, that of the other.
 ///
-/// Source: `ConvertCPUSharesToCgroupV2Value`, runc libcontainer/cgroups/utils.go; the kubelet's is the same.
-fn weight_of_shares(shares: u64) -> u64 {
-    1 + (shares.clamp(2, 262_144) - 2) * 9_999 / 262_142
+/// Source: `ConvertCPUSharesToCgroupV2Value`, opencontainers/cgroups utils.go from 0.0.5 on (runc 1.4, and what
+/// containerd's own library does from 3.1 on). Before that the scale was linear, and 1024 became 39.
+pub(crate) fn weight_of_shares(shares: u64) -> u64 {
+    match shares {
+        0..=2 => 1,
+        3..262_144 => {
+            let log = (shares as f64).log2();
+            let exponent = (log * log + 125.0 * log) / 612.0 - 7.0 / 34.0;
+            10_f64.powf(exponent).ceil() as u64
+        }
+        _ => 10_000,
+    }
 }
 
 /// Block weights of 10 to 1000 as weights of 1 to 10000.
 ///
-/// Source: `ConvertBlkIOToIOWeightValue`, runc libcontainer/cgroups/utils.go.
-fn weight_of_block_io(weight: u16) -> u64 {
+/// Source: `ConvertBlkIOToIOWeightValue`, opencontainers/cgroups utils.go.
+pub(crate) fn weight_of_block_io(weight: u16) -> u64 {
     1 + (u64::from(weight).clamp(10, 1_000) - 10) * 9_999 / 990
 }
 
-fn block_io_settings(block_io: &LinuxBlockIo, set: Set<'_>) -> Result<(), CgroupError> {
+fn block_io_settings(block_io: &LinuxBlockIo, settings: &mut Settings) -> Result<(), CgroupError> {
     let leaf = block_io.leaf_weight().is_some_and(|weight| weight != 0);
     let leaves = block_io.weight_device().iter().flatten().any(|d| d.leaf_weight().is_some_and(|w| w != 0));
     if leaf || leaves {
         return Err(unsupported("blockIO.leafWeight", "no scheduler of Linux knows it any more"));
     }
+    // BFQ, where it is there, takes weights of 1 to 1000 as they are; else the cost model takes them on its scale.
+    let cost_model = |value: String| Absent::Instead { file: "io.weight".to_owned(), value };
     if let Some(weight) = block_io.weight().filter(|weight| *weight != 0) {
-        set("io.weight", weight_of_block_io(weight).to_string(), "blockIO.weight");
+        let absent = cost_model(weight_of_block_io(weight).to_string());
+        settings.set_or("", "io.bfq.weight", weight.to_string(), "blockIO.weight", absent);
     }
     for device in block_io.weight_device().iter().flatten() {
         if let Some(weight) = device.weight() {
-            let value = format!("{}:{} {}", device.major(), device.minor(), weight_of_block_io(weight));
-            set("io.weight", value, "blockIO.weightDevice");
+            let of = |weight: u64| format!("{}:{} {weight}", device.major(), device.minor());
+            let absent = cost_model(of(weight_of_block_io(weight)));
+            settings.set_or("", "io.bfq.weight", of(weight.into()), "blockIO.weightDevice", absent);
         }
     }
     for (devices, key, field) in [
@@ -255,162 +322,122 @@ fn block_io_settings(block_io: &LinuxBlockIo, set: Set<'_>) -> Result<(), Cgroup
         (block_io.throttle_write_iops_device(), "wiops", "blockIO.throttleWriteIOPSDevice"),
     ] {
         for device in devices.iter().flatten() {
-            set("io.max", format!("{}:{} {key}={}", device.major(), device.minor(), device.rate()), field);
+            // v1 takes 0 for no limit.
+            let rate = if device.rate() == 0 { "max".to_owned() } else { device.rate().to_string() };
+            settings.set("", "io.max", format!("{}:{} {key}={rate}", device.major(), device.minor()), field);
         }
     }
     Ok(())
 }
 
-/// Everything that is counted.
-pub(crate) fn stats(cgroup: &Cgroup) -> Result<Stats, CgroupError> {
-    let dir = cgroup.need("", "stats")?;
-    let has = |name: &str| dir.join(name).exists();
-    Ok(Stats {
-        memory: has("memory.current").then(|| memory_stats(dir)).transpose()?,
-        cpu: has("cpu.stat").then(|| cpu_stats(dir)).transpose()?,
-        pids: has("pids.current").then(|| pids_stats(dir)).transpose()?,
-        blkio: has("io.stat").then(|| io_stats(dir)).transpose()?,
-        hugetlb: hugetlb_stats(dir)?,
-    })
-}
-
-fn memory_stats(dir: &Path) -> Result<MemoryStats, CgroupError> {
-    let (stat, events) = (dir.join("memory.stat"), dir.join("memory.events"));
-    let events = file::rows(&events, &file::read(&events)?)?;
-    Ok(MemoryStats {
-        usage_bytes: file::read_number(&dir.join("memory.current"))?,
-        usage_bytes_max: file::read_number_if_there(&dir.join("memory.peak"))?,
-        limit_bytes: file::read_number_if_there(&dir.join("memory.max"))?.unwrap_or(u64::MAX),
-        limit_hits: file::row(&events, "max").unwrap_or(0),
-        swap_usage_bytes: file::read_number_if_there(&dir.join("memory.swap.current"))?,
-        swap_limit_bytes: file::read_number_if_there(&dir.join("memory.swap.max"))?,
-        kernel_usage_bytes: None,
-        kernel_tcp_usage_bytes: None,
-        oom_kills: file::row(&events, "oom_kill").unwrap_or(0),
-        events,
-        rows: file::rows(&stat, &file::read(&stat)?)?,
-    })
-}
-
-fn cpu_stats(dir: &Path) -> Result<CpuStats, CgroupError> {
-    let path = dir.join("cpu.stat");
-    let rows = file::rows(&path, &file::read(&path)?)?;
-    let ns = |name: &str| file::row(&rows, name).unwrap_or(0) * 1_000;
-    Ok(CpuStats {
-        total_ns: ns("usage_usec"),
-        user_ns: ns("user_usec"),
-        kernel_ns: ns("system_usec"),
-        per_cpu_ns: Vec::new(),
-        periods: file::row(&rows, "nr_periods").unwrap_or(0),
-        throttled_periods: file::row(&rows, "nr_throttled").unwrap_or(0),
-        throttled_ns: ns("throttled_usec"),
-    })
-}
-
-/// Rows of `8:0 rbytes=4096 wbytes=0 rios=1 wios=0 dbytes=0 dios=0`.
-fn io_stats(dir: &Path) -> Result<BlkioStats, CgroupError> {
-    let path = dir.join("io.stat");
-    let mut stats = BlkioStats::default();
-    for line in file::read(&path)?.lines() {
-        let mut words = line.split_whitespace();
-        let Some((major, minor)) = words.next().and_then(|device| device.split_once(':')) else { continue };
-        let (major, minor) = (file::number(&path, major)?, file::number(&path, minor)?);
-        for (name, value) in words.filter_map(|word| word.split_once('=')) {
-            let (list, operation) = match name {
-                "rbytes" => (&mut stats.bytes, "Read"),
-                "wbytes" => (&mut stats.bytes, "Write"),
-                "dbytes" => (&mut stats.bytes, "Discard"),
-                "rios" => (&mut stats.operations, "Read"),
-                "wios" => (&mut stats.operations, "Write"),
-                "dios" => (&mut stats.operations, "Discard"),
-                _ => continue,
-            };
-            let value = file::number(&path, value)?;
-            list.push(BlkioEntry { major, minor, operation: operation.to_owned(), value });
-        }
-    }
-    Ok(stats)
-}
-
-fn hugetlb_stats(dir: &Path) -> Result<Vec<HugetlbStats>, CgroupError> {
-    let mut all = Vec::new();
-    for entry in std::fs::read_dir(dir).map_err(file::failed("open(2)", dir))? {
-        let name = entry.map_err(file::failed("getdents(2)", dir))?.file_name();
-        let Some(size) = name
-            .to_str()
-            .and_then(|name| name.strip_prefix("hugetlb.")?.strip_suffix(".current"))
-            .filter(|size| !size.contains('.'))
-        else {
-            continue;
-        };
-        let events = dir.join(format!("hugetlb.{size}.events"));
-        let hits = file::read_if_there(&events)?.map(|text| file::rows(&events, &text)).transpose()?;
-        all.push(HugetlbStats {
-            page_size: size.to_owned(),
-            usage_bytes: file::read_number(&dir.join(format!("hugetlb.{size}.current")))?,
-            usage_bytes_max: None,
-            limit_hits: hits.and_then(|rows| file::row(&rows, "max")).unwrap_or(0),
-        });
-    }
-    Ok(all)
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use oci_spec::runtime::{LinuxMemoryBuilder, LinuxResourcesBuilder};
-
     use super::*;
 
-    fn memory(memory: LinuxMemoryBuilder) -> Result<Vec<(String, String)>, CgroupError> {
-        let resources = LinuxResourcesBuilder::default().memory(memory.build().unwrap()).build().unwrap();
-        Ok(settings(&resources)?.into_iter().map(|s| (s.file, s.value)).collect())
+    fn files_over(json: &str, in_force: InForce) -> Result<Vec<(String, String)>, CgroupError> {
+        let resources: LinuxResources = serde_json::from_str(json).unwrap();
+        Ok(settings(&resources, in_force)?.into_iter().map(|s| (s.file, s.value)).collect())
+    }
+
+    fn files(json: &str) -> Result<Vec<(String, String)>, CgroupError> {
+        files_over(json, InForce::default())
+    }
+
+    fn one(json: &str) -> (String, String) {
+        let mut found = files(json).unwrap();
+        assert_eq!(found.len(), 1, "{found:?}");
+        found.remove(0)
+    }
+
+    fn is(file: &str, value: &str) -> (String, String) {
+        (file.to_owned(), value.to_owned())
     }
 
     #[test]
     fn swap_is_counted_alone() {
-        let found = memory(LinuxMemoryBuilder::default().limit(100).swap(150)).unwrap();
-        assert_eq!(
-            found,
-            [("memory.max".into(), "100".into()), ("memory.swap.max".into(), "50".into())]
-                as [(String, String); 2]
-        );
-        let found = memory(LinuxMemoryBuilder::default().limit(-1).swap(-1)).unwrap();
-        assert_eq!(found[1].1, "max");
+        let found = files(r#"{"memory":{"limit":100,"swap":150}}"#).unwrap();
+        assert_eq!(found, [is("memory.swap.max", "50"), is("memory.max", "100")]);
+        let found = files(r#"{"memory":{"limit":100,"swap":100}}"#).unwrap();
+        assert_eq!(found[0], is("memory.swap.max", "0"));
+        for unlimited in [r#"{"memory":{"limit":-1,"swap":-1}}"#, r#"{"memory":{"limit":-1}}"#] {
+            assert_eq!(files(unlimited).unwrap(), [is("memory.swap.max", "max"), is("memory.max", "max")]);
+        }
+        assert_eq!(one(r#"{"memory":{"reservation":5}}"#), is("memory.low", "5"));
+    }
+
+    #[test]
+    fn what_an_update_leaves_out_of_a_pair_stays() {
+        let in_force = InForce { cpu_quota: Some(50_000), cpu_period: Some(200_000), memory: Some(100) };
+        let of = |json| files_over(json, in_force).unwrap();
+        assert_eq!(of(r#"{"cpu":{"period":100000}}"#), [is("cpu.max", "50000 100000")]);
+        assert_eq!(of(r#"{"cpu":{"quota":70000}}"#), [is("cpu.max", "70000 200000")]);
+        assert_eq!(of(r#"{"cpu":{"quota":-1}}"#), [is("cpu.max", "max 200000")]);
+        assert_eq!(of(r#"{"memory":{"swap":150}}"#), [is("memory.swap.max", "50")]);
+        assert_eq!(files(r#"{"cpu":{"quota":70000}}"#).unwrap(), [is("cpu.max", "70000 100000")]);
+        assert_eq!(files(r#"{"cpu":{"period":70000}}"#).unwrap(), [is("cpu.max", "max 70000")]);
+    }
+
+    #[test]
+    fn limits_in_force_are_read_from_the_group() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(InForce::read(dir.path()).unwrap().cpu_period.is_none());
+        std::fs::write(dir.path().join("cpu.max"), "max 100000\n").unwrap();
+        std::fs::write(dir.path().join("memory.max"), "4096\n").unwrap();
+        let found = InForce::read(dir.path()).unwrap();
+        assert_eq!((found.cpu_quota, found.cpu_period, found.memory), (None, Some(100_000), Some(4096)));
     }
 
     #[test]
     fn limits_that_v2_cannot_keep_are_errors() {
         for wrong in [
-            LinuxMemoryBuilder::default().limit(100).swap(50),
-            LinuxMemoryBuilder::default().swap(50),
-            LinuxMemoryBuilder::default().kernel(1),
-            LinuxMemoryBuilder::default().swappiness(10_u64),
-            LinuxMemoryBuilder::default().disable_oom_killer(true),
+            r#"{"memory":{"limit":100,"swap":50}}"#,
+            r#"{"memory":{"swap":50}}"#,
+            r#"{"memory":{"limit":-1,"swap":50}}"#,
+            r#"{"memory":{"kernel":1}}"#,
+            r#"{"memory":{"swappiness":10}}"#,
+            r#"{"memory":{"disableOOMKiller":true}}"#,
+            r#"{"cpu":{"realtimeRuntime":1}}"#,
+            r#"{"network":{"classID":1}}"#,
         ] {
-            assert!(matches!(memory(wrong), Err(CgroupError::Unsupported { .. })));
+            assert!(matches!(files(wrong), Err(CgroupError::Unsupported { .. })), "{wrong}");
         }
+        // The kernel's to refuse.
+        assert_eq!(one(r#"{"memory":{"limit":-5}}"#), is("memory.max", "-5"));
     }
 
     #[test]
-    fn unified_names_files_of_controllers_only() {
-        let unified = |file: &str| {
-            let map =
-                [(file.to_owned(), "1".to_owned())].into_iter().collect::<std::collections::HashMap<_, _>>();
-            settings(&LinuxResourcesBuilder::default().unified(map).build().unwrap())
-        };
-        assert_eq!(unified("memory.high").unwrap()[0].file, "memory.high");
+    fn unified_names_files_of_controllers_only_and_may_have_many_lines() {
+        let found = files(r#"{"unified":{"memory.high":"1","io.max":"8:0 rbps=1\n8:16 rbps=2"}}"#).unwrap();
+        assert_eq!(found, [is("io.max", "8:0 rbps=1"), is("io.max", "8:16 rbps=2"), is("memory.high", "1")]);
         for file in ["cgroup.procs", "../memory.high", "memory", ".", "a/b.c"] {
-            assert!(unified(file).is_err(), "{file} was accepted");
+            assert!(files(&format!(r#"{{"unified":{{"{file}":"1"}}}}"#)).is_err(), "{file} was accepted");
         }
     }
 
     #[test]
     fn shares_and_weights_span_the_whole_range() {
-        assert_eq!((weight_of_shares(2), weight_of_shares(1024), weight_of_shares(262_144)), (1, 39, 10_000));
+        let weights = [2, 4, 1024, 2048, 262_143, 262_144, u64::MAX].map(weight_of_shares);
+        assert_eq!(weights, [1, 2, 100, 174, 10_000, 10_000, 10_000]);
+        assert!((2..262_144).all(|shares| weight_of_shares(shares) <= weight_of_shares(shares + 1)));
+        assert_eq!([10, 500, 1000].map(weight_of_block_io), [1, 4950, 10_000]);
+    }
+
+    #[test]
+    fn idle_group_has_no_weight() {
+        assert_eq!(one(r#"{"cpu":{"idle":1,"shares":512}}"#), is("cpu.idle", "1"));
+    }
+
+    #[test]
+    fn block_io_is_limited_by_device() {
+        let found = files(
+            r#"{"blockIO":{"weight":500,"throttleReadBpsDevice":[{"major":8,"minor":0,"rate":1000}],
+                "throttleWriteIOPSDevice":[{"major":8,"minor":0,"rate":0}]}}"#,
+        )
+        .unwrap();
         assert_eq!(
-            (weight_of_block_io(10), weight_of_block_io(500), weight_of_block_io(1000)),
-            (1, 4950, 10_000)
+            found,
+            [is("io.bfq.weight", "500"), is("io.max", "8:0 rbps=1000"), is("io.max", "8:0 wiops=max")]
         );
     }
 }

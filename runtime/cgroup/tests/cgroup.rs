@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bulkhead_cgroup::{Cgroup, CgroupError, Host, Version};
+use bulkhead_cgroup::{Cgroup, CgroupError, Host, MemoryStats, Version};
 use oci_spec::runtime::LinuxResources;
 use serde_json::{Value, json};
 
@@ -145,7 +145,7 @@ fn limits_are_set_and_read_back() {
     }
     assert_eq!(group.read("pids", "pids.max"), "17");
     let stats = group.cgroup.stats().unwrap();
-    assert_eq!(stats.memory.unwrap().limit_bytes, 32 << 20);
+    assert_eq!(stats.memory.unwrap().memory.limit, Some(32 << 20));
     assert_eq!(stats.pids.unwrap().limit, Some(17));
 }
 
@@ -167,8 +167,8 @@ fn update_changes_what_it_names_in_either_direction_and_leaves_the_rest() {
     for (limit, swap) in [(128 << 20, 192 << 20), (16 << 20, 16 << 20)] {
         group.cgroup.update(&of(json!({ "memory": { "limit": limit, "swap": swap } }))).unwrap();
         let memory = group.cgroup.stats().unwrap().memory.unwrap();
-        assert_eq!(memory.limit_bytes, limit);
-        assert_eq!(memory.swap_limit_bytes, Some(if group.v1() { swap } else { swap - limit }));
+        assert_eq!(memory.memory.limit, Some(limit));
+        assert_eq!(memory.swap.unwrap().limit, Some(if group.v1() { swap } else { swap - limit }));
     }
     group.cgroup.update(&of(json!({ "cpu": { "period": 50_000, "quota": 200_000 } }))).unwrap();
     group.cgroup.update(&of(json!({ "cpu": { "period": 1_000_000, "quota": 1_000 } }))).unwrap();
@@ -209,13 +209,14 @@ fn unlimited_memory_lifts_the_limit_with_swap_and_a_smaller_limit_does_not() {
     };
     group.cgroup.update(&of(json!({ "memory": { "limit": 16 << 20 } }))).unwrap();
     let memory = group.cgroup.stats().unwrap().memory.unwrap();
-    assert_eq!(memory.limit_bytes, 16 << 20);
-    assert!(memory.swap_limit_bytes.is_none_or(|bytes| bytes < 1 << 40), "{memory:?}");
+    assert_eq!(memory.memory.limit, Some(16 << 20));
+    let swap_limit = |memory: &MemoryStats| memory.swap.and_then(|swap| swap.limit);
+    assert!(swap_limit(&memory).is_none_or(|bytes| bytes < 1 << 40), "{memory:?}");
 
     group.cgroup.update(&of(json!({ "memory": { "limit": -1 } }))).unwrap();
     let memory = group.cgroup.stats().unwrap().memory.unwrap();
-    assert!(memory.limit_bytes > 1 << 40, "{memory:?}");
-    assert!(memory.swap_limit_bytes.is_none_or(|bytes| bytes > 1 << 40 || !group.v1()), "{memory:?}");
+    assert!(memory.memory.limit.unwrap() > 1 << 40, "{memory:?}");
+    assert!(swap_limit(&memory).is_none_or(|bytes| bytes > 1 << 40), "{memory:?}");
 }
 
 #[test]
@@ -318,12 +319,66 @@ fn null_only() -> Value {
     ]})
 }
 
+/// Denied, then allowed by other rules in their place, then denied again.
 fn devices(mut group: Group) {
-    group.spawn("exec 2>/dev/null 3</dev/null; head -c1 /dev/null && ! head -c1 /dev/zero >&3");
-    assert!(group.wait().success());
     assert!(Path::new("/dev/zero").exists());
-    let open = json!({ "devices": [{ "allow": true, "access": "rwm" }] });
-    assert!(matches!(group.cgroup.update(&of(open)), Err(CgroupError::Unsupported { .. })));
+    let denied = "exec 2>/dev/null 3</dev/null; head -c1 /dev/null && ! head -c1 /dev/zero >&3";
+    group.spawn(denied);
+    assert!(group.wait().success());
+    let open =
+        json!({ "devices": [{ "allow": false, "access": "rwm" }, { "allow": true, "access": "rwm" }] });
+    group.cgroup.update(&of(open)).unwrap();
+    group.spawn("exec >/dev/null; head -c1 /dev/zero");
+    assert!(group.wait().success());
+    group.cgroup.update(&of(null_only())).unwrap();
+    group.spawn(denied);
+    assert!(group.wait().success());
+    let hole = json!({ "devices": [
+        { "allow": true, "type": "c", "major": 1, "access": "rwm" },
+        { "allow": false, "type": "c", "major": 1, "minor": 5, "access": "w" },
+    ]});
+    assert!(matches!(group.cgroup.update(&of(hole)), Err(CgroupError::Unsupported { .. })));
+    group.spawn(denied);
+    assert!(group.wait().success());
+}
+
+/// A value that the kernel refuses: the field, the value, the file and a way out are in the message.
+#[test]
+fn values_that_the_kernel_refuses_are_named() {
+    let Some(group) = Group::new(json!({})) else { return };
+    for (wrong, parts) in [
+        (json!({ "memory": { "limit": -5 } }), ["memory.limit", "\"-5\"", "fix: give bytes"]),
+        (json!({ "cpu": { "quota": 1, "period": 100_000 } }), ["cpu.quota", "cpu.", "at least 1000"]),
+        (json!({ "cpu": { "cpus": "0-8191" } }), ["cpu.cpus", "\"0-8191\"", "cpuset.cpus"]),
+        (json!({ "pids": { "limit": i64::MAX } }), ["pids.limit", "pids.max", "4194304"]),
+        (
+            json!({ "blockIO": { "throttleReadBpsDevice": [{ "major": 4094, "minor": 1, "rate": 1 }] } }),
+            ["blockIO.throttleReadBpsDevice", "4094:1", "block device of this host"],
+        ),
+    ] {
+        let error = group.cgroup.update(&of(wrong.clone())).unwrap_err();
+        assert!(matches!(error, CgroupError::Refused { .. }), "{wrong}: {error}");
+        let text = error.to_string();
+        assert!(parts.iter().all(|part| text.contains(part)), "{text}");
+    }
+}
+
+/// Each generation forks the next and ends: a list of processes is out of date as soon as it is read.
+#[test]
+fn groups_made_inside_are_killed_and_removed_while_they_fork() {
+    let Some(mut group) = Group::new(json!({})) else { return };
+    let dir = group.dir("pids").join("a/b");
+    fs::create_dir_all(&dir).unwrap();
+    for _ in 0..3 {
+        let join = format!("echo 0 > {}/cgroup.procs", dir.display());
+        group.spawn(&format!("{join}; f() {{ f & }}; for i in 1 2 3 4 5 6 7 8 9 10; do f; done; sleep 100"));
+    }
+    until("they fork", || group.cgroup.procs().unwrap().len() > 6);
+    group.cgroup.kill_all().unwrap();
+    for mut child in std::mem::take(&mut group.children) {
+        child.wait().unwrap();
+    }
+    group.cgroup.remove().unwrap();
 }
 
 /// The version 2 hierarchy of a hybrid host has no controllers, but everything else that is version 2.
@@ -347,6 +402,15 @@ fn version_2_denies_devices_freezes_kills_and_removes() {
     let denied = group("devices");
     denied.cgroup.create(&of(null_only())).unwrap();
     devices(denied);
+
+    let mut bomb = group("bomb");
+    bomb.cgroup.create(&of(json!({}))).unwrap();
+    fs::create_dir_all(bomb.dir("").join("a/b")).unwrap();
+    bomb.spawn(&format!("echo 0 > {}/a/b/cgroup.procs; while :; do sleep 1 & done", bomb.dir("").display()));
+    until("it grows", || bomb.cgroup.procs().unwrap().len() > 20);
+    bomb.cgroup.kill_all().unwrap();
+    assert!(!bomb.wait().success());
+    bomb.cgroup.remove().unwrap();
 
     let mut frozen = group("frozen");
     frozen.cgroup.create(&of(json!({}))).unwrap();

@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
+use bulkhead_cgroup::{Cgroup, CgroupError, waits};
 use containerd_shim_protos::{
     api::{DeleteResponse, KillRequest, Status, UpdateTaskRequest},
     events::task::{TaskDelete, TaskPaused, TaskResumed},
 };
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
-use super::{Container, Process, TaskError, Tasks, container::timestamp, leftovers};
+use super::{Container, Process, TaskError, Tasks, container::timestamp, error::chain, leftovers};
 use crate::server::Exit;
 
 /// How long a container that was never started may take to die.
@@ -52,12 +53,24 @@ pub(crate) async fn pause(tasks: &Tasks, container: &Container) -> Result<(), Ta
         }
         _ => return Err(TaskError::FailedPrecondition("container is not running".to_owned())),
     }
-    container.cgroup.freeze().map_err(|error| TaskError::internal(&error))?;
+    freeze(&container.cgroup).await.map_err(|error| TaskError::internal(&error))?;
     container.set_paused(true);
     let mut event = TaskPaused::new();
     event.container_id = container.id.to_string();
     tasks.publisher().publish(event);
     Ok(())
+}
+
+/// Waits until every process stands still; if one does not, all go on.
+async fn freeze(cgroup: &Cgroup) -> Result<(), CgroupError> {
+    for wait in waits() {
+        if cgroup.try_freeze()? {
+            return Ok(());
+        }
+        sleep(wait).await;
+    }
+    cgroup.thaw()?;
+    Err(cgroup.busy("does not freeze"))
 }
 
 /// Thaws it.
@@ -80,7 +93,13 @@ pub(crate) async fn update(container: &Container, request: &UpdateTaskRequest) -
     let resources: oci_spec::runtime::LinuxResources = serde_json::from_slice(&request.resources.value)
         .map_err(|error| TaskError::InvalidArgument(format!("resources: {error}")))?;
     let resources = container.admitted.admit_update(&resources)?;
-    container.cgroup.update(&resources).map_err(|error| TaskError::internal(&error))
+    container.cgroup.update(&resources).map_err(|error| match error {
+        // Values of the caller's that this host or the kernel cannot take: the text says which and what to do.
+        CgroupError::Refused { .. } | CgroupError::Unsupported { .. } | CgroupError::NoController { .. } => {
+            TaskError::InvalidArgument(chain(&error))
+        }
+        broken => TaskError::internal(&broken),
+    })
 }
 
 /// Deletes an exec that is not running, or the container.
@@ -109,7 +128,7 @@ async fn delete_container(tasks: &Tasks, container: &Container) -> Result<Delete
         _ => return Err(running()),
     };
     container.keep_watch(None);
-    for problem in leftovers::take_back(Some(&container.cgroup), &container.task_dir) {
+    for problem in leftovers::take_back_later(&container.cgroup, &container.task_dir).await {
         tracing::error!(problem, id = %container.id, "a container leaves something behind");
     }
     tasks.remove(container.id.as_str());
