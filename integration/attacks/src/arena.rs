@@ -8,7 +8,7 @@ use std::{
 };
 
 use bulkhead_integration::{
-    BULKHEAD, Bench, Cri, Entry, HarnessError, Image, Layer, Output, Release, Result, UID,
+    BULKHEAD, Bench, Cri, Digests, Entry, HarnessError, Image, Layer, Output, Release, Result, UID,
 };
 
 use crate::{
@@ -77,6 +77,23 @@ impl Arena {
         let lines =
             format!("exec = [\"*\"]\nhost_paths = [{{ path = \"{volume}\", access = \"read-write\" }}]");
         self.bench.allow_digests(&digests, &lines)
+    }
+
+    /// Imports an image that policy does not allow.
+    pub(crate) fn import_unallowed(&self, image: &Image) -> Result<Digests> {
+        // Only held: the harness has one place for its tar.
+        let _allowed = self.allowed.lock().unwrap_or_else(PoisonError::into_inner);
+        self.bench.daemon.import(image)
+    }
+
+    /// The attacker's image for a column.
+    pub(crate) fn image(&self, column: Column) -> String {
+        image_of(column.user())
+    }
+
+    /// Mounted at /data in every container.
+    pub(crate) fn volume(&self) -> &Path {
+        &self.volume
     }
 
     /// A number that no other container, image or directory of this run has.

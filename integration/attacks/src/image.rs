@@ -18,10 +18,20 @@ pub(crate) fn run_with_link(arena: &Arena, column: Column, link: &str, to: &str)
 pub(crate) fn run(arena: &Arena, column: Column, entries: &[Entry<'_>], command: &[&str]) -> Result<Output> {
     let reference = format!("registry.test/team-a/hostile-{}:1", arena.next());
     arena.import(&Image::busybox(&reference, &column.user().to_string())?.with(Layer::of(entries)?))?;
+    run_by_name(arena, column, &reference, command)
+}
+
+/// Runs an image that is there.
+pub(crate) fn run_by_name(
+    arena: &Arena,
+    column: Column,
+    reference: &str,
+    command: &[&str],
+) -> Result<Output> {
     let id = arena.bench.daemon.id(&format!("hostile-{}", arena.next()));
     let mut arguments = vec!["run", "--rm", "--runtime", column.runtime()];
     arguments.extend(column.options());
-    arguments.extend([reference.as_str(), &id]);
+    arguments.extend([reference, &id]);
     arguments.extend(command);
     let output = arena.bench.daemon.ctr(&arguments)?;
     // `ctr` leaves a task that was created and did not start.

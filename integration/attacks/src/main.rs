@@ -14,6 +14,7 @@ mod column;
 mod gather;
 mod image;
 mod report;
+mod spec;
 mod technique;
 mod verdict;
 

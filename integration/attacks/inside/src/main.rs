@@ -3,6 +3,8 @@
 //! ```text
 //! attacker list             a JSON line per technique: name, source, tries, alone
 //! attacker run [NAME…]      a JSON line per technique: name, outcome (succeeded | stopped), by
+//! attacker connect ADDRESS  connects to a unix socket; `@name` is an abstract one
+//! attacker whoami           the effective uid
 //! attacker pause            sleeps until SIGTERM: something to exec into
 //! ```
 //! Each technique is tried in a child of its own, under a deadline. It is static: it has to run in an image that holds
@@ -80,6 +82,13 @@ fn main() -> ExitCode {
             }
         }
         ["pause"] => sys::pause(),
+        ["connect", address] => match sys::connect(address) {
+            Ok(_) => println!("connected to {address}"),
+            Err(error) => {
+                eprintln!("connect {address}: {}", sys::errno_name(&error));
+                return ExitCode::FAILURE;
+            }
+        },
         ["whoami"] => println!("{}", sys::effective_user()),
         // What a dropped copy of this program does: proof that it ran.
         ["dropped"] => println!("{}", attempt::RAN),

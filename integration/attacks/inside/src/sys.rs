@@ -1,6 +1,14 @@
 //! System calls by number: the kernel is asked, not a C library that may choose another call.
 
-use std::{fs::File, io, os::fd::FromRawFd as _};
+use std::{
+    fs::File,
+    io,
+    os::{
+        fd::FromRawFd as _,
+        linux::net::SocketAddrExt as _,
+        unix::net::{SocketAddr, UnixStream},
+    },
+};
 
 use crate::Stop;
 
@@ -73,6 +81,14 @@ pub(crate) fn sleeper() -> io::Result<i32> {
         pause();
     }
     Ok(child)
+}
+
+/// Connects to a unix socket; `@name` is an abstract one.
+pub(crate) fn connect(address: &str) -> io::Result<UnixStream> {
+    match address.strip_prefix('@') {
+        Some(name) => UnixStream::connect_addr(&SocketAddr::from_abstract_name(name)?),
+        None => UnixStream::connect(address),
+    }
 }
 
 /// The effective uid.

@@ -1,0 +1,33 @@
+//! Other contents under a name that policy trusts: an import, a pull by another tenant, a moved tag.
+//!
+//! Source: CVE-2026-50195.
+
+use bulkhead_integration::{EVIL, Entry, Image, Layer, Result};
+
+use crate::{
+    arena::Arena,
+    column::{Column, Phase},
+    image,
+    technique::{Outcome, Outside},
+};
+
+pub(crate) const THIS: Outside = Outside {
+    source: "CVE-2026-50195",
+    tries: "import other contents under an allowed name, and run it",
+    phases: &[Phase::Init],
+    attempt,
+};
+
+fn attempt(arena: &Arena, column: Column, _: Phase) -> Result<Outcome> {
+    let name = format!("registry.test/team-a/poisoned-{}:1", arena.next());
+    let user = column.user().to_string();
+    arena.import(&Image::busybox(&name, &user)?)?;
+    let evil = Layer::of(&[Entry::Dir("etc", 0o755), Entry::File("etc/evil", 0o644, EVIL.as_bytes())])?;
+    arena.import_unallowed(&Image::busybox(&name, &user)?.with(evil))?;
+    let output = image::run_by_name(arena, column, &name, &["/bin/cat", "/etc/evil"])?;
+    Ok(if output.stdout == EVIL {
+        Outcome::Succeeded("contents that nobody allowed ran".to_owned())
+    } else {
+        Outcome::Stopped(image::reason(&output))
+    })
+}

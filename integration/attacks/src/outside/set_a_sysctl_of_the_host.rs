@@ -1,0 +1,32 @@
+//! A sysctl that no namespace holds.
+//!
+//! Source: Pod Security baseline; CVE-2022-0811 (cr8escape).
+
+use bulkhead_integration::Result;
+use serde_json::json;
+
+use crate::{
+    arena::Arena,
+    column::{Column, Phase},
+    image::reason,
+    spec,
+    technique::{Outcome, Outside},
+};
+
+pub(crate) const THIS: Outside = Outside {
+    source: "CVE-2022-0811",
+    tries: "set a sysctl of the network that pods must not set",
+    phases: &[Phase::Init],
+    attempt,
+};
+
+fn attempt(arena: &Arena, column: Column, _: Phase) -> Result<Outcome> {
+    let output = spec::run(arena, column, &["/bin/cat", "/proc/sys/net/ipv4/conf/all/route_localnet"], |spec| {
+        spec["linux"]["sysctl"] = json!({ "net.ipv4.conf.all.route_localnet": "1" });
+    })?;
+    Ok(if output.stdout.trim() == "1" {
+        Outcome::Succeeded("net.ipv4.conf.all.route_localnet = 1".to_owned())
+    } else {
+        Outcome::Stopped(reason(&output))
+    })
+}

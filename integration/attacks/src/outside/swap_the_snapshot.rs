@@ -1,0 +1,40 @@
+//! Another image's files under the container's snapshot key, between create and start.
+//!
+//! Source: FACTS §2: tasks.Create.rootfs and snapshots are the client's words.
+
+use bulkhead_integration::{EVIL, Entry, Image, Layer, Result};
+
+use crate::{
+    arena::Arena,
+    column::{Column, Phase},
+    image::reason,
+    technique::{Outcome, Outside},
+};
+
+pub(crate) const THIS: Outside = Outside {
+    source: "containerd snapshots API",
+    tries: "replace a container's snapshot by another image's",
+    phases: &[Phase::Init],
+    attempt,
+};
+
+fn attempt(arena: &Arena, column: Column, _: Phase) -> Result<Outcome> {
+    let name = format!("registry.test/team-a/swapped-{}:1", arena.next());
+    let user = column.user().to_string();
+    let evil = Layer::of(&[Entry::Dir("etc", 0o755), Entry::File("etc/evil", 0o644, EVIL.as_bytes())])?;
+    arena.import(&Image::busybox(&name, &user)?)?;
+    let other = format!("registry.test/team-b/other-{}:1", arena.next());
+    let digests = arena.import_unallowed(&Image::busybox(&other, &user)?.with(evil))?;
+    let label = format!("swap-{}", arena.next());
+    let id = arena.bench.create_container(column.runtime(), &name, &label, &["/bin/cat", "/etc/evil"])?;
+    let tasks = arena.bench.daemon.tasks()?;
+    tasks.remove_snapshot(&id)?;
+    tasks.prepare(&id, &digests.chain_id())?;
+    let output = arena.bench.start_container(&id)?;
+    arena.forget(&id)?;
+    Ok(if output.stdout == EVIL {
+        Outcome::Succeeded("contents of another image ran".to_owned())
+    } else {
+        Outcome::Stopped(reason(&output))
+    })
+}
