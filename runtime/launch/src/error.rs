@@ -30,8 +30,11 @@ pub enum LaunchError {
         /// What is wrong with it.
         why: &'static str,
     },
-    /// The zygote is gone.
-    #[error("the zygote is gone")]
+    /// The zygote is gone, and so is its spare.
+    #[error(
+        "the zygote and its spare were killed: what runs goes on, and nothing can be started beside it; fix: remove the \
+         container, or its pod, and create it anew"
+    )]
     ZygoteGone,
     /// The worker died without an answer, or did not answer in time.
     #[error("the worker ended without an answer (a memory limit may be too small for a start)")]

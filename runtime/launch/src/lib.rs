@@ -21,6 +21,7 @@ mod executor;
 mod group_link;
 mod job;
 mod limits;
+mod line;
 mod lookup;
 mod loopback;
 mod message;

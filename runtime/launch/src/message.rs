@@ -136,8 +136,11 @@ fn parse(bytes: &[u8], fd: Option<OwnedFd>) -> Result<Message, LaunchError> {
     }
 }
 
-/// The descriptors of a job, or None when the server is gone.
-pub(crate) fn receive_job(socket: BorrowedFd<'_>) -> Result<Option<Vec<OwnedFd>>, LaunchError> {
+/// What a new zygote says first: only who sends it counts.
+pub(crate) const HELLO: &[u8] = CONFINED;
+
+/// What the server sends to a zygote, and its descriptors; None when the server is gone.
+pub(crate) fn receive_job(socket: BorrowedFd<'_>) -> Result<Option<(u8, Vec<OwnedFd>)>, LaunchError> {
     let mut byte = [0; 1];
     let mut control = cmsg_space!([std::os::fd::RawFd; crate::wire::JOB_FDS_MAX]);
     let mut iov = [IoSliceMut::new(&mut byte)];
@@ -154,5 +157,6 @@ pub(crate) fn receive_job(socket: BorrowedFd<'_>) -> Result<Option<Vec<OwnedFd>>
             fds.extend(raw.into_iter().map(crate::sys::adopt));
         }
     }
-    Ok((received.bytes > 0).then_some(fds))
+    let length = received.bytes;
+    Ok((length > 0).then_some((byte[0], fds)))
 }

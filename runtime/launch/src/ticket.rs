@@ -279,7 +279,7 @@ fn kill(pidfd: BorrowedFd<'_>) {
     }
 }
 
-fn wait_readable(fd: BorrowedFd<'_>, deadline: Instant) -> Result<(), LaunchError> {
+pub(crate) fn wait_readable(fd: BorrowedFd<'_>, deadline: Instant) -> Result<(), LaunchError> {
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
         let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);

@@ -128,12 +128,18 @@ impl Job {
     }
 }
 
-/// Sends a job's descriptors.
-pub(crate) fn send(socket: BorrowedFd<'_>, fds: &[BorrowedFd<'_>]) -> Result<(), LaunchError> {
+/// What the descriptors are: those of a job.
+pub(crate) const JOB: u8 = b'j';
+
+/// The one socket of a new zygote.
+pub(crate) const SPARE: u8 = b's';
+
+/// Sends descriptors to a zygote.
+pub(crate) fn send(socket: BorrowedFd<'_>, what: u8, fds: &[BorrowedFd<'_>]) -> Result<(), LaunchError> {
     let raw: Vec<_> = fds.iter().map(AsRawFd::as_raw_fd).collect();
     match sendmsg::<()>(
         socket.as_raw_fd(),
-        &[IoSlice::new(b"j")],
+        &[IoSlice::new(&[what])],
         &[ControlMessage::ScmRights(&raw)],
         MsgFlags::MSG_NOSIGNAL,
         None,

@@ -17,6 +17,7 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use crate::{
     CreateJob, CreateTicket, ExecJob, LaunchError, PendingStart, Stdio, blind, derive,
     error::chain,
+    line::{Line, Member},
     message,
     places::Places,
     sources,
@@ -31,8 +32,7 @@ const ZYGOTE_SOCKET: i32 = 3;
 /// The server's end of its zygote. Dropping it ends the zygote.
 #[derive(Debug)]
 pub struct Zygote {
-    socket: OwnedFd,
-    pid: u32,
+    line: Line,
     host: Host,
 }
 
@@ -53,30 +53,21 @@ impl Zygote {
         check_no_threads()?;
         check_executable()?;
         let server = std::process::id();
-        let (ours, theirs) =
-            socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
-                .map_err(LaunchError::io("socketpair(2)", "zygote"))?;
-        match sys::fork().map_err(LaunchError::io("fork(2)", "zygote"))? {
-            Forked::Parent(pid) => Ok(Self { socket: ours, pid, host }),
-            Forked::Child => {
-                drop(ours);
-                let code = match catch_unwind(AssertUnwindSafe(|| serve(theirs, &host, server))) {
-                    Ok(Ok(())) => 0,
-                    Ok(Err(error)) => {
-                        tracing::error!(%error, "the zygote failed");
-                        1
-                    }
-                    Err(_) => 101,
-                };
-                sys::exit_now(code)
-            }
-        }
+        let fork = || fork_one(&host, server);
+        let line = Line::new(fork()?, fork()?);
+        Ok(Self { line, host })
     }
 
-    /// Pid of the zygote: when the server reaps it, nothing can be launched any more.
+    /// Pid of the zygote; 0 when it and its spare are gone and nothing can be launched any more.
     #[must_use]
     pub fn pid(&self) -> u32 {
-        self.pid
+        self.line.pid()
+    }
+
+    /// To be told of each child that was reaped and is none of a container's: whether it was the zygote or its spare.
+    /// Then another has taken its place.
+    pub fn ended(&self, pid: u32) -> bool {
+        self.line.ended(pid)
     }
 
     /// The host's control groups, looked up once.
@@ -141,8 +132,28 @@ impl Zygote {
         let payload = job.encode()?;
         let all: Vec<BorrowedFd<'_>> =
             [theirs.as_fd(), payload.as_fd()].into_iter().chain(fds.iter().copied()).collect();
-        wire::send(self.socket.as_fd(), &all)?;
+        self.line.send(&all)?;
         Ok(ours)
+    }
+}
+
+fn fork_one(host: &Host, server: u32) -> Result<Member, LaunchError> {
+    let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
+        .map_err(LaunchError::io("socketpair(2)", "zygote"))?;
+    match sys::fork().map_err(LaunchError::io("fork(2)", "zygote"))? {
+        Forked::Parent(pid) => Ok(Member { socket: ours, pid }),
+        Forked::Child => {
+            drop(ours);
+            let code = match catch_unwind(AssertUnwindSafe(|| serve(theirs, host, server))) {
+                Ok(Ok(())) => 0,
+                Ok(Err(error)) => {
+                    tracing::error!(%error, "the zygote failed");
+                    1
+                }
+                Err(_) => 101,
+            };
+            sys::exit_now(code)
+        }
     }
 }
 
@@ -215,19 +226,26 @@ fn serve(socket: OwnedFd, host: &Host, server: u32) -> Result<(), LaunchError> {
     sys::set_name(c"bulkhead-zygote");
     sys::reset_signals().map_err(LaunchError::io("sigprocmask(2)", "zygote"))?;
     sys::clear_environment().map_err(LaunchError::io("clearenv(3)", "zygote"))?;
-    sys::move_fd(socket, ZYGOTE_SOCKET).map_err(LaunchError::io("dup2(2)", "zygote"))?;
-    sys::close_from(ZYGOTE_SOCKET + 1).map_err(LaunchError::io("close_range(2)", "zygote"))?;
-    let socket = sys::adopt(ZYGOTE_SOCKET);
     std::env::set_current_dir("/").map_err(LaunchError::io("chdir(2)", "/"))?;
+    let mut socket = keep(socket)?;
     // Dropped at each turn: the parent's copies of a job's descriptors must not outlive the clone, or the
     // server would never see the end of a reply socket.
-    while let Some(fds) = message::receive_job(socket.as_fd())? {
+    while let Some((what, fds)) = message::receive_job(socket.as_fd())? {
         match sys::clone_sibling() {
             Ok(Forked::Parent(_)) => {}
+            Ok(Forked::Child) if what == wire::SPARE => {
+                die_with(server)?;
+                let own = fds.into_iter().next().ok_or(LaunchError::Protocol("a spare without a socket"))?;
+                // The descriptor stays the same: what is there is closed.
+                std::mem::forget(socket);
+                socket = keep(own)?;
+                message::send(socket.as_fd(), message::HELLO, None)?;
+            }
             Ok(Forked::Child) => {
                 let code = catch_unwind(AssertUnwindSafe(|| worker::run(fds, host, server))).unwrap_or(101);
                 sys::exit_now(code)
             }
+            Err(error) if what == wire::SPARE => tracing::error!(%error, "clone(2) of a spare failed"),
             Err(error) => {
                 tracing::error!(%error, "clone(2) of a worker failed");
                 if let Some(reply) = fds.first() {
@@ -241,4 +259,11 @@ fn serve(socket: OwnedFd, host: &Host, server: u32) -> Result<(), LaunchError> {
         }
     }
     Ok(())
+}
+
+/// The zygote's socket under its own number, and nothing else but the standard streams.
+fn keep(socket: OwnedFd) -> Result<OwnedFd, LaunchError> {
+    sys::move_fd(socket, ZYGOTE_SOCKET).map_err(LaunchError::io("dup2(2)", "zygote"))?;
+    sys::close_from(ZYGOTE_SOCKET + 1).map_err(LaunchError::io("close_range(2)", "zygote"))?;
+    Ok(sys::adopt(ZYGOTE_SOCKET))
 }

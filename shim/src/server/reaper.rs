@@ -106,8 +106,8 @@ pub(crate) async fn run(mut children: Signal, tasks: Arc<Tasks>) {
             let exit = Exit { status, at: SystemTime::now() };
             if let Some(owner) = tasks.reaper().ended(pid, exit) {
                 tasks.exited(&owner, exit);
-            } else if pid == tasks.zygote_pid() {
-                tracing::error!(status, "the zygote is gone: nothing can be started any more");
+            } else if tasks.stages().zygote().ended(pid) {
+                tracing::warn!(status, "a zygote has ended");
             }
         }
     }

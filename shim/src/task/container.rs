@@ -118,11 +118,6 @@ impl Tasks {
         &self.reaper
     }
 
-    /// Pid of the zygote.
-    pub(crate) fn zygote_pid(&self) -> u32 {
-        self.stages.zygote().pid()
-    }
-
     /// Takes an id for a Create.
     pub(crate) fn reserve(&self, id: &ContainerId) -> Result<Reservation<'_>, TaskError> {
         let mut containers = self.containers();
