@@ -189,14 +189,19 @@ pub fn parent_of(pid: u32) -> Result<u32> {
     parent.ok_or(HarnessError::Format { what: "a process with a parent", found: stat })
 }
 
-/// The child of a server that carries `name`.
-pub fn child_named(server: u32, name: &str) -> Result<u32> {
+/// The children of a server that carry `name`, oldest first.
+pub fn children_named(server: u32, name: &str) -> Result<Vec<u32>> {
     let path = format!("/proc/{server}/task/{server}/children");
     let children = fs::read_to_string(&path).map_err(HarnessError::at("read", &path))?;
     let named = |pid: &u32| {
         fs::read_to_string(Path::new("/proc").join(pid.to_string()).join("comm"))
             .is_ok_and(|comm| comm.trim() == name)
     };
-    let found = children.split_whitespace().filter_map(|pid| pid.parse().ok()).find(named);
-    found.ok_or(HarnessError::Format { what: "a child of the server", found: children })
+    Ok(children.split_whitespace().filter_map(|pid| pid.parse().ok()).filter(named).collect())
+}
+
+/// The first of them.
+pub fn child_named(server: u32, name: &str) -> Result<u32> {
+    let found = children_named(server, name)?.first().copied();
+    found.ok_or(HarnessError::Format { what: "a child of the server", found: name.to_owned() })
 }

@@ -33,7 +33,7 @@ pub use config::Cri;
 pub use daemon::{Containerd, PAUSE};
 pub use error::{HarnessError, Result};
 pub use events::{Event, Events};
-pub use faults::{Fault, Tracer, Victim, child_named, parent_of};
+pub use faults::{Fault, Tracer, Victim, child_named, children_named, parent_of};
 pub use fixture::{ALLOWED, Bench, EVIL, Refused};
 pub use image::{Digests, Entry, Image, Layer, Platforms, UID, digest_of};
 pub use leftovers::Leftovers;
