@@ -235,16 +235,27 @@ on_each_containerd! {
         bench.assert_nothing_left();
     }
 
-    fn fifo_where_no_client_makes_them_is_an_error_that_says_where_they_may_be(release) {
+    fn fifo_is_taken_from_anywhere_and_what_is_none_is_an_error_that_names_it(release) {
         let bench = Bench::start(release, Cri::Off).unwrap();
         let id = bench.start_task("fifo", &["/bin/probe", "pause"]).unwrap();
         let fifo = bench.daemon.dir().join("fifo").display().to_string();
         assert!(std::process::Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+        let reader = thread::spawn({
+            let fifo = fifo.clone();
+            move || std::fs::read_to_string(fifo)
+        });
         let tasks = bench.daemon.tasks().unwrap();
         let streams = StreamPaths { stdin: "", stdout: &fifo };
-        tasks.add_exec(&id, "elsewhere", &["/bin/true"], streams).unwrap();
-        let error = tasks.start_exec(&id, "elsewhere").unwrap_err().to_string();
-        assert!(error.contains(&fifo) && error.contains("/run/containerd/fifo"), "{error}");
+        tasks.add_exec(&id, "elsewhere", &["/bin/echo", "here"], streams).unwrap();
+        tasks.start_exec(&id, "elsewhere").unwrap();
+        assert_eq!(reader.join().unwrap().unwrap(), "here\n");
+
+        let plain = bench.daemon.dir().join("plain").display().to_string();
+        std::fs::write(&plain, "").unwrap();
+        let streams = StreamPaths { stdin: "", stdout: &plain };
+        tasks.add_exec(&id, "plain", &["/bin/true"], streams).unwrap();
+        let error = tasks.start_exec(&id, "plain").unwrap_err().to_string();
+        assert!(error.contains(&plain) && error.contains("no FIFO"), "{error}");
         bench.remove(&id).unwrap();
         bench.assert_nothing_left();
     }

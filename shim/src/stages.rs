@@ -74,6 +74,11 @@ impl Stages {
         Ok(Self { namespace, layout, zygote, verifier, facts })
     }
 
+    /// containerd's namespace.
+    pub(crate) fn namespace(&self) -> &str {
+        self.namespace.as_str()
+    }
+
     /// Who launches.
     pub(crate) fn zygote(&self) -> &Zygote {
         &self.zygote
@@ -160,16 +165,6 @@ impl Admitted {
 }
 
 impl Admitted {
-    /// Owner of its streams.
-    pub(crate) fn uid(&self) -> u32 {
-        self.plan.confine().credentials().uid
-    }
-
-    /// Group of its streams.
-    pub(crate) fn gid(&self) -> u32 {
-        self.plan.confine().credentials().gid
-    }
-
     /// Whether init's end ends all others.
     pub(crate) fn own_pid_namespace(&self) -> bool {
         self.namespace(LinuxNamespaceType::Pid).is_some_and(|path| path.is_none())

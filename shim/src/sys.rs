@@ -51,6 +51,16 @@ pub(crate) fn watch(
     Ok(watched?)
 }
 
+/// How many bytes are in a pipe and not read yet; asked at either end.
+pub(crate) fn unread_bytes(pipe: impl std::os::fd::AsFd) -> io::Result<i32> {
+    use std::os::fd::AsRawFd;
+
+    let mut count: libc::c_int = 0;
+    // SAFETY: FIONREAD writes one int to `count`, which lives until after the call; the descriptor is borrowed.
+    let answer = unsafe { libc::ioctl(pipe.as_fd().as_raw_fd(), libc::FIONREAD, &raw mut count) };
+    if answer == -1 { Err(io::Error::last_os_error()) } else { Ok(count) }
+}
+
 /// Sets the size of a terminal, in characters.
 pub(crate) fn set_window_size(terminal: impl std::os::fd::AsFd, columns: u16, rows: u16) -> io::Result<()> {
     use std::os::fd::AsRawFd;

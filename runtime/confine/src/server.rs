@@ -29,10 +29,8 @@ use crate::{
 /// The capabilities that a server keeps.
 ///
 /// Source: capabilities(7); each says for what.
-pub const SERVER_CAPABILITIES: [Capability; 6] = [
-    // FIFOs are given to the container's user.
-    Capability::CAP_CHOWN,
-    // And opened again for its next process, whoever owns them by then.
+pub const SERVER_CAPABILITIES: [Capability; 5] = [
+    // Control groups are made in directories of root's that nobody may write to (0555).
     Capability::CAP_DAC_OVERRIDE,
     // Signals to the container's processes, which are another user's.
     Capability::CAP_KILL,
@@ -49,7 +47,7 @@ pub enum ServerAccess {
     Read,
     /// And programs are run.
     ReadExecute,
-    /// Files and FIFOs that are there are read and written; nothing is made or removed.
+    /// Files that are there are read and written; nothing is made or removed.
     Use,
     /// Everything but running it, and making devices.
     Change,

@@ -27,7 +27,7 @@ fn main() {
     for round in 0..rounds {
         let container = world.container(&["true"], |_| {});
         let begin = Instant::now();
-        let created = world.create(&container, NO_STDIO).unwrap();
+        let created = world.create(&container, &NO_STDIO).unwrap();
         let create = begin.elapsed();
         let pid = created.pid;
         created.gate.release().unwrap().wait(PATIENCE).unwrap();
@@ -49,7 +49,7 @@ fn main() {
     let alive = world.start(&container);
     for _ in 0..rounds {
         let begin = Instant::now();
-        let running = world.exec_start(&mut container, &alive, &["true"], NO_STDIO).unwrap();
+        let running = world.exec_start(&mut container, &alive, &["true"], &NO_STDIO).unwrap();
         world.exit_of_now(running.pid);
         times[7].1.push(begin.elapsed());
     }

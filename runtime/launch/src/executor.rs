@@ -72,7 +72,7 @@ impl Confined {
     /// Tells the server why; what libcontainer makes of the same error comes later and says less.
     fn report(&self, failure: &Failure) {
         let text = message::failed(failure.errno, &failure.message);
-        if let Err(error) = message::send(self.reply.as_fd(), &text, None) {
+        if let Err(error) = message::send(self.reply.as_fd(), &text, &[]) {
             tracing::error!(%error, "a failure could not be reported");
         }
     }
@@ -96,7 +96,7 @@ impl Confined {
         // Everything from 3 on goes at execve(2), whatever libcontainer left open.
         sys::close_on_exec_from(3).map_err(|error| format!("close_range(2): {error}"))?;
         let pidfd = sys::pidfd_open(std::process::id()).map_err(|error| format!("pidfd_open(2): {error}"))?;
-        message::send(self.reply.as_fd(), b"P", Some(pidfd.as_fd())).map_err(|error| error.to_string())?;
+        message::send(self.reply.as_fd(), b"P", &[pidfd.as_fd()]).map_err(|error| error.to_string())?;
         *self.ready.borrow_mut() = Some((prepared, program));
         Ok(())
     }

@@ -1,10 +1,14 @@
 //! What the server asks a worker to do.
 
-use std::{os::fd::BorrowedFd, path::Path};
+use std::{
+    os::fd::BorrowedFd,
+    path::{Path, PathBuf},
+};
 
 use bulkhead_cgroup::CgroupPath;
 use bulkhead_model::{ContainerId, Mount};
 use bulkhead_plan::{ExecPlan, Plan};
+use serde::{Deserialize, Serialize};
 
 /// Create a container: everything up to the point where its first process waits for Start.
 #[derive(Clone, Copy, Debug)]
@@ -21,7 +25,7 @@ pub struct CreateJob<'a> {
     /// Its control group, made by the worker and removed by the server.
     pub cgroup: &'a CgroupPath,
     /// Its standard streams.
-    pub stdio: Stdio<'a>,
+    pub stdio: &'a Stdio,
 }
 
 /// Run one more process in a container.
@@ -42,22 +46,75 @@ pub struct ExecJob<'a> {
     /// The container's control group.
     pub cgroup: &'a CgroupPath,
     /// Its standard streams.
-    pub stdio: Stdio<'a>,
+    pub stdio: &'a Stdio,
 }
 
-/// Standard streams of a process.
-#[derive(Clone, Copy, Debug)]
-pub enum Stdio<'a> {
-    /// These; `/dev/null` where there is none.
-    Streams {
-        /// Standard input.
-        stdin: Option<BorrowedFd<'a>>,
-        /// Standard output.
-        stdout: Option<BorrowedFd<'a>>,
-        /// Standard error.
-        stderr: Option<BorrowedFd<'a>>,
-    },
-    /// A new terminal of the container's devpts; its master comes back with the answer. `process.terminal` of
-    /// the spec must say the same.
-    Terminal,
+/// Where the standard streams of a process lead.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Stdio {
+    /// Whether the process gets a new terminal of the container's devpts; its master comes back with the answer, and
+    /// the streams lead to and from it. `process.terminal` of the spec must say the same.
+    pub terminal: bool,
+    /// Standard input.
+    pub stdin: Stream,
+    /// Standard output.
+    pub stdout: Stream,
+    /// Standard error.
+    pub stderr: Stream,
+    /// What a stream of the kind [`Stream::Log`] leads to.
+    pub log: Option<Log>,
+}
+
+/// Where one stream leads.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Stream {
+    /// To `/dev/null`.
+    Null,
+    /// To a FIFO that containerd's client has made.
+    Fifo(PathBuf),
+    /// To the server, who gets the other end of a pipe.
+    Pipe,
+    /// To the log; of standard output and error only.
+    Log,
+}
+
+/// Who writes a process's output down.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Log {
+    /// Appended to this file, which is made where it is not there.
+    File(PathBuf),
+    /// This program.
+    Program(LogProgram),
+}
+
+/// A program that takes a process's output on its descriptors 3 and 4.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LogProgram {
+    /// Its file.
+    pub path: PathBuf,
+    /// Its arguments, without its name.
+    pub args: Vec<String>,
+    /// Id of the container or exec: `CONTAINER_ID` in its environment.
+    pub id: String,
+    /// containerd's namespace: `CONTAINER_NAMESPACE`.
+    pub namespace: String,
+    /// When it is ready.
+    pub ready: Ready,
+}
+
+/// What a logger does with its descriptor 5 when it is ready.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Ready {
+    /// Writes to it: `binary-v2`.
+    Said,
+    /// Writes to it, or closes it and lives on: `binary`.
+    SaidOrClosed,
+}
+
+impl Stdio {
+    /// All three lead to `/dev/null`.
+    pub const NULL: Self =
+        Self { terminal: false, stdin: Stream::Null, stdout: Stream::Null, stderr: Stream::Null, log: None };
 }

@@ -13,7 +13,10 @@ use nix::{
     },
 };
 
-use crate::LaunchError;
+use crate::{
+    LaunchError,
+    stdio::{KEPT_FDS_MAX, Kept},
+};
 
 /// Longest message, in bytes; longer texts are cut.
 const MESSAGE_BYTES_MAX: usize = 4096;
@@ -29,8 +32,8 @@ pub(crate) const GO: &[u8] = b"g";
 pub(crate) enum Message {
     /// The container's process is ready to confine itself; its pidfd.
     Prepared(OwnedFd),
-    /// The worker is done; the process's pid and, where there is one, its terminal's master.
-    Created { pid: u32, terminal: Option<OwnedFd> },
+    /// The worker is done; the process's pid, and what the server keeps of its streams.
+    Created { pid: u32, kept: Kept },
     /// The process has confined itself and waits for go.
     Confined,
     /// Something failed.
@@ -60,14 +63,10 @@ pub(crate) fn failed(errno: Option<i32>, message: &str) -> Vec<u8> {
     text
 }
 
-/// Sends `text` with at most one descriptor.
-pub(crate) fn send(
-    socket: BorrowedFd<'_>,
-    text: &[u8],
-    fd: Option<BorrowedFd<'_>>,
-) -> Result<(), LaunchError> {
-    let raw = fd.map(|fd| [fd.as_raw_fd()]);
-    let control: Vec<ControlMessage<'_>> = raw.iter().map(|raw| ControlMessage::ScmRights(raw)).collect();
+/// Sends `text` with descriptors.
+pub(crate) fn send(socket: BorrowedFd<'_>, text: &[u8], fds: &[BorrowedFd<'_>]) -> Result<(), LaunchError> {
+    let raw: Vec<_> = fds.iter().map(AsRawFd::as_raw_fd).collect();
+    let control = if raw.is_empty() { Vec::new() } else { vec![ControlMessage::ScmRights(&raw)] };
     sendmsg::<()>(socket.as_raw_fd(), &[IoSlice::new(text)], &control, MsgFlags::MSG_NOSIGNAL, None)
         .map(drop)
         .map_err(LaunchError::io("sendmsg(2)", "reply socket"))
@@ -87,46 +86,47 @@ pub(crate) enum Arrival {
 /// Takes one message, without waiting.
 pub(crate) fn receive(socket: BorrowedFd<'_>) -> Result<Arrival, LaunchError> {
     let mut buffer = [0; MESSAGE_BYTES_MAX];
-    let mut control = cmsg_space!([std::os::fd::RawFd; 1], UnixCredentials);
+    let mut control = cmsg_space!([std::os::fd::RawFd; KEPT_FDS_MAX], UnixCredentials);
     let mut iov = [IoSliceMut::new(&mut buffer)];
     let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_CMSG_CLOEXEC;
-    let (length, fd, sender) = match recvmsg::<()>(socket.as_raw_fd(), &mut iov, Some(&mut control), flags) {
+    let (length, fds, sender) = match recvmsg::<()>(socket.as_raw_fd(), &mut iov, Some(&mut control), flags) {
         Err(nix::Error::EAGAIN | nix::Error::EINTR) => return Ok(Arrival::Nothing),
         Err(nix::Error::ECONNRESET) => return Ok(Arrival::End),
         Err(error) => return Err(LaunchError::io("recvmsg(2)", "reply socket")(error)),
         Ok(received) => {
-            let (mut fd, mut sender) = (None, None);
+            let (mut fds, mut sender) = (Vec::new(), None);
             for message in received.cmsgs().map_err(LaunchError::io("recvmsg(2)", "control data"))? {
                 match message {
-                    ControlMessageOwned::ScmRights(fds) => {
-                        fd = fds.into_iter().map(crate::sys::adopt).next();
+                    ControlMessageOwned::ScmRights(raw) => {
+                        fds.extend(raw.into_iter().map(crate::sys::adopt));
                     }
                     ControlMessageOwned::ScmCredentials(credentials) => sender = Some(credentials.pid()),
                     _ => {}
                 }
             }
-            (received.bytes, fd, sender)
+            (received.bytes, fds, sender)
         }
     };
     if length == 0 {
         return Ok(Arrival::End);
     }
     let sender = sender.filter(|pid| *pid > 0).ok_or(LaunchError::Protocol("no sender"))? as u32;
-    let message = parse(&buffer[..length], fd)?;
+    let message = parse(&buffer[..length], fds)?;
     Ok(Arrival::Message(Received { message, sender }))
 }
 
-fn parse(bytes: &[u8], fd: Option<OwnedFd>) -> Result<Message, LaunchError> {
+fn parse(bytes: &[u8], mut fds: Vec<OwnedFd>) -> Result<Message, LaunchError> {
     let (tag, rest) = bytes.split_first().ok_or(LaunchError::Protocol("empty"))?;
     let text = String::from_utf8_lossy(rest);
-    match (tag, fd) {
-        (b'P', Some(pidfd)) => Ok(Message::Prepared(pidfd)),
-        (b'D', terminal) => {
-            let pid = text.parse().map_err(|_| LaunchError::Protocol("pid is no number"))?;
-            Ok(Message::Created { pid, terminal })
+    match (tag, fds.len()) {
+        (b'P', 1) => Ok(Message::Prepared(fds.remove(0))),
+        (b'D', _) => {
+            let (pid, letters) = text.split_once(' ').ok_or(LaunchError::Protocol("pid without letters"))?;
+            let pid = pid.parse().map_err(|_| LaunchError::Protocol("pid is no number"))?;
+            Ok(Message::Created { pid, kept: Kept::of(letters, fds)? })
         }
-        (b'C', None) => Ok(Message::Confined),
-        (b'F', None) => {
+        (b'C', 0) => Ok(Message::Confined),
+        (b'F', 0) => {
             let (errno, message) =
                 text.split_once(':').ok_or(LaunchError::Protocol("failure without text"))?;
             let errno = errno.parse().ok();

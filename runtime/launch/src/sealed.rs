@@ -109,7 +109,7 @@ pub fn run_sealed_worker(arguments: &[std::ffi::OsString]) -> ExitCode {
         Ok(host) => worker::run(fds, &host, std::os::unix::process::parent_id()),
         Err(error) => {
             let text = message::failed(None, &chain(&error));
-            fds.first().and_then(|reply| message::send(reply.as_fd(), &text, None).err()).map_or(1, |_| 2)
+            fds.first().and_then(|reply| message::send(reply.as_fd(), &text, &[]).err()).map_or(1, |_| 2)
         }
     };
     sys::exit_now(code)

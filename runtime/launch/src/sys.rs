@@ -129,6 +129,31 @@ pub(crate) fn adopt(number: RawFd) -> OwnedFd {
     unsafe { OwnedFd::from_raw_fd(number) }
 }
 
+/// Leaves this process these descriptors, from 0 on in their order, and no other.
+///
+/// To be called in a new process that ends without running a destructor: what it owned by number is gone.
+pub(crate) fn arrange(fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+    // Out of the way first: one may be where another is to go.
+    let beyond = c_int::try_from(fds.len()).map_err(io::Error::other)?;
+    let mut aside = Vec::with_capacity(fds.len());
+    for fd in fds {
+        // SAFETY: F_DUPFD takes an integer and makes a new descriptor; `fd` is open.
+        aside.push(check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_DUPFD, beyond) }.into())?);
+    }
+    for (number, fd) in (0..).zip(aside) {
+        // SAFETY: dup2(2) takes two integers. Whoever calls this owns nothing below `beyond` any more.
+        check(unsafe { libc::dup2(fd as RawFd, number) }.into())?;
+    }
+    close_from(beyond)
+}
+
+/// The process that a pidfd stands for, in this pid namespace; none when it is gone.
+pub(crate) fn pid_of(pidfd: BorrowedFd<'_>) -> io::Result<Option<u32>> {
+    let text = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd()))?;
+    let pid = text.lines().find_map(|line| line.strip_prefix("Pid:")).map(str::trim);
+    Ok(pid.and_then(|pid| pid.parse().ok()))
+}
+
 /// pidfd_open(2).
 pub(crate) fn pidfd_open(pid: u32) -> io::Result<OwnedFd> {
     // SAFETY: pidfd_open(2) takes two integers.

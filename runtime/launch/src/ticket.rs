@@ -13,7 +13,7 @@ use nix::{
 };
 
 use crate::{
-    LaunchError, StartError,
+    Kept, LaunchError, StartError,
     message::{self, Arrival, GO, Message},
     start, sys,
 };
@@ -34,8 +34,8 @@ pub struct Created {
     pub pid: u32,
     /// The same, immune to pid reuse.
     pub pidfd: OwnedFd,
-    /// The master of its terminal, when it has one.
-    pub terminal: Option<OwnedFd>,
+    /// What the server keeps of its streams.
+    pub kept: Kept,
     /// What holds it back. Dropping it does not end the process: kill it.
     pub gate: Gate,
 }
@@ -58,7 +58,7 @@ pub struct PendingStart {
     confine: ConfineSpec,
     kind: Kind,
     process: Option<(u32, Option<OwnedFd>)>,
-    terminal: Option<OwnedFd>,
+    kept: Kept,
     phase: Phase,
 }
 
@@ -69,8 +69,8 @@ pub struct Running {
     pub pid: u32,
     /// The same, immune to pid reuse; of an exec only: a container's came with [`Created`].
     pub pidfd: Option<OwnedFd>,
-    /// The master of its terminal, when it has one; of an exec only.
-    pub terminal: Option<OwnedFd>,
+    /// What the server keeps of its streams; of an exec only.
+    pub kept: Kept,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,7 +115,7 @@ impl CreateTicket {
             };
             match received.message {
                 Message::Prepared(pidfd) => self.prepared = Some((received.sender, pidfd)),
-                Message::Created { pid, terminal } => {
+                Message::Created { pid, kept } => {
                     let (prepared, pidfd) =
                         self.prepared.take().ok_or(LaunchError::Protocol("created before prepared"))?;
                     if prepared != pid {
@@ -128,7 +128,7 @@ impl CreateTicket {
                     return Ok(Some(Created {
                         pid,
                         pidfd,
-                        terminal,
+                        kept,
                         gate: Gate { pid, reply, confine, notify_dir },
                     }));
                 }
@@ -168,7 +168,7 @@ impl Gate {
             confine: self.confine,
             kind: Kind::Init,
             process: Some((self.pid, None)),
-            terminal: None,
+            kept: Kept::default(),
             phase: Phase::Confining,
         })
     }
@@ -176,7 +176,14 @@ impl Gate {
 
 impl PendingStart {
     pub(crate) fn of_exec(reply: OwnedFd, confine: ConfineSpec) -> Self {
-        Self { reply, confine, kind: Kind::Exec, process: None, terminal: None, phase: Phase::Confining }
+        Self {
+            reply,
+            confine,
+            kind: Kind::Exec,
+            process: None,
+            kept: Kept::default(),
+            phase: Phase::Confining,
+        }
     }
 
     /// The process, once it is known. Its exit may be reaped before this launch has ended.
@@ -199,11 +206,11 @@ impl PendingStart {
                     self.process = Some((received.sender, Some(pidfd)));
                 }
                 Message::Confined if self.phase == Phase::Confining => self.judge(received.sender)?,
-                Message::Created { pid, terminal } if self.kind == Kind::Exec => {
+                Message::Created { pid, kept } if self.kind == Kind::Exec => {
                     if self.pid() != Some(pid) {
                         return Err(LaunchError::Protocol("another process was prepared").into());
                     }
-                    self.terminal = terminal;
+                    self.kept = kept;
                 }
                 Message::Failed { errno, message } => {
                     self.kill();
@@ -231,7 +238,9 @@ impl PendingStart {
     /// Every other end is closed: by execve(2) if the process was told to go, by its death if not.
     fn ended(&mut self) -> Result<Running, StartError> {
         match (self.phase, self.process.take()) {
-            (Phase::Gone, Some((pid, pidfd))) => Ok(Running { pid, pidfd, terminal: self.terminal.take() }),
+            (Phase::Gone, Some((pid, pidfd))) => {
+                Ok(Running { pid, pidfd, kept: std::mem::take(&mut self.kept) })
+            }
             (_, process) => {
                 self.process = process;
                 self.kill();
@@ -251,7 +260,7 @@ impl PendingStart {
             self.kill();
             return Err(StartError::NotConfined { pid: sender, why });
         }
-        message::send(self.reply.as_fd(), GO, None)?;
+        message::send(self.reply.as_fd(), GO, &[])?;
         self.phase = Phase::Gone;
         Ok(())
     }

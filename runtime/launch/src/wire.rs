@@ -17,13 +17,13 @@ use nix::sys::{
 use oci_spec::runtime::LinuxResources;
 use serde::{Deserialize, Serialize};
 
-use crate::{LaunchError, places::Places, sources::Source};
+use crate::{LaunchError, job::Stdio, places::Places, sources::Source};
 
 /// Longest job, in bytes: three full seccomp programs as decimal numbers are under 1 MiB, config.json under 1 MiB.
 pub(crate) const JOB_BYTES_MAX: u64 = 8 << 20;
 
-/// Most descriptors of one job: reply socket, memfd, init's pidfd, three streams.
-pub(crate) const JOB_FDS_MAX: usize = 6;
+/// Most descriptors of one job: reply socket, memfd, init's pidfd.
+pub(crate) const JOB_FDS_MAX: usize = 3;
 
 /// What a worker is to do.
 #[derive(Debug, Serialize, Deserialize)]
@@ -54,7 +54,7 @@ pub(crate) struct Create {
     pub(crate) resources: LinuxResources,
     pub(crate) cgroup_view: bool,
     pub(crate) oom_score_adj: Option<i32>,
-    pub(crate) stdio: Streams,
+    pub(crate) stdio: Stdio,
 }
 
 /// Where the container's process starts, and who makes it.
@@ -82,17 +82,7 @@ pub(crate) struct Exec {
     pub(crate) confine: ConfineSpec,
     pub(crate) cgroup: CgroupPath,
     pub(crate) oom_score_adj: Option<i32>,
-    pub(crate) stdio: Streams,
-}
-
-/// Which descriptors at the end of the list are streams.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) enum Streams {
-    /// Those that are true, in this order.
-    Fds { stdin: bool, stdout: bool, stderr: bool },
-    /// A terminal is to be made.
-    Terminal,
+    pub(crate) stdio: Stdio,
 }
 
 impl Job {

@@ -24,7 +24,7 @@ use crate::{
     error::chain,
     executor::{Confined, ExpectedNamespace, namespace_identity},
     group_link, limits, loopback, message, places, rootfs, sealed, sources,
-    stdio::Stdio,
+    stdio::{Kept, Opened},
     sys::{self, Forked},
     wire::{Create, Exec, Job, WorkingDir},
     working_dir,
@@ -49,15 +49,21 @@ pub(crate) fn run(fds: Vec<OwnedFd>, host: &Host, server: u32) -> i32 {
     // A worker that outlived its server would make a control group and a directory behind the back of whoever cleans
     // up after that server.
     let done = die_with(server).and_then(|()| decode(&reply, &payload, &rest)).and_then(|job| match job {
-        Job::Create(job) => create(*job, &reply, rest.into_iter(), host, server),
+        Job::Create(job) => create(*job, &reply, host, server),
         Job::Exec(job) => exec(*job, &reply, rest.into_iter(), host, server),
     });
-    let text = match &done {
-        Ok((pid, _)) => format!("D{pid}").into_bytes(),
-        Err(error) => message::failed(None, &chain(error)),
+    let sent = match done {
+        Ok((pid, kept)) => {
+            let (letters, fds) = kept.letters();
+            let sent = message::send(reply.as_fd(), format!("D{pid} {letters}").as_bytes(), &fds);
+            if sent.is_ok() {
+                kept.handed_over();
+            }
+            sent
+        }
+        Err(error) => message::send(reply.as_fd(), &message::failed(None, &chain(&error)), &[]),
     };
-    let terminal = done.as_ref().ok().and_then(|(_, terminal)| terminal.as_ref());
-    match message::send(reply.as_fd(), &text, terminal.map(AsFd::as_fd)) {
+    match sent {
         Ok(()) => 0,
         Err(error) => {
             tracing::error!(%error, "the answer could not be sent");
@@ -77,15 +83,9 @@ fn decode(reply: &OwnedFd, payload: &OwnedFd, rest: &[OwnedFd]) -> Result<Job, L
     Err(sealed::start_again(&fds))
 }
 
-fn create(
-    job: Create,
-    reply: &Rc<OwnedFd>,
-    fds: impl Iterator<Item = OwnedFd>,
-    host: &Host,
-    server: u32,
-) -> Result<(i32, Option<OwnedFd>), LaunchError> {
-    let uid = job.confine.credentials().uid;
-    let stdio = Stdio::new(job.stdio, fds, uid)?;
+fn create(job: Create, reply: &Rc<OwnedFd>, host: &Host, server: u32) -> Result<(i32, Kept), LaunchError> {
+    let credentials = job.confine.credentials();
+    let mut stdio = Opened::new(&job.stdio, credentials.uid, credentials.gid)?;
     own_process(job.oom_score_adj)?;
     make_dirs(&job)?;
 
@@ -115,7 +115,7 @@ fn create(
         .with_root_path(state_root(&job.task_dir))
         .map_err(libcontainer_failed)?
         .with_executor(executor);
-    let (builder, console) = stdio.give_to(builder, &job.task_dir)?;
+    let builder = stdio.give_to(builder, &job.task_dir)?;
     let mut container = builder
         .as_init(&job.task_dir)
         .with_systemd(false)
@@ -136,7 +136,7 @@ fn create(
     if loopback::is_new(&job.config)? {
         loopback::up(pid)?;
     }
-    Ok((pid, console.map(|console| console.master(uid)).transpose()?))
+    Ok((pid, stdio.kept()?))
 }
 
 fn exec(
@@ -145,10 +145,10 @@ fn exec(
     mut fds: impl Iterator<Item = OwnedFd>,
     host: &Host,
     server: u32,
-) -> Result<(i32, Option<OwnedFd>), LaunchError> {
+) -> Result<(i32, Kept), LaunchError> {
     let init = fds.next().ok_or(LaunchError::Plan("no pidfd of the container"))?;
-    let uid = job.confine.credentials().uid;
-    let stdio = Stdio::new(job.stdio, fds, uid)?;
+    let credentials = job.confine.credentials();
+    let mut stdio = Opened::new(&job.stdio, credentials.uid, credentials.gid)?;
     own_process(job.oom_score_adj)?;
     let expected = namespace_of(job.init_pid, &init)?;
     enter(&host.cgroup(&job.cgroup), server)?;
@@ -161,7 +161,7 @@ fn exec(
         .with_root_path(&files.root)
         .map_err(libcontainer_failed)?
         .with_executor(executor);
-    let (builder, console) = stdio.give_to(builder, &files.root)?;
+    let builder = stdio.give_to(builder, &files.root)?;
     let pid = builder
         .as_tenant()
         .with_process(Some(files.process()))
@@ -173,7 +173,7 @@ fn exec(
             None => libcontainer_failed(error),
         })?
         .as_raw();
-    Ok((pid, console.map(|console| console.master(uid)).transpose()?))
+    Ok((pid, stdio.kept()?))
 }
 
 /// What every worker does to itself: no additional group of the server's is inherited (libcontainer sets none

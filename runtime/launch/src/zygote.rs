@@ -22,7 +22,7 @@ use crate::{
     places::Places,
     sources,
     sys::{self, Forked},
-    wire::{self, Job, Streams},
+    wire::{self, Job},
     worker, working_dir,
 };
 
@@ -82,7 +82,7 @@ impl Zygote {
         let (spec, confine) = (job.plan.spec(), job.plan.confine());
         check_user(confine)?;
         let process = spec.process().as_ref().ok_or(LaunchError::Plan("no process"))?;
-        let (streams, fds) = streams(job.stdio, process.terminal().unwrap_or(false))?;
+        check_terminal(job.stdio, process.terminal().unwrap_or(false))?;
         let wire = Job::Create(Box::new(wire::Create {
             id: job.id.to_string(),
             task_dir: job.task_dir.to_owned(),
@@ -96,9 +96,9 @@ impl Zygote {
             resources: job.plan.resources().cloned().unwrap_or_default(),
             cgroup_view: blind::is_asked_for(spec, job.task_dir),
             oom_score_adj: process.oom_score_adj(),
-            stdio: streams,
+            stdio: job.stdio.clone(),
         }));
-        let reply = self.send(&wire, &fds)?;
+        let reply = self.send(&wire, &[])?;
         Ok(CreateTicket::new(reply, confine.clone(), notify_dir(job)))
     }
 
@@ -106,7 +106,7 @@ impl Zygote {
     pub fn exec(&self, job: &ExecJob<'_>) -> Result<PendingStart, LaunchError> {
         let (process, confine) = (job.plan.process(), job.plan.confine());
         check_user(confine)?;
-        let (streams, fds) = streams(job.stdio, process.terminal().unwrap_or(false))?;
+        check_terminal(job.stdio, process.terminal().unwrap_or(false))?;
         let wire = Job::Exec(Box::new(wire::Exec {
             container: job.container.to_string(),
             exec: job.exec.to_string(),
@@ -117,10 +117,9 @@ impl Zygote {
             confine: confine.clone(),
             cgroup: job.cgroup.clone(),
             oom_score_adj: process.oom_score_adj(),
-            stdio: streams,
+            stdio: job.stdio.clone(),
         }));
-        let fds: Vec<BorrowedFd<'_>> = [job.init_pidfd].into_iter().chain(fds).collect();
-        let reply = self.send(&wire, &fds)?;
+        let reply = self.send(&wire, &[job.init_pidfd])?;
         Ok(PendingStart::of_exec(reply, confine.clone()))
     }
 
@@ -162,16 +161,11 @@ fn notify_dir(job: &CreateJob<'_>) -> std::path::PathBuf {
     worker::state_root(job.task_dir).join(job.id.as_str())
 }
 
-/// Which streams a job has, and their descriptors in order.
-fn streams(stdio: Stdio<'_>, terminal: bool) -> Result<(Streams, Vec<BorrowedFd<'_>>), LaunchError> {
-    match (stdio, terminal) {
-        (Stdio::Terminal, true) => Ok((Streams::Terminal, Vec::new())),
-        (Stdio::Streams { stdin, stdout, stderr }, false) => {
-            let which =
-                Streams::Fds { stdin: stdin.is_some(), stdout: stdout.is_some(), stderr: stderr.is_some() };
-            Ok((which, [stdin, stdout, stderr].into_iter().flatten().collect()))
-        }
-        _ => Err(LaunchError::Plan("process.terminal and the streams given do not agree")),
+/// libcontainer goes by the spec, the streams by the job.
+fn check_terminal(stdio: &Stdio, terminal: bool) -> Result<(), LaunchError> {
+    match stdio.terminal == terminal {
+        true => Ok(()),
+        false => Err(LaunchError::Plan("process.terminal and the streams given do not agree")),
     }
 }
 
@@ -239,7 +233,7 @@ fn serve(socket: OwnedFd, host: &Host, server: u32) -> Result<(), LaunchError> {
                 // The descriptor stays the same: what is there is closed.
                 std::mem::forget(socket);
                 socket = keep(own)?;
-                message::send(socket.as_fd(), message::HELLO, None)?;
+                message::send(socket.as_fd(), message::HELLO, &[])?;
             }
             Ok(Forked::Child) => {
                 let code = catch_unwind(AssertUnwindSafe(|| worker::run(fds, host, server))).unwrap_or(101);
@@ -251,7 +245,7 @@ fn serve(socket: OwnedFd, host: &Host, server: u32) -> Result<(), LaunchError> {
                 if let Some(reply) = fds.first() {
                     let text =
                         message::failed(error.raw_os_error(), &format!("clone(2) of a worker: {error}"));
-                    if let Err(error) = message::send(reply.as_fd(), &text, None) {
+                    if let Err(error) = message::send(reply.as_fd(), &text, &[]) {
                         tracing::error!(%error, "and could not be reported");
                     }
                 }

@@ -7,12 +7,12 @@
 
 mod support;
 
-use std::{fs, os::fd::AsFd};
+use std::fs;
 
-use bulkhead_launch::{LaunchError, StartError, Stdio};
+use bulkhead_launch::{LaunchError, StartError, Stdio, Stream};
 use nix::{fcntl::OFlag, unistd::pipe2};
 use serde_json::json;
-use support::{NO_STDIO, PATIENCE, World, read_all, read_until, write_all};
+use support::{NO_STDIO, OUTPUTS, PATIENCE, TERMINAL, World, output_of, read_all, read_until, write_all};
 
 fn main() {
     if !nix::unistd::geteuid().is_root() {
@@ -106,7 +106,7 @@ fn missing_program_of_exec(world: &mut World) {
 
 fn no_program(world: &mut World) {
     let container = world.container(&["garbage"], |_| {});
-    let created = world.create(&container, NO_STDIO).unwrap();
+    let created = world.create(&container, &NO_STDIO).unwrap();
     let pid = created.pid;
     match created.gate.release().unwrap().wait(PATIENCE) {
         Err(StartError::Exec { errno: Some(libc::ENOEXEC), message }) => {
@@ -183,7 +183,7 @@ fn working_directory(world: &mut World) {
         let mut process = sleeper.spec.process().clone().unwrap();
         process.set_cwd(cwd.clone().into()).set_args(Some(vec!["true".to_owned()]));
         let exec = format!("cwd-{number}").parse().unwrap();
-        if let Ok(running) = world.exec_process(&sleeper, &alive, &exec, &process, NO_STDIO) {
+        if let Ok(running) = world.exec_process(&sleeper, &alive, &exec, &process, &NO_STDIO) {
             panic!("an exec ran in {cwd}: {running:?}");
         }
     }
@@ -237,17 +237,13 @@ fn rootfs(world: &mut World) {
 
 fn stdin(world: &mut World) {
     let container = world.container(&["cat"], |_| {});
-    let (input_read, input_write) = pipe2(OFlag::O_CLOEXEC).unwrap();
-    let (output_read, output_write) = pipe2(OFlag::O_CLOEXEC).unwrap();
-    let stdio =
-        Stdio::Streams { stdin: Some(input_read.as_fd()), stdout: Some(output_write.as_fd()), stderr: None };
-    let created = world.create(&container, stdio).unwrap();
-    drop((input_read, output_write));
-    let pid = created.pid;
+    let created = world.create(&container, &Stdio { stdin: Stream::Pipe, ..OUTPUTS }).unwrap();
+    let (pid, mut kept) = (created.pid, created.kept);
     created.gate.release().unwrap().wait(PATIENCE).unwrap();
-    write_all(&input_write, "through\n");
-    drop(input_write);
-    assert_eq!(read_all(output_read), "through\n");
+    let input = kept.stdin.writer.take().unwrap();
+    write_all(&input, "through\n");
+    drop(input);
+    assert_eq!(output_of(kept), "through\n");
     assert_eq!(world.exit_of(pid), 0);
     world.clean(&container);
 }
@@ -263,8 +259,8 @@ fn terminal(world: &mut World) {
         world.container(&["sh", "-c", "tty; stat -c %u $(tty); read x; echo got $x; sleep 100"], |spec| {
             spec["process"]["terminal"] = json!(true);
         });
-    let created = world.create(&container, Stdio::Terminal).unwrap();
-    let master = created.terminal.unwrap();
+    let created = world.create(&container, &TERMINAL).unwrap();
+    let master = created.kept.terminal.unwrap();
     let alive = support::Alive { pid: created.pid, pidfd: created.pidfd };
     created.gate.release().unwrap().wait(PATIENCE).unwrap();
     let shown = read_until(&master, "65532\r\n");
@@ -273,9 +269,9 @@ fn terminal(world: &mut World) {
     read_until(&master, "got this");
 
     let running = world
-        .exec_start(&mut container, &alive, &["sh", "-c", "tty; read x; echo $x; exit 5"], Stdio::Terminal)
+        .exec_start(&mut container, &alive, &["sh", "-c", "tty; read x; echo $x; exit 5"], &TERMINAL)
         .unwrap();
-    let exec_master = running.terminal.unwrap();
+    let exec_master = running.kept.terminal.unwrap();
     read_until(&exec_master, "/dev/pts/1");
     write_all(&exec_master, "that\n");
     read_until(&exec_master, "that\r\nthat");
@@ -286,13 +282,13 @@ fn terminal(world: &mut World) {
 
 fn root_is_refused(world: &mut World) {
     let container = world.container(&["true"], |spec| spec["process"]["user"]["uid"] = json!(0));
-    assert!(matches!(world.create(&container, NO_STDIO), Err(LaunchError::Plan(_))));
+    assert!(matches!(world.create(&container, &NO_STDIO), Err(LaunchError::Plan(_))));
     fs::remove_dir_all(&container.layer).unwrap();
 }
 
 fn terminal_mismatch(world: &mut World) {
     let container = world.container(&["true"], |_| {});
-    assert!(matches!(world.create(&container, Stdio::Terminal), Err(LaunchError::Plan(_))));
+    assert!(matches!(world.create(&container, &TERMINAL), Err(LaunchError::Plan(_))));
     fs::remove_dir_all(&container.layer).unwrap();
 }
 
@@ -375,18 +371,15 @@ fn self_exe(world: &mut World) {
         m=$( ( : >> $p/exe ) 2>&1 )
         case "$m" in *denied*|*nonexistent*|*"No such"*) ;; *) echo "$p: $m" ;; esac
         done; done"#;
-    let (read, write) = pipe2(OFlag::O_CLOEXEC).unwrap();
     let mut container = world.container(&["sh", "-c", attack], |_| {});
-    let stdio = Stdio::Streams { stdin: None, stdout: Some(write.as_fd()), stderr: None };
-    let created = world.create(&container, stdio).unwrap();
-    drop(write);
+    let created = world.create(&container, &OUTPUTS).unwrap();
     let alive = support::Alive { pid: created.pid, pidfd: created.pidfd };
     created.gate.release().unwrap().wait(PATIENCE).unwrap();
     for _ in 0..20 {
         world.exec(&mut container, &alive, &["true"]).unwrap();
     }
     world.stop(&container, alive);
-    assert_eq!(read_all(read), "");
+    assert_eq!(output_of(created.kept), "");
 }
 
 fn long_job(world: &mut World) {
@@ -444,14 +437,11 @@ fn exec_in_dead(world: &mut World) {
 
 fn dropped_start(world: &mut World) {
     let container = world.container(&["sh", "-c", "echo RAN"], |_| {});
-    let (read, write) = pipe2(OFlag::O_CLOEXEC).unwrap();
-    let stdio = Stdio::Streams { stdin: None, stdout: Some(write.as_fd()), stderr: None };
-    let created = world.create(&container, stdio).unwrap();
-    drop(write);
+    let created = world.create(&container, &OUTPUTS).unwrap();
     let pid = created.pid;
     drop(created.gate.release().unwrap());
     assert_ne!(world.exit_of(pid), 0);
-    assert_eq!(read_all(read), "");
+    assert_eq!(output_of(created.kept), "");
     world.clean(&container);
 }
 
@@ -479,7 +469,7 @@ fn server_dies(world: &mut World) {
         nix::unistd::ForkResult::Child => {
             let zygote = bulkhead_launch::Zygote::fork().unwrap();
             let created =
-                zygote.create(&container.job(&container.plan(), NO_STDIO)).unwrap().wait(PATIENCE).unwrap();
+                zygote.create(&container.job(&container.plan(), &NO_STDIO)).unwrap().wait(PATIENCE).unwrap();
             write_all(&write, &format!("{} {}", zygote.pid(), created.pid));
             std::mem::forget(created);
             std::mem::forget(zygote);
@@ -552,17 +542,14 @@ fn version_2(_: &mut World) {
         json!({"destination": "/sys/fs/cgroup", "type": "bind", "source": view, "options": ["rbind", "ro", "nosuid", "nodev", "noexec"]}),
     );
     container.spec = serde_json::from_value(spec).unwrap();
-    let (read, write) = pipe2(OFlag::O_CLOEXEC).unwrap();
-    let stdio = Stdio::Streams { stdin: None, stdout: Some(write.as_fd()), stderr: None };
-    let created = world.create(&container, stdio).unwrap();
-    drop(write);
+    let created = world.create(&container, &OUTPUTS).unwrap();
     let alive = support::Alive { pid: created.pid, pidfd: created.pidfd };
     created.gate.release().unwrap().wait(PATIENCE).unwrap();
     assert!(world.cgroup(&container).procs().unwrap().contains(&alive.pid));
     let (code, output) = world.exec(&mut container, &alive, &["grep", "^0::", "/proc/self/cgroup"]).unwrap();
     assert_eq!((code, output.trim()), (0, format!("0::{}", container.cgroup).as_str()));
     world.stop(&container, alive);
-    assert!(read_all(read).contains("cgroup.procs\n"));
+    assert!(output_of(created.kept).contains("cgroup.procs\n"));
     let pid = world.zygote.pid();
     drop(world.zygote);
     nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(pid as i32), None).unwrap();

@@ -14,13 +14,6 @@ use bulkhead_model::Layout;
 
 use crate::{front::ServerConfig, stages::layout, task::chain};
 
-/// Where clients of containerd make the FIFOs of a process: the Go client and ctr; docker; the Go client where it is
-/// told of no directory, as containerd's own client tests do.
-///
-/// Source: `DefaultFIFODir`, containerd defaults/defaults_unix.go; libcontainerd/supervisor of moby;
-/// `NewFIFOSetInDir("", …)`, containerd pkg/cio/io_unix.go.
-const FIFO_DIRS: [&str; 3] = ["/run/containerd/fifo", "/run/docker/containerd", "/tmp"];
-
 /// Confines the server for good.
 pub(super) fn confine(config: &ServerConfig, bundle: &Path) -> Result<(), String> {
     let layout = layout();
@@ -43,12 +36,10 @@ fn paths(
         ("/proc".into(), Read),
         ("/dev/null".into(), Use),
     ];
-    // `<state>/io.containerd.runtime.v2.task/<namespace>/<id>`: config.json of this and the pod's other containers,
-    // and beside them the FIFOs of CRI.
-    if let Some(state) = bundle.ancestors().nth(3).filter(|state| state.parent().is_some()) {
-        paths.push((state.to_owned(), Use));
+    // `<state>/io.containerd.runtime.v2.task/<namespace>/<id>`: config.json of this and the pod's other containers.
+    if let Some(tasks) = bundle.ancestors().nth(2).filter(|tasks| tasks.parent().is_some()) {
+        paths.push((tasks.to_owned(), Read));
     }
-    paths.extend(FIFO_DIRS.map(|dir| (existing(dir), Use)));
     if let Some(dir) = config.socket_path.parent() {
         paths.push((dir.to_owned(), Remove));
     }
@@ -71,16 +62,6 @@ fn paths(
     paths.push((own.with_file_name("bulkhead"), ReadExecute));
     paths.extend(libraries(&fs::read_to_string("/proc/self/maps")?, &own).map(|dir| (dir, ReadExecute)));
     Ok(paths)
-}
-
-/// A directory of FIFOs, or the one above it where no client has made it yet: the first may come while a pod runs.
-/// What is above that is everybody's: no rule then.
-fn existing(dir: &str) -> PathBuf {
-    let dir = Path::new(dir);
-    match dir.parent() {
-        Some(parent) if !dir.exists() && parent != Path::new("/run") => parent.to_owned(),
-        _ => dir.to_owned(),
-    }
 }
 
 /// Directories of the shared libraries in a process's memory, its interpreter among them.
@@ -107,13 +88,6 @@ fn made(dir: PathBuf) -> std::io::Result<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_directory_of_fifos_that_is_not_there_yet_is_reached_through_the_one_above_it() {
-        assert_eq!(existing("/proc/self/fd"), Path::new("/proc/self/fd"));
-        assert_eq!(existing("/proc/self/not-there"), Path::new("/proc/self"));
-        assert_eq!(existing("/run/not-there-in-a-test"), Path::new("/run/not-there-in-a-test"));
-    }
 
     #[test]
     fn directories_of_libraries_are_taken_from_the_memory_map_and_that_of_the_executable_is_not() {

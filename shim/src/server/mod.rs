@@ -47,7 +47,7 @@ use crate::{
     front::ServerConfig,
     stages::Stages,
     sys,
-    task::{Service, Tasks},
+    task::{Hub, Service, Tasks, streaming_services},
 };
 
 /// How long a server without a container waits for the next one.
@@ -99,7 +99,8 @@ fn set_up_and_serve(config: ServerConfig, socket: &Arc<SocketFile>) -> Result<()
 
 async fn serve(config: ServerConfig, socket: &Arc<SocketFile>, stages: Stages) -> Result<(), String> {
     let publisher = Publisher::start(&config.ttrpc_address, &config.namespace);
-    let tasks = Arc::new(Tasks::new(stages, publisher));
+    let hub = Arc::new(Hub::new(config.socket_path));
+    let tasks = Arc::new(Tasks::new(stages, publisher, Arc::clone(&hub)));
     let children = signal(SignalKind::child()).map_err(|error| format!("SIGCHLD: {error}"))?;
     tokio::spawn(reaper::run(children, Arc::clone(&tasks)));
 
@@ -111,6 +112,7 @@ async fn serve(config: ServerConfig, socket: &Arc<SocketFile>, stages: Stages) -
         let methods = create_task(Arc::clone(&service)).into_values();
         server = server.register_service(methods.map(|methods| (name.to_owned(), methods)).collect());
     }
+    server = server.register_service(streaming_services(&hub));
     server.start().await.map_err(|error| format!("ttrpc: {error}"))?;
 
     until_done(&tasks).await?;

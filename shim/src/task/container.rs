@@ -22,6 +22,7 @@ use super::{
     Process, TaskError,
     oom::{OomCount, OomWatch},
     process::Told,
+    stdio::{Hub, Whose},
 };
 use crate::{
     server::{Exit, Owner, Publisher, Reaper},
@@ -70,6 +71,7 @@ pub(crate) struct Tasks {
     stages: Stages,
     publisher: Publisher,
     reaper: Reaper,
+    streams: Arc<Hub>,
     containers: Mutex<HashMap<String, Slot>>,
     count: watch::Sender<usize>,
     shutdown: Notify,
@@ -92,11 +94,12 @@ pub(crate) struct Reservation<'a> {
 
 impl Tasks {
     /// No container yet.
-    pub(crate) fn new(stages: Stages, publisher: Publisher) -> Self {
+    pub(crate) fn new(stages: Stages, publisher: Publisher, streams: Arc<Hub>) -> Self {
         Self {
             stages,
             publisher,
             reaper: Reaper::default(),
+            streams,
             containers: Mutex::default(),
             count: watch::Sender::new(0),
             shutdown: Notify::new(),
@@ -116,6 +119,16 @@ impl Tasks {
     /// Who reaps.
     pub(crate) fn reaper(&self) -> &Reaper {
         &self.reaper
+    }
+
+    /// The named streams.
+    pub(crate) fn streams(&self) -> &Arc<Hub> {
+        &self.streams
+    }
+
+    /// For whom the streams of that container or exec are.
+    pub(crate) fn whose_streams<'a>(&'a self, id: &'a str) -> Whose<'a> {
+        Whose { id, namespace: self.stages.namespace(), socket: self.streams.socket() }
     }
 
     /// Takes an id for a Create.

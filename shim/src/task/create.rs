@@ -5,7 +5,7 @@
 
 use std::{
     fs::File,
-    os::fd::{AsFd, OwnedFd},
+    os::fd::{AsFd, BorrowedFd},
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -22,11 +22,9 @@ use containerd_shim_protos::{
 use tokio::{io::Interest, time::timeout};
 
 use super::{
-    Container, Process, TaskError, Tasks,
-    console::Console,
-    leftovers,
+    Container, Process, TaskError, Tasks, leftovers,
     process::{StdioPaths, Waiting},
-    stdio::Streams,
+    stdio::{Addresses, Streams},
 };
 use crate::{
     server::Owner,
@@ -51,19 +49,19 @@ pub(crate) async fn create(tasks: &Arc<Tasks>, request: CreateTaskRequest) -> Re
         stderr: request.stderr.clone(),
         terminal: request.terminal,
     };
+    let addresses = Addresses::of(&paths, tasks.whose_streams(id.as_str()))?;
     let admitted = tasks.stages().admit(asked(&id, &request), tasks.pod()).await?;
-    let mut streams = Streams::open(&paths, admitted.uid(), admitted.gid())?;
 
     let launching = tasks.reaper().launching();
     let unfinished = Unfinished::new(tasks, &admitted)?;
-    let created = launch(tasks, &admitted, &unfinished, &paths, &streams).await?;
-    let console = console(created.terminal, &mut streams).inspect_err(|_| kill(&created.pidfd))?;
-    streams.close_ends();
+    let created = launch(tasks, &admitted, &unfinished, &addresses.stdio).await?;
+    let streams = Streams::new(created.kept, &addresses, tasks.streams())
+        .inspect_err(|_| kill(created.pidfd.as_fd()))?;
     let (cgroup, task_dir) = unfinished.finish();
 
     let pid = created.pid;
-    let init = Arc::new(Process::new(String::new(), paths, Waiting::Init(created.gate), streams));
-    init.set_process(pid, created.pidfd, console);
+    let init = Arc::new(Process::new(String::new(), paths, Waiting::Init(created.gate)));
+    init.set_process(pid, created.pidfd, streams);
     let container =
         Arc::new(Container::new(id, request.bundle.clone(), admitted, cgroup, task_dir, Arc::clone(&init)));
     reservation.fill(Arc::clone(&container), event(request, pid));
@@ -93,14 +91,8 @@ async fn launch(
     tasks: &Tasks,
     admitted: &Admitted,
     unfinished: &Unfinished,
-    paths: &StdioPaths,
-    streams: &Streams,
+    stdio: &Stdio,
 ) -> Result<Created, TaskError> {
-    let [stdin, stdout, stderr] = streams.ends();
-    let stdio = match paths.terminal {
-        true => Stdio::Terminal,
-        false => Stdio::Streams { stdin, stdout, stderr },
-    };
     let job = CreateJob {
         id: admitted.id(),
         task_dir: unfinished.task_dir(),
@@ -136,20 +128,9 @@ pub(crate) async fn readable(reply: &impl AsFd) -> Result<(), LaunchError> {
     Ok(())
 }
 
-/// The console of a process with a terminal.
-pub(crate) fn console(
-    terminal: Option<OwnedFd>,
-    streams: &mut Streams,
-) -> Result<Option<Console>, TaskError> {
-    let Some(master) = terminal else { return Ok(None) };
-    let (stdin, stdout) = streams.take_ends();
-    let console = Console::new(master, stdin, stdout).map_err(|error| TaskError::internal(&error))?;
-    Ok(Some(console))
-}
-
 /// Ends a process that nobody will know of.
-pub(crate) fn kill(pidfd: &OwnedFd) {
-    if let Err(error) = sys::send_signal(pidfd.as_fd(), libc::SIGKILL) {
+pub(crate) fn kill(pidfd: BorrowedFd<'_>) {
+    if let Err(error) = sys::send_signal(pidfd, libc::SIGKILL) {
         tracing::error!(%error, "a process that failed to launch could not be killed");
     }
 }

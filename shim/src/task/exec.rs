@@ -6,7 +6,7 @@ use containerd_shim_protos::{api::ExecProcessRequest, events::task::TaskExecAdde
 use super::{
     Container, Process, TaskError, Tasks,
     process::{StdioPaths, Waiting},
-    stdio::Streams,
+    stdio::Addresses,
 };
 
 /// Largest process document accepted, in bytes: what containerd accepts as a message.
@@ -42,8 +42,10 @@ pub(crate) fn exec(
         stderr: request.stderr,
         terminal: request.terminal,
     };
+    // Malformed ones are refused here, before Start.
+    Addresses::of(&paths, tasks.whose_streams(&request.exec_id))?;
     let waiting = Waiting::Exec(Box::new(plan));
-    container.add_exec(Process::new(request.exec_id.clone(), paths, waiting, Streams::default()))?;
+    container.add_exec(Process::new(request.exec_id.clone(), paths, waiting))?;
 
     let mut event = TaskExecAdded::new();
     event.container_id = container.id.to_string();

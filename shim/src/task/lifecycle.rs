@@ -116,6 +116,7 @@ pub(crate) async fn delete(
     if matches!(process.status(container.is_paused()), Status::RUNNING | Status::PAUSED) {
         return Err(running());
     }
+    process.take_rest().drain().await;
     container.remove_exec(exec_id);
     Ok(response(&process, process.exited()))
 }
@@ -127,6 +128,7 @@ async fn delete_container(tasks: &Tasks, container: &Container) -> Result<Delete
         Status::CREATED => Some(never_started(init).await?),
         _ => return Err(running()),
     };
+    init.take_rest().drain().await;
     container.keep_watch(None);
     for problem in leftovers::take_back_later(&container.cgroup, &container.task_dir).await {
         tracing::error!(problem, id = %container.id, "a container leaves something behind");

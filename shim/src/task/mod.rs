@@ -14,7 +14,6 @@
 //! its pidfd, never by number.
 //! Never here: whether a request is admitted; that is [`crate::stages`].
 
-mod console;
 mod container;
 mod create;
 mod error;
@@ -32,3 +31,4 @@ pub(crate) use container::{Container, Tasks};
 pub(crate) use error::{TaskError, chain};
 pub(crate) use process::Process;
 pub(crate) use service::Service;
+pub(crate) use stdio::{Hub, streaming_services};

@@ -19,7 +19,10 @@ use bulkhead_plan::ExecPlan;
 use containerd_shim_protos::api::Status;
 use tokio::sync::watch;
 
-use super::{TaskError, console::Console, stdio::Streams};
+use super::{
+    TaskError,
+    stdio::{Rest, Streams},
+};
 use crate::{server::Exit, sys};
 
 /// Exit status of an exec that could not be started.
@@ -70,7 +73,6 @@ struct Inner {
     pid: u32,
     pidfd: Option<OwnedFd>,
     streams: Streams,
-    console: Option<Console>,
     size: Option<(u16, u16)>,
     stdin_closed: bool,
 }
@@ -86,13 +88,12 @@ pub(crate) enum Told {
 
 impl Process {
     /// A process that waits to be started.
-    pub(crate) fn new(exec_id: String, paths: StdioPaths, waiting: Waiting, streams: Streams) -> Self {
+    pub(crate) fn new(exec_id: String, paths: StdioPaths, waiting: Waiting) -> Self {
         let inner = Inner {
             state: State::Waiting(waiting),
             pid: 0,
             pidfd: None,
-            streams,
-            console: None,
+            streams: Streams::default(),
             size: None,
             stdin_closed: false,
         };
@@ -130,17 +131,20 @@ impl Process {
         exits.wait_for(Option::is_some).await.ok().and_then(|exit| *exit)
     }
 
-    /// Says which process it is.
-    pub(crate) fn set_process(&self, pid: u32, pidfd: OwnedFd, console: Option<Console>) {
+    /// Says which process it is, and what is kept of its streams; of its input only if more may come.
+    pub(crate) fn set_process(&self, pid: u32, pidfd: OwnedFd, mut streams: Streams) {
         let mut inner = self.inner();
         inner.pid = pid;
         inner.pidfd = Some(pidfd);
-        if let (Some(console), Some((columns, rows))) = (&console, inner.size)
-            && let Err(error) = console.resize(columns, rows)
+        if let Some((columns, rows)) = inner.size
+            && let Err(error) = streams.resize(columns, rows)
         {
             tracing::warn!(%error, "terminal keeps its size");
         }
-        inner.console = console;
+        if inner.stdin_closed {
+            streams.close_stdin();
+        }
+        inner.streams = streams;
     }
 
     /// Waiting → Starting.
@@ -188,8 +192,7 @@ impl Process {
     pub(crate) fn stop(&self, exit: Exit) {
         let mut inner = self.inner();
         inner.state = State::Stopped;
-        inner.streams = Streams::default();
-        inner.console = None;
+        inner.streams.end();
         drop(inner);
         self.exit.send_replace(Some(exit));
     }
@@ -215,10 +218,7 @@ impl Process {
     pub(crate) fn resize(&self, columns: u16, rows: u16) -> Result<(), TaskError> {
         let mut inner = self.inner();
         inner.size = Some((columns, rows));
-        match &inner.console {
-            Some(console) => console.resize(columns, rows).map_err(|error| TaskError::internal(&error)),
-            None => Ok(()),
-        }
+        inner.streams.resize(columns, rows).map_err(|error| TaskError::internal(&error))
     }
 
     /// No more input will come: with the writer's end closed too, the process reads the end of its input. It may
@@ -237,13 +237,9 @@ impl Process {
         pidfd.try_clone().map_err(|error| TaskError::internal(&error))
     }
 
-    /// Keeps its streams until its end; its input only if more may come.
-    pub(crate) fn keep_streams(&self, mut streams: Streams) {
-        let mut inner = self.inner();
-        if inner.stdin_closed {
-            streams.close_stdin();
-        }
-        inner.streams = streams;
+    /// What of its output is still on its way, once it has ended.
+    pub(crate) fn take_rest(&self) -> Rest {
+        self.inner().streams.take_rest()
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -259,8 +255,7 @@ mod tests {
     /// A process in a state of the test's choice: what it waits to run does not matter to its transitions.
     fn process(state: State) -> Process {
         let streams = Streams::default();
-        let inner =
-            Inner { state, pid: 1, pidfd: None, streams, console: None, size: None, stdin_closed: false };
+        let inner = Inner { state, pid: 1, pidfd: None, streams, size: None, stdin_closed: false };
         Process {
             exec_id: String::new(),
             paths: StdioPaths::default(),

@@ -10,17 +10,17 @@
 
 use std::{os::fd::AsFd, sync::Arc, time::Duration};
 
-use bulkhead_launch::{ExecJob, Gate, PendingStart, Running, StartError, Stdio};
+use bulkhead_launch::{ExecJob, Gate, PendingStart, Running, StartError};
 use bulkhead_plan::ExecPlan;
 use containerd_shim_protos::events::task::{TaskExecStarted, TaskStart};
 use tokio::time::timeout;
 
 use super::{
     Container, Process, TaskError, Tasks,
-    create::{console, kill, readable},
+    create::{kill, readable},
     oom,
     process::Waiting,
-    stdio::Streams,
+    stdio::{Addresses, Streams},
 };
 use crate::server::Owner;
 
@@ -132,17 +132,11 @@ async fn launch_exec(
     process: &Arc<Process>,
     plan: &ExecPlan,
 ) -> Result<u32, TaskError> {
-    let credentials = plan.confine().credentials();
-    let mut streams = Streams::open(&process.paths, credentials.uid, credentials.gid)?;
+    let addresses = Addresses::of(&process.paths, tasks.whose_streams(&process.exec_id))?;
     let exec = process.exec_id.parse().map_err(|error| TaskError::InvalidArgument(format!("id: {error}")))?;
     let init_pidfd = container.init.pidfd()?;
     let launching = tasks.reaper().launching();
     let pending = {
-        let [stdin, stdout, stderr] = streams.ends();
-        let stdio = match process.paths.terminal {
-            true => Stdio::Terminal,
-            false => Stdio::Streams { stdin, stdout, stderr },
-        };
         let job = ExecJob {
             container: &container.id,
             exec: &exec,
@@ -151,7 +145,7 @@ async fn launch_exec(
             init_pidfd: init_pidfd.as_fd(),
             plan,
             cgroup: container.admitted.cgroup_path(),
-            stdio,
+            stdio: &addresses.stdio,
         };
         tasks.stages().zygote().exec(&job).map_err(|error| TaskError::internal(&error))?
     };
@@ -159,10 +153,9 @@ async fn launch_exec(
     let Some(pidfd) = running.pidfd else {
         return Err(TaskError::Internal("an exec came back without its pidfd".to_owned()));
     };
-    let console = console(running.terminal, &mut streams).inspect_err(|_| kill(&pidfd))?;
-    streams.close_ends();
-    process.keep_streams(streams);
-    process.set_process(running.pid, pidfd, console);
+    let streams =
+        Streams::new(running.kept, &addresses, tasks.streams()).inspect_err(|_| kill(pidfd.as_fd()))?;
+    process.set_process(running.pid, pidfd, streams);
     let owner = Owner { container: Arc::clone(container), process: Arc::clone(process) };
     if let Some(exit) = launching.claim(running.pid, owner.clone()) {
         tasks.exited(&owner, exit);

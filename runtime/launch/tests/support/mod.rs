@@ -16,19 +16,20 @@ use std::{
 };
 
 use bulkhead_cgroup::{Cgroup, CgroupPath};
-use bulkhead_launch::{CreateJob, Created, ExecJob, LaunchError, Running, StartError, Stdio, Zygote};
+use bulkhead_launch::{
+    CreateJob, Created, ExecJob, Kept, LaunchError, Running, StartError, Stdio, Stream, Zygote,
+};
 use bulkhead_model::{
     ConfineSpec, ContainerId, Credentials, HardenedSpec, LandlockSpec, Mount, PathAccess, PathRule, TcpRule,
 };
 use bulkhead_plan::{ExecPlan, Plan};
 use nix::{
     errno::Errno,
-    fcntl::OFlag,
     sys::{
         signal::{Signal, kill},
         wait::{WaitPidFlag, WaitStatus, waitpid},
     },
-    unistd::{Pid, pipe2},
+    unistd::Pid,
 };
 use oci_spec::runtime::{LinuxResources, Process, Spec};
 use serde_json::{Value, json};
@@ -117,16 +118,13 @@ impl World {
         self.zygote.cgroups().cgroup(&container.cgroup)
     }
 
-    pub fn create(&self, container: &Container, stdio: Stdio<'_>) -> Result<Created, LaunchError> {
+    pub fn create(&self, container: &Container, stdio: &Stdio) -> Result<Created, LaunchError> {
         self.zygote.create(&container.job(&container.plan(), stdio))?.wait(PATIENCE)
     }
 
     /// Creates and starts a container with its output in a pipe, and waits for its end.
     pub fn run(&mut self, container: &Container) -> Result<(i32, String), String> {
-        let (read, write) = pipe2(OFlag::O_CLOEXEC).unwrap();
-        let stdio = Stdio::Streams { stdin: None, stdout: Some(write.as_fd()), stderr: Some(write.as_fd()) };
-        let created = self.create(container, stdio).map_err(|e| format!("create: {e}"));
-        drop(write);
+        let created = self.create(container, &OUTPUTS).map_err(|e| format!("create: {e}"));
         let created = created.inspect_err(|_| self.clean(container))?;
         let pid = created.pid;
         let started = created.gate.release().map_err(StartError::from).and_then(|p| p.wait(PATIENCE));
@@ -135,7 +133,7 @@ impl World {
             self.clean(container);
             return Err(format!("start: {error}"));
         }
-        let output = read_all(read);
+        let output = output_of(created.kept);
         let code = self.exit_of(pid);
         self.clean(container);
         Ok((code, output))
@@ -143,7 +141,7 @@ impl World {
 
     /// Starts a container that stays.
     pub fn start(&mut self, container: &Container) -> Alive {
-        let created = self.create(container, NO_STDIO).unwrap();
+        let created = self.create(container, &NO_STDIO).unwrap();
         let (pid, pidfd) = (created.pid, created.pidfd);
         created.gate.release().unwrap().wait(PATIENCE).unwrap();
         Alive { pid, pidfd }
@@ -156,12 +154,8 @@ impl World {
         alive: &Alive,
         args: &[&str],
     ) -> Result<(i32, String), String> {
-        let (read, write) = pipe2(OFlag::O_CLOEXEC).unwrap();
-        let stdio = Stdio::Streams { stdin: None, stdout: Some(write.as_fd()), stderr: Some(write.as_fd()) };
-        let running = self.exec_start(container, alive, args, stdio).map_err(|e| e.to_string());
-        drop(write);
-        let output = read_all(read);
-        let running = running?;
+        let running = self.exec_start(container, alive, args, &OUTPUTS).map_err(|e| e.to_string())?;
+        let output = output_of(running.kept);
         Ok((self.exit_of(running.pid), output))
     }
 
@@ -170,13 +164,13 @@ impl World {
         container: &mut Container,
         alive: &Alive,
         args: &[&str],
-        stdio: Stdio<'_>,
+        stdio: &Stdio,
     ) -> Result<Running, StartError> {
         container.execs += 1;
         let exec: ContainerId = format!("e{}", container.execs).parse().unwrap();
         let mut process = container.spec.process().clone().unwrap();
         process.set_args(Some(args.iter().map(|s| (*s).to_owned()).collect()));
-        process.set_terminal(Some(matches!(stdio, Stdio::Terminal)));
+        process.set_terminal(Some(stdio.terminal));
         self.exec_process(container, alive, &exec, &process, stdio)
     }
 
@@ -186,7 +180,7 @@ impl World {
         alive: &Alive,
         exec: &ContainerId,
         process: &Process,
-        stdio: Stdio<'_>,
+        stdio: &Stdio,
     ) -> Result<Running, StartError> {
         self.zygote
             .exec(&ExecJob {
@@ -293,7 +287,18 @@ impl World {
     }
 }
 
-pub const NO_STDIO: Stdio<'static> = Stdio::Streams { stdin: None, stdout: None, stderr: None };
+pub const NO_STDIO: Stdio = Stdio::NULL;
+
+/// Both outputs in pipes.
+pub const OUTPUTS: Stdio = Stdio { stdout: Stream::Pipe, stderr: Stream::Pipe, ..Stdio::NULL };
+
+/// A terminal, and nothing behind it.
+pub const TERMINAL: Stdio = Stdio { terminal: true, ..Stdio::NULL };
+
+/// Standard output to its end, then standard error.
+pub fn output_of(kept: Kept) -> String {
+    [kept.stdout, kept.stderr].into_iter().filter_map(|ends| ends.reader).map(read_all).collect()
+}
 
 /// What a container is made from.
 pub struct Container {
@@ -318,7 +323,7 @@ impl Container {
         Plan::unjudged(spec, ConfineSpec::Hardened(self.confine.clone()))
     }
 
-    pub fn job<'a>(&'a self, plan: &'a Plan, stdio: Stdio<'a>) -> CreateJob<'a> {
+    pub fn job<'a>(&'a self, plan: &'a Plan, stdio: &'a Stdio) -> CreateJob<'a> {
         CreateJob {
             id: &self.id,
             task_dir: &self.task_dir,

@@ -1,0 +1,148 @@
+//! Standard streams of a process: its worker makes them, who reaches every path, so that the server need not.
+//!
+//! ```text
+//! FIFO      client ══ FIFO ══ process                    the server holds an end of each kind: see `Kept`
+//! pipe      server ══ pipe ══ process                    the server is the client's other side (streaming)
+//! log       file or logger ══ pipe ══ process            see `log`
+//! terminal  server ══ master ═ terminal ═ process        and FIFO, stream or log behind the server
+//! ```
+
+mod console;
+mod fifo;
+mod kept;
+mod log;
+
+use std::{fs, os::fd::OwnedFd, path::Path};
+
+use libcontainer::container::builder::ContainerBuilder;
+
+pub(crate) use kept::KEPT_FDS_MAX;
+pub use kept::{Ends, Kept};
+pub use log::LogProcess;
+
+use self::{console::Console, fifo::Fifo, log::pipe_of};
+use crate::{
+    LaunchError,
+    job::{Stdio, Stream},
+};
+
+/// Standard streams, ready for libcontainer.
+pub(crate) struct Opened {
+    /// What the process gets; none where it gets a terminal.
+    streams: Option<[OwnedFd; 3]>,
+    console: Option<Console>,
+    kept: Kept,
+    uid: u32,
+}
+
+/// The end of a stream that the process reads or writes.
+#[derive(Clone, Copy)]
+enum Direction {
+    In,
+    Out,
+}
+
+impl Opened {
+    /// Opens and starts what they lead to, for a process of that user.
+    pub(crate) fn new(stdio: &Stdio, uid: u32, gid: u32) -> Result<Self, LaunchError> {
+        let Stdio { terminal, stdin, stdout, stderr, log } = stdio;
+        let log = log.as_ref().map(|log| log::start(log, uid, gid)).transpose()?;
+        let (mut log_stdout, mut log_stderr, mut kept) = (None, None, Kept::default());
+        if let Some(log) = log {
+            (log_stdout, log_stderr) = (Some(log.stdout), Some(log.stderr));
+            kept.log = Some(log.process);
+        }
+        if *terminal {
+            kept.stdin = behind_terminal(stdin, None, uid, gid)?;
+            kept.stdout = behind_terminal(stdout, log_stdout, uid, gid)?;
+            return Ok(Self { streams: None, console: None, kept, uid });
+        }
+        let streams = [
+            stream(stdin, Direction::In, &mut None, &mut kept.stdin, uid, gid)?,
+            stream(stdout, Direction::Out, &mut log_stdout, &mut kept.stdout, uid, gid)?,
+            stream(stderr, Direction::Out, &mut log_stderr, &mut kept.stderr, uid, gid)?,
+        ];
+        Ok(Self { streams: Some(streams), console: None, kept, uid })
+    }
+
+    /// Hands the streams over, or a socket on which the terminal will come back.
+    pub(crate) fn give_to(
+        &mut self,
+        builder: ContainerBuilder,
+        dir: &Path,
+    ) -> Result<ContainerBuilder, LaunchError> {
+        match self.streams.take() {
+            Some([stdin, stdout, stderr]) => {
+                Ok(builder.with_stdin(stdin).with_stdout(stdout).with_stderr(stderr))
+            }
+            None => {
+                self.console = Some(Console::listen(dir)?);
+                Ok(builder.with_console_socket(Some(dir.join(Console::NAME))))
+            }
+        }
+    }
+
+    /// What the server is to keep, once libcontainer is done.
+    pub(crate) fn kept(mut self) -> Result<Kept, LaunchError> {
+        if let Some(console) = self.console {
+            self.kept.terminal = Some(console.master(self.uid)?);
+        }
+        Ok(self.kept)
+    }
+}
+
+/// One stream of a process without a terminal: its own end, and what the server keeps.
+fn stream(
+    stream: &Stream,
+    direction: Direction,
+    log: &mut Option<OwnedFd>,
+    kept: &mut Ends,
+    uid: u32,
+    gid: u32,
+) -> Result<OwnedFd, LaunchError> {
+    match (stream, direction) {
+        (Stream::Null, _) => null(),
+        (Stream::Log, _) => log.take().ok_or(LaunchError::Plan("a stream leads to a log that is not there")),
+        (Stream::Fifo(path), Direction::In) => {
+            let fifo = Fifo::open(path, uid, gid)?;
+            kept.writer = Some(fifo.writer()?);
+            fifo.reader()
+        }
+        (Stream::Fifo(path), Direction::Out) => {
+            let fifo = Fifo::open(path, uid, gid)?;
+            *kept = Ends { reader: Some(fifo.reader()?), writer: Some(fifo.writer()?) };
+            fifo.writer()
+        }
+        (Stream::Pipe, Direction::In) => {
+            let (reader, writer) = pipe_of(uid, gid)?;
+            kept.writer = Some(writer);
+            Ok(reader)
+        }
+        (Stream::Pipe, Direction::Out) => {
+            let (reader, writer) = pipe_of(uid, gid)?;
+            kept.reader = Some(reader);
+            Ok(writer)
+        }
+    }
+}
+
+/// What the server copies a terminal from or to. A pipe to the server itself would be one too many.
+fn behind_terminal(stream: &Stream, log: Option<OwnedFd>, uid: u32, gid: u32) -> Result<Ends, LaunchError> {
+    match stream {
+        Stream::Null | Stream::Pipe => Ok(Ends::default()),
+        Stream::Log => Ok(Ends { reader: None, writer: log }),
+        Stream::Fifo(path) => {
+            let fifo = Fifo::open(path, uid, gid)?;
+            Ok(Ends { reader: Some(fifo.reader()?), writer: Some(fifo.writer()?) })
+        }
+    }
+}
+
+fn null() -> Result<OwnedFd, LaunchError> {
+    fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open("/dev/null")
+        .map(OwnedFd::from)
+        .map_err(LaunchError::io("open(2)", "/dev/null"))
+}
