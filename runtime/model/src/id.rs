@@ -9,26 +9,33 @@ use serde::{Deserialize, Serialize};
 /// Source: `maxLength`, containerd pkg/identifiers/validate.go.
 const ID_BYTES_MAX: usize = 76;
 
+/// Longest namespace of a pod that is accepted, in bytes. Kubernetes has 63, CRI itself no limit; a tenant's file is
+/// named so, and with `.toml` and what a rename adds that stays below `NAME_MAX`.
+const NAMESPACE_BYTES_MAX: usize = 192;
+
 /// Why a text is no identifier.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{0:?} is not a containerd identifier: up to 76 letters and digits, separated by single '.', '_' or '-'"
+    "{start:?} is not an identifier: up to {max} letters and digits, separated by single '.', '_' or '-'"
 )]
-pub struct IdError(String);
+pub struct IdError {
+    start: String,
+    max: usize,
+}
 
-fn check(text: &str) -> Result<(), IdError> {
+fn check(text: &str, max: usize) -> Result<(), IdError> {
     let separated = text
         .split(['.', '_', '-'])
         .all(|part| !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric()));
-    if text.len() <= ID_BYTES_MAX && separated {
+    if text.len() <= max && separated {
         Ok(())
     } else {
-        Err(IdError(text.chars().take(ID_BYTES_MAX).collect()))
+        Err(IdError { start: text.chars().take(ID_BYTES_MAX).collect(), max })
     }
 }
 
 macro_rules! identifier {
-    ($(#[$doc:meta])* $name:ident) => {
+    ($(#[$doc:meta])* $name:ident, $max:expr) => {
         $(#[$doc])*
         #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
         #[serde(try_from = "String", into = "String")]
@@ -46,7 +53,7 @@ macro_rules! identifier {
             type Err = IdError;
 
             fn from_str(text: &str) -> Result<Self, IdError> {
-                check(text).map(|()| Self(text.to_owned()))
+                check(text, $max).map(|()| Self(text.to_owned()))
             }
         }
 
@@ -74,12 +81,12 @@ macro_rules! identifier {
 
 identifier! {
     /// The id of a container, an exec or a sandbox.
-    ContainerId
+    ContainerId, ID_BYTES_MAX
 }
 
 identifier! {
     /// A containerd namespace, or a Kubernetes namespace: what a tenant file is named after.
-    Namespace
+    Namespace, NAMESPACE_BYTES_MAX
 }
 
 /// Who asks: whose file narrows the node's policy.
@@ -108,5 +115,14 @@ mod tests {
         for text in ["", ".", "..", "a/b", "../a", "-a", "a-", "a..b", "a b", "a\0", "é", &long] {
             assert!(text.parse::<ContainerId>().is_err(), "{text:?} was accepted");
         }
+    }
+
+    #[test]
+    fn namespace_of_a_pod_may_be_longer_than_an_id_and_no_longer_than_a_files_name() {
+        let name = |length| "a".repeat(length);
+        assert!(name(NAMESPACE_BYTES_MAX).parse::<Namespace>().is_ok());
+        assert!(name(NAMESPACE_BYTES_MAX + 1).parse::<Namespace>().is_err());
+        assert!(name(NAMESPACE_BYTES_MAX).parse::<ContainerId>().is_err());
+        assert!("../a".parse::<Namespace>().is_err());
     }
 }
