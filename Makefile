@@ -29,8 +29,9 @@ attacks: deps ## what a hostile tenant tries, under runc and under Bulkhead: the
 	$(CARGO) build --locked --workspace --bins
 	BULKHEAD_WRITE_DOCS=1 $(CARGO) test --locked -p bulkhead-attacks --test attacks
 
-bench: build ## ratios against runc's shim
-	$(REL)/demo --bench-only
+bench: build ## numbers beside runc, crun, runsc and the kernel alone (RUNS=, ONLY=)
+	@integration/scripts/deps.sh --bench
+	$(REL)/bench
 
 install: build ## binaries below DESTDIR and PREFIX
 	install -D -m 0755 -t $(DESTDIR)$(PREFIX)/bin $(REL)/containerd-shim-bulkhead-v2 $(REL)/bulkhead

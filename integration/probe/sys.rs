@@ -11,6 +11,7 @@ unsafe extern "C" {
 ///
 /// Source: arch/x86/entry/syscalls/syscall_64.tbl.
 pub mod nr {
+    pub const CLOSE: i64 = 3;
     pub const MMAP: i64 = 9;
     pub const IOCTL: i64 = 16;
     pub const SOCKET: i64 = 41;
@@ -19,10 +20,12 @@ pub mod nr {
     pub const KILL: i64 = 62;
     pub const PTRACE: i64 = 101;
     pub const SETUID: i64 = 105;
+    pub const GETPPID: i64 = 110;
     pub const PERSONALITY: i64 = 135;
     pub const CHROOT: i64 = 161;
     pub const MOUNT: i64 = 165;
     pub const KEYCTL: i64 = 250;
+    pub const OPENAT: i64 = 257;
     pub const MKNODAT: i64 = 259;
     pub const UNSHARE: i64 = 272;
     pub const MEMFD_CREATE: i64 = 319;

@@ -13,6 +13,17 @@ use crate::{
 };
 
 impl Containerd {
+    /// The OCI spec of a container.
+    pub fn spec(&self, id: &str) -> Result<Value> {
+        let runtime = runtime()?;
+        let mut client = ContainersClient::new(connect(&runtime, &self.socket())?);
+        let answer = runtime.block_on(client.get(self.tagged(GetContainerRequest { id: id.to_owned() })));
+        let found = answer.map_err(HarnessError::rpc("containers.Get"))?.into_inner().container;
+        let wrong = || HarnessError::Format { what: "a container with a spec", found: id.to_owned() };
+        let any = found.and_then(|container| container.spec).ok_or_else(wrong)?;
+        serde_json::from_slice(&any.value).map_err(|_| wrong())
+    }
+
     /// Changes the OCI spec of a container that has no task yet.
     pub fn edit_spec(&self, id: &str, edit: impl FnOnce(&mut Value)) -> Result<()> {
         let runtime = runtime()?;

@@ -4,7 +4,7 @@ use std::{io::Write as _, process::Stdio, thread, time::Duration};
 
 use crate::{
     Answers, BULKHEAD, Containerd, Cri, Digests, Entry, HarnessError, Image, Layer, Output, PAUSE, Release,
-    Result, UID, run,
+    Result, Surroundings, UID, run,
 };
 
 /// The name of the image that policy allows.
@@ -27,7 +27,12 @@ pub struct Bench {
 impl Bench {
     /// Starts it; any command may be exec'd.
     pub fn start(release: Release, cri: Cri) -> Result<Self> {
-        let daemon = Containerd::start(release, cri)?;
+        Self::start_in(release, cri, &Surroundings::default())
+    }
+
+    /// As [`Self::start`], in surroundings that are not the host's own.
+    pub fn start_in(release: Release, cri: Cri, around: &Surroundings<'_>) -> Result<Self> {
+        let daemon = Containerd::start_in(release, cri, around)?;
         let digests = daemon.import(&Image::busybox(ALLOWED, &UID.to_string())?)?;
         let mut pause = digests.manifest.clone();
         if cri == Cri::On {

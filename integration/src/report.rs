@@ -13,20 +13,30 @@ use crate::{HarnessError, Result, run::run, workspace};
 
 /// Writes the rows of a table with the machine and the versions they were taken on.
 pub fn write_report(name: &str, rows: &[Value]) -> Result<PathBuf> {
+    write_report_of(name, json!({ "versions": versions(), "rows": rows }))
+}
+
+/// Writes a report that has its own versions, with the machine it was taken on.
+pub fn write_report_of(name: &str, mut report: Value) -> Result<PathBuf> {
     let dir = workspace().join("target/reports");
     fs::create_dir_all(&dir).map_err(HarnessError::at("create", &dir))?;
     let path = dir.join(format!("{name}.json"));
-    let report = json!({ "machine": machine(), "versions": versions(), "rows": rows });
+    report["machine"] = machine();
     fs::write(&path, format!("{report:#}\n")).map_err(HarnessError::at("write", &path))?;
     Ok(path)
 }
 
-fn machine() -> Value {
+/// What this machine is.
+#[must_use]
+pub fn machine() -> Value {
     let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
-    let cores = read("/proc/cpuinfo").lines().filter(|line| line.starts_with("processor")).count();
+    let processors = read("/proc/cpuinfo");
+    let model = processors.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
     json!({
         "kernel": read("/proc/sys/kernel/osrelease").trim(),
-        "cores": cores,
+        "processor": model.map_or("unknown", |(_, name)| name),
+        "cores": processors.lines().filter(|line| line.starts_with("processor")).count(),
+        "load": read("/proc/loadavg").split(' ').next(),
         "cgroup": if Path::new("/sys/fs/cgroup/cgroup.controllers").exists() { "v2" } else { "v1 or hybrid" },
     })
 }

@@ -21,8 +21,7 @@ use bulkhead_integration::{Containerd, Cri, Digests, HarnessError, Image, Releas
 const APP: &str = "registry.test/team-a/app:1";
 
 fn main() -> ExitCode {
-    let bench_only = std::env::args().nth(1).is_some_and(|arg| arg == "--bench-only");
-    match run(bench_only) {
+    match run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("demo: {error}");
@@ -36,14 +35,12 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(bench_only: bool) -> Result<(), HarnessError> {
+fn run() -> Result<(), HarnessError> {
     let stage = Stage::set()?;
-    if !bench_only {
-        let (major, minor) = stage.daemon.version();
-        println!("A private containerd {major}.{minor} runs; the system's own is untouched.\n");
-        confinement::show(&stage)?;
-        refusals::show(&stage)?;
-    }
+    let (major, minor) = stage.daemon.version();
+    println!("A private containerd {major}.{minor} runs; the system's own is untouched.\n");
+    confinement::show(&stage)?;
+    refusals::show(&stage)?;
     start_time::show(&stage)?;
     let left = stage.daemon.leftovers_after(std::time::Duration::from_secs(5))?;
     if !left.none() {

@@ -1,11 +1,10 @@
-//! `ctr run --rm … true` on one containerd, Bulkhead and runc's shim in turn.
+//! `ctr run --rm … true` on one containerd, Bulkhead and runc's shim in turn: a taste of what `make bench` measures.
 
 use std::time::Duration;
 
-use bulkhead_integration::{BULKHEAD, HarnessError, RUNC, write_report};
-use serde_json::json;
+use bulkhead_integration::{BULKHEAD, Compared, HarnessError, RUNC};
 
-use crate::{APP, Stage};
+use crate::{APP, Stage, wrong};
 
 /// Counted runs of each runtime.
 const RUNS: usize = 15;
@@ -24,34 +23,16 @@ pub(crate) fn show(stage: &Stage) -> Result<(), HarnessError> {
     for run in 0..RUNS {
         pairs.push((millis(once(BULKHEAD, run)?), millis(once(RUNC, run)?)));
     }
-    let ours = sorted(pairs.iter().map(|pair| pair.0));
-    let theirs = sorted(pairs.iter().map(|pair| pair.1));
-    let ratios = sorted(pairs.iter().map(|(ours, theirs)| ours / theirs));
-    let (ours, theirs, ratio) = (median(&ours), median(&theirs), median(&ratios));
-    let (low, high) = (ratios[RUNS / 4], ratios[RUNS * 3 / 4]);
+    let compared = Compared::of(&pairs).ok_or_else(|| wrong("times to compare", "none"))?;
+    let Compared { subject_median, baseline_median, ratio, ratio_low, ratio_high, runs: _ } = compared;
     println!(
-        "`ctr run --rm … true`, {RUNS} runs each in turn, median: Bulkhead {ours:.1} ms, runc's shim {theirs:.1} ms"
+        "`ctr run --rm … true`, {RUNS} runs each in turn, median: Bulkhead {subject_median:.1} ms, runc's shim \
+         {baseline_median:.1} ms"
     );
-    println!("Ratio of the pairs: {ratio:.2} (middle half {low:.2} to {high:.2})");
-    let row = json!({
-        "name": "start", "subject": "bulkhead", "baseline": "runc", "unit": "ms",
-        "subject_median": ours, "baseline_median": theirs,
-        "ratio": ratio, "ratio_low": low, "ratio_high": high, "runs": RUNS,
-    });
-    println!("Written to {}\n", write_report("bench", &[row])?.display());
+    println!("Ratio of the pairs: {ratio:.2} (95 % interval {ratio_low:.2} to {ratio_high:.2})\n");
     Ok(())
 }
 
 fn millis(time: Duration) -> f64 {
     time.as_secs_f64() * 1e3
-}
-
-fn sorted(values: impl Iterator<Item = f64>) -> Vec<f64> {
-    let mut values: Vec<f64> = values.collect();
-    values.sort_by(f64::total_cmp);
-    values
-}
-
-fn median(sorted: &[f64]) -> f64 {
-    sorted[sorted.len() / 2]
 }

@@ -1,0 +1,93 @@
+//! What is to be reached, and whether this run reached it: said, never enforced. A shared machine is no judge.
+
+use crate::{floor::FLOOR, row::Findings};
+
+/// A target.
+struct Target {
+    what: &'static str,
+    /// What was found, to be at most `at_most`; `None` where it was not measured.
+    found: fn(&Findings) -> Option<f64>,
+    at_most: f64,
+}
+
+const TARGETS: [Target; 7] = [
+    Target { what: "start / runc", found: |f| ratio(f, "start", "runc"), at_most: 0.60 },
+    Target { what: "start / crun", found: |f| ratio(f, "start", "crun"), at_most: 0.99 },
+    Target { what: "exec / runc", found: |f| ratio(f, "exec", "runc"), at_most: 0.80 },
+    Target { what: "own part / runc", found: |f| ratio(f, "own-part", "runc"), at_most: 0.35 },
+    Target { what: "own part / kernel floor", found: |f| ratio(f, "own-part", FLOOR), at_most: 3.0 },
+    Target {
+        what: "PSS of each of 20 pods, MB",
+        found: |f| Some(subject(f, "pss-20")? / 20.0),
+        at_most: 2.0,
+    },
+    Target {
+        what: "PSS of a further container of a pod, MB",
+        found: |f| Some((subject(f, "pss-pod-20")? - subject(f, "pss-pod-1")?) / 19.0),
+        at_most: 0.4,
+    },
+];
+
+fn ratio(findings: &Findings, name: &str, baseline: &str) -> Option<f64> {
+    Some(findings.row(name, baseline)?.compared.ratio)
+}
+
+fn subject(findings: &Findings, name: &str) -> Option<f64> {
+    Some(findings.rows.iter().find(|row| row.name == name)?.compared.subject_median)
+}
+
+impl Target {
+    /// What was found, and what that means.
+    fn said(&self, findings: &Findings) -> (String, &'static str) {
+        match (self.found)(findings) {
+            None => ("–".to_owned(), "not measured"),
+            Some(found) if found <= self.at_most => (format!("{found:.2}"), "reached"),
+            Some(found) => (format!("{found:.2}"), "not reached"),
+        }
+    }
+}
+
+/// A line for each target, for the terminal.
+pub(crate) fn of(findings: &Findings) -> String {
+    let line = |target: &Target| {
+        let (found, verdict) = target.said(findings);
+        format!("target: {:<40} at most {:.2}: {found:>5} {verdict}\n", target.what, target.at_most)
+    };
+    TARGETS.iter().map(line).collect()
+}
+
+/// The same as rows of a Markdown table.
+pub(crate) fn rows(findings: &Findings) -> String {
+    let line = |target: &Target| {
+        let (found, verdict) = target.said(findings);
+        format!("| {}: at most {:.2} | {found} | {verdict} |\n", target.what, target.at_most)
+    };
+    TARGETS.iter().map(line).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use bulkhead_integration::Compared;
+
+    use super::*;
+    use crate::row::Row;
+
+    #[test]
+    fn a_target_is_reached_not_reached_or_not_measured() {
+        let row = |name: &str, subject: f64| Row {
+            name: name.to_owned(),
+            baseline: "runc",
+            unit: "ms",
+            compared: Compared::of(&[(subject, 100.0)]).unwrap(),
+        };
+        let findings = Findings { rows: vec![row("start", 55.0), row("exec", 90.0)], ..Findings::default() };
+        let said = of(&findings);
+        let line = |what: &str| said.lines().find(|line| line.contains(what)).unwrap();
+        assert!(line("start / runc").ends_with("at most 0.60:  0.55 reached"));
+        assert!(line("exec / runc").ends_with("at most 0.80:  0.90 not reached"));
+        assert!(line("kernel floor").ends_with("not measured"));
+        assert!(rows(&findings).contains("| start / runc: at most 0.60 | 0.55 | reached |"));
+    }
+}
