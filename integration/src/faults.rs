@@ -176,6 +176,26 @@ impl Containerd {
         Ok(tracer)
     }
 
+    /// A runtime type whose every process is traced, calls of the front and of `delete` in logs of their own; and the
+    /// path of the shim, whose execve(2) is where a log of ours begins.
+    pub fn runtime_traced(&self, name: &str) -> Result<(String, String)> {
+        let shim = bulkhead_dir()?.join("containerd-shim-bulkhead-v2").display().to_string();
+        let log = self.fault_log(name).display().to_string();
+        let script = format!(
+            "#!/bin/sh\ncase \" $* \" in *' delete '*) action=delete ;; *) action=start ;; esac\n\
+             strace -f -q -s 40 -o {log}-$action -p $$ </dev/null >/dev/null 2>&1 &\n\
+             while grep -q '^TracerPid:.0$' /proc/$$/status; do kill -0 $! || exit 1; sleep 0.02; done\n\
+             exec {shim} \"$@\"\n"
+        );
+        Ok((self.runtime(name, &script)?, shim))
+    }
+
+    /// What [`Self::runtime_traced`] has logged of `start` and what came of it, or of `delete`.
+    #[must_use]
+    pub fn trace(&self, name: &str, action: &str) -> String {
+        fs::read_to_string(format!("{}-{action}", self.fault_log(name).display())).unwrap_or_default()
+    }
+
     fn fault_log(&self, name: &str) -> PathBuf {
         self.dir().join(format!("fault-{name}"))
     }
