@@ -1,9 +1,162 @@
-//! Runs the tests in every machine and says what came of each.
+//! Runs the tests in machines and says what came of each.
+//!
+//! ```text
+//! cargo test --no-run ─► test programs ─► payload ─► a machine per program, two at a time ─► libtest's lines ─► vm.json
+//! ```
+//! Invariant: a program without a result line, a machine that does not come up and a build that fails are failures.
 
-use std::process::ExitCode;
+use std::{
+    fs,
+    path::PathBuf,
+    process::{Command, ExitCode, Stdio},
+    sync::Mutex,
+    thread,
+    time::Duration,
+};
 
-use bulkhead_integration::HarnessError;
+use bulkhead_integration::{HarnessError, workspace, write_report};
+use serde_json::{Value, json};
 
-pub(crate) fn run(_versions: &[&str]) -> Result<ExitCode, HarnessError> {
-    Ok(ExitCode::FAILURE)
+use crate::{disk::Disk, machine::Machine, payload::Payload};
+
+/// How long the tests of one program may take.
+const PROGRAM: Duration = Duration::from_secs(300);
+
+/// How many machines run at a time: each keeps a processor busy.
+const AT_A_TIME: usize = 2;
+
+/// Runs every test program in machines with each of the kernels. What they print comes program by program.
+pub(crate) fn run(versions: &[&str]) -> Result<ExitCode, HarnessError> {
+    let programs = programs()?;
+    let disk = Disk::made()?;
+    let payload = Payload::of(&disk, &programs)?;
+    let mut rows = Vec::new();
+    let mut good = true;
+    for version in versions {
+        let next = Mutex::new(programs.iter());
+        let done = Mutex::new(Vec::new());
+        thread::scope(|scope| {
+            for _ in 0..AT_A_TIME {
+                scope.spawn(|| {
+                    while let Some(program) = next.lock().ok().and_then(|mut programs| programs.next()) {
+                        let outcome = in_machine(&disk, version, &payload, program);
+                        let (text, ended) = match outcome {
+                            Ok((text, code)) => (text, code == 0),
+                            Err((text, error)) => (format!("{text}\nerror: vm: {error}\n"), false),
+                        };
+                        print!("{text}");
+                        if let Ok(mut done) = done.lock() {
+                            done.push((text, ended));
+                        }
+                    }
+                });
+            }
+        });
+        let done = done.into_inner().unwrap_or_default();
+        good &= done.len() == programs.len() && done.iter().all(|(_, ended)| *ended);
+        for (text, ended) in &done {
+            let found: Vec<Value> =
+                results(text).map(|(test, outcome)| row(version, test, outcome)).collect();
+            if found.is_empty() || !ended && found.iter().all(|row| row["outcome"] != "FAILED") {
+                good = false;
+                rows.push(row(version, "the machine", "FAILED"));
+            }
+            rows.extend(found);
+        }
+    }
+    write_rows(versions, rows)?;
+    Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// The tests' programs, built by cargo.
+fn programs() -> Result<Vec<PathBuf>, HarnessError> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = Command::new(cargo);
+    command.args([
+        "test",
+        "--locked",
+        "-p",
+        "bulkhead-vm",
+        "--no-run",
+        "--message-format=json-render-diagnostics",
+    ]);
+    let listed = fs::read_dir(workspace().join("vagrant/vm/tests"));
+    let listed = listed.map_err(HarnessError::at("read", "vagrant/vm/tests"))?;
+    let mut names: Vec<String> = listed
+        .flatten()
+        .filter_map(|entry| Some(entry.file_name().to_str()?.strip_suffix(".rs")?.to_owned()))
+        .collect();
+    names.sort();
+    for name in &names {
+        command.args(["--test", name]);
+    }
+    let failed = |source| HarnessError::Run { program: "cargo".to_owned(), source };
+    let output = command.current_dir(workspace()).stderr(Stdio::inherit()).output().map_err(failed)?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let built: Vec<PathBuf> = text
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+        .filter(|message| message["target"]["kind"][0] == "test")
+        .filter_map(|message| Some(PathBuf::from(message["executable"].as_str()?)))
+        .collect();
+    if !output.status.success() || built.len() != names.len() {
+        let outcome = format!("{}; {} of {} tests built", output.status, built.len(), names.len());
+        return Err(HarnessError::Command { line: "cargo test --no-run".to_owned(), outcome });
+    }
+    Ok(built)
+}
+
+/// What a program printed in a machine of its own, with its exit code, or with what went wrong.
+fn in_machine(
+    disk: &Disk,
+    version: &str,
+    payload: &Payload,
+    program: &std::path::Path,
+) -> Result<(String, i32), (String, HarnessError)> {
+    let mut machine = Machine::start(disk, version, payload).map_err(|error| (String::new(), error))?;
+    let name = program.file_name().unwrap_or_default().to_string_lossy();
+    let long = if std::env::var_os("BULKHEAD_LONG").is_some() { "--include-ignored" } else { "" };
+    let script = format!("cd {} && {name} --test-threads=1 --show-output {long}\n", workspace().display());
+    let mut output = Vec::new();
+    let code = machine.run(&script, PROGRAM, &mut output);
+    let text = String::from_utf8_lossy(&output).into_owned();
+    code.map(|code| (text.clone(), code))
+        .map_err(|error| (format!("{text}\n{}", machine.last_words()), error))
+}
+
+/// `test NAME ... OUTCOME` of libtest.
+fn results(text: &str) -> impl Iterator<Item = (&str, &str)> {
+    text.lines().filter_map(|line| {
+        let (test, outcome) = line.strip_prefix("test ")?.split_once(" ... ")?;
+        let outcome = outcome.split([',', ' ']).next()?;
+        ["ok", "FAILED", "ignored"].contains(&outcome).then_some((test, outcome))
+    })
+}
+
+fn row(version: &str, test: &str, outcome: &str) -> Value {
+    json!({ "machine": format!("debian-12 kernel {version}"), "test": test, "outcome": outcome })
+}
+
+/// Writes the report; rows of machines that did not run now stay as they are.
+fn write_rows(versions: &[&str], rows: Vec<Value>) -> Result<(), HarnessError> {
+    let old = fs::read(workspace().join("target/reports/vm.json")).unwrap_or_default();
+    let old: Value = serde_json::from_slice(&old).unwrap_or_default();
+    let ran: Vec<Value> = versions.iter().map(|version| row(version, "", "")["machine"].clone()).collect();
+    let mut all: Vec<Value> = old["rows"].as_array().cloned().unwrap_or_default();
+    all.retain(|row| !ran.contains(&row["machine"]));
+    all.extend(rows);
+    write_report("vm", &all).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn results_are_read_from_libtests_lines_and_from_no_others() {
+        let text = "running 3 tests\ntest a ... ok\ntest b::c ... FAILED\ntest d ... ignored, long\n\
+                    test result: FAILED. 1 passed; 1 failed\ntest e ... \nvm says test f ... ok\n";
+        let found: Vec<_> = results(text).collect();
+        assert_eq!(found, [("a", "ok"), ("b::c", "FAILED"), ("d", "ignored")]);
+    }
 }
