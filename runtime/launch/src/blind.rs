@@ -19,6 +19,7 @@ use oci_spec::runtime::Spec;
 use crate::{LaunchError, rootfs, sys};
 
 const CGROUP_ROOT: &str = "/sys/fs/cgroup";
+const MOUNT_TABLE: &str = "/proc/self/mountinfo";
 
 /// Where the worker puts the container's own control groups: a spec that shall show them mounts this path
 /// (`rbind`, `ro`) at /sys/fs/cgroup. It exists only while the container is created, and only if asked for.
@@ -63,7 +64,12 @@ pub(crate) fn show(cgroup: &Cgroup, task_dir: &Path) -> Result<(), LaunchError> 
 }
 
 /// Hides the host's control groups, in the worker's mount namespace.
+///
+/// libcgroups finds hierarchies in the mount table, wherever they are: also below a directory of the host that the
+/// container is given. So this process sees no table; those that it makes see theirs.
 pub(crate) fn hide() -> Result<(), LaunchError> {
+    mount(Some("/dev/null"), MOUNT_TABLE, None::<&str>, MsFlags::MS_BIND, None::<&str>)
+        .map_err(LaunchError::io("mount(2)", MOUNT_TABLE))?;
     umount2(CGROUP_ROOT, MntFlags::MNT_DETACH).map_err(LaunchError::io("umount2(2)", CGROUP_ROOT))?;
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC | MsFlags::MS_RDONLY;
     mount(Some("tmpfs"), CGROUP_ROOT, Some("tmpfs"), flags, Some("size=4k,nr_inodes=2"))
