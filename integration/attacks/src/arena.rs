@@ -8,7 +8,7 @@ use std::{
 };
 
 use bulkhead_integration::{
-    BULKHEAD, Bench, Cri, Digests, Entry, HarnessError, Image, Layer, Output, Release, Result, UID,
+    Bench, Cri, Digests, Entry, HarnessError, Image, Layer, Output, Release, Result, workspace,
 };
 
 use crate::{
@@ -16,9 +16,9 @@ use crate::{
     column::{Column, Phase},
 };
 
-/// The image that holds the attacker, by the user that it names.
-fn image_of(user: u32) -> String {
-    format!("registry.test/team-a/attacker:{user}")
+/// The image that holds the attacker, for a column.
+fn image_of(column: Column) -> String {
+    format!("{}/attacker:{}", column.repository(), column.user())
 }
 
 /// A daemon with the attacker's image.
@@ -26,6 +26,8 @@ pub(crate) struct Arena {
     pub(crate) bench: Bench,
     /// Mounted at /data, writable, in every container.
     volume: PathBuf,
+    /// runsc with its options: runc's shim can give it none.
+    runsc: String,
     /// Manifest digests that policy allows: grows.
     allowed: Mutex<Vec<String>>,
     /// The attacker on this machine.
@@ -59,10 +61,10 @@ impl Arena {
         fs::create_dir(&volume)
             .and_then(|()| fs::set_permissions(&volume, anyone))
             .map_err(|source| HarnessError::Path { call: "mkdir", path: volume.clone(), source })?;
-        let arena = Self { bench, volume, allowed: Mutex::default(), program };
-        for user in [0, UID] {
-            let image = Image::busybox(&image_of(user), &user.to_string())?.with(layer.clone());
-            arena.import(&image)?;
+        let runsc = wrapper(bench.daemon.dir())?;
+        let arena = Self { bench, volume, runsc, allowed: Mutex::default(), program };
+        for column in [Column::Runc, Column::RuncNonRoot, Column::BulkheadCompatible] {
+            arena.import(&arena.busybox(column, &image_of(column))?.with(layer.clone()))?;
         }
         Ok(arena)
     }
@@ -72,11 +74,34 @@ impl Arena {
         // One import at a time: the harness has one place for its tar. A panic of another thread left the list whole.
         let mut allowed = self.allowed.lock().unwrap_or_else(PoisonError::into_inner);
         allowed.push(self.bench.daemon.import(image)?.manifest);
-        let digests: Vec<&str> = allowed.iter().map(String::as_str).collect();
         let volume = self.volume.display();
-        let lines =
-            format!("exec = [\"*\"]\nhost_paths = [{{ path = \"{volume}\", access = \"read-write\" }}]");
-        self.bench.allow_digests(&digests, &lines)
+        self.bench.daemon.policy(&format!(
+            "version = 1\nmode = \"enforce\"\n[image]\n\
+             \"registry.test/team-a/*\" = {{ digests = {allowed:?}, confine = \"tenant\" }}\n\
+             \"registry.test/infra/*\" = {{ digests = {allowed:?}, confine = \"infra\" }}\n\
+             [confine.tenant]\nexec = [\"*\"]\n\
+             host_paths = [{{ path = \"{volume}\", access = \"read-write\" }}]\n\
+             [confine.infra]\nlevel = \"compatible\"\nnamespaces = [\"*\"]\nexec = [\"*\"]\n"
+        ))
+    }
+
+    /// A busybox image for a column. One digest under two names would be judged by both: each repository has its own.
+    pub(crate) fn busybox(&self, column: Column, name: &str) -> Result<Image> {
+        let own = Layer::of(&[Entry::File("repository", 0o644, column.repository().as_bytes())])?;
+        Ok(Image::busybox(name, &column.user().to_string())?.with(own))
+    }
+
+    /// A name that no other image has.
+    pub(crate) fn name(&self, column: Column, what: &str) -> String {
+        format!("{}/{what}-{}:1", column.repository(), unique())
+    }
+
+    /// What chooses the runtime on `ctr`'s command line.
+    pub(crate) fn runtime(&self, column: Column) -> Vec<&str> {
+        match column {
+            Column::Runsc => vec!["--runtime", column.runtime(), "--runc-binary", &self.runsc],
+            _ => vec!["--runtime", column.runtime()],
+        }
     }
 
     /// Imports an image that policy does not allow.
@@ -88,12 +113,23 @@ impl Arena {
 
     /// The attacker's image for a column.
     pub(crate) fn image(&self, column: Column) -> String {
-        image_of(column.user())
+        image_of(column)
     }
 
     /// Mounted at /data in every container.
     pub(crate) fn volume(&self) -> &Path {
         &self.volume
+    }
+
+    /// Creates a container without a task; its id.
+    pub(crate) fn create(&self, column: Column, image: &str, command: &[&str]) -> Result<String> {
+        let id = self.bench.daemon.id(&format!("made-{}", unique()));
+        let mut arguments = vec!["container", "create"];
+        arguments.extend(self.runtime(column));
+        arguments.extend([image, &id]);
+        arguments.extend(command);
+        self.bench.daemon.ctr(&arguments)?.success()?;
+        Ok(id)
     }
 
     /// A number that no other container, image or directory of this run has.
@@ -139,9 +175,10 @@ impl Arena {
             phase.name(),
             unique()
         ));
-        let image = image_of(column.user());
+        let image = image_of(column);
         let volume = format!("type=bind,src={},dst=/data,options=rbind:rw", self.volume.display());
-        let mut arguments = vec!["run", "--runtime", column.runtime(), "--mount", &volume];
+        let mut arguments = vec!["run", "--mount", &volume];
+        arguments.extend(self.runtime(column));
         arguments.extend(column.options().iter().chain(options));
         match phase {
             Phase::Init => {
@@ -163,9 +200,22 @@ impl Arena {
     }
 }
 
-/// Whether a column is one of ours.
-pub(crate) fn is_ours(column: Column) -> bool {
-    column.runtime() == BULKHEAD
+/// A script that runs gVisor on this machine: no control groups on the hybrid layout, and no network, which none has.
+fn wrapper(dir: &Path) -> Result<String> {
+    let runsc = workspace().join("target/deps/runsc/usr/bin/runsc");
+    if !runsc.exists() {
+        let what = runsc.display().to_string();
+        return Err(HarnessError::Missing { what, fix: "integration/scripts/deps.sh" });
+    }
+    let path = dir.join("runsc");
+    let text = format!(
+        "#!/bin/sh\nexec {} --ignore-cgroups --network=none --platform=systrap \"$@\"\n",
+        runsc.display()
+    );
+    fs::write(&path, text)
+        .and_then(|()| fs::set_permissions(&path, Permissions::from_mode(0o755)))
+        .map_err(|source| HarnessError::Path { call: "write", path: path.clone(), source })?;
+    Ok(path.display().to_string())
 }
 
 fn unique() -> u32 {

@@ -13,14 +13,25 @@ pub(crate) enum Column {
     Runc,
     /// As an ordinary user with containerd's default seccomp profile.
     RuncNonRoot,
+    /// gVisor: a kernel in user space. Root, as its users run it.
+    Runsc,
     /// Bulkhead's defaults, asked for nothing beyond containerd's.
     Bulkhead,
+    /// Bulkhead's compatible level, which grants what runc would to images that the node's file names for it.
+    BulkheadCompatible,
 }
 
 impl Column {
     /// All of them, in the order of the table.
-    pub(crate) const ALL: [Column; 5] =
-        [Column::RuncPrivileged, Column::RuncNoSeccomp, Column::Runc, Column::RuncNonRoot, Column::Bulkhead];
+    pub(crate) const ALL: [Column; 7] = [
+        Column::RuncPrivileged,
+        Column::Bulkhead,
+        Column::RuncNoSeccomp,
+        Column::Runc,
+        Column::RuncNonRoot,
+        Column::BulkheadCompatible,
+        Column::Runsc,
+    ];
 
     /// Its name in table and report.
     pub(crate) fn name(self) -> &'static str {
@@ -29,24 +40,47 @@ impl Column {
             Column::RuncNoSeccomp => "runc no-seccomp",
             Column::Runc => "runc",
             Column::RuncNonRoot => "runc non-root",
+            Column::Runsc => "runsc",
             Column::Bulkhead => "bulkhead",
+            Column::BulkheadCompatible => "bulkhead compatible",
         }
     }
 
     /// The runtime type.
     pub(crate) fn runtime(self) -> &'static str {
         match self {
-            Column::RuncPrivileged | Column::RuncNoSeccomp | Column::Runc | Column::RuncNonRoot => RUNC,
-            Column::Bulkhead => BULKHEAD,
+            Column::RuncPrivileged
+            | Column::RuncNoSeccomp
+            | Column::Runc
+            | Column::RuncNonRoot
+            | Column::Runsc => RUNC,
+            Column::Bulkhead | Column::BulkheadCompatible => BULKHEAD,
         }
     }
 
     /// The user that the image names.
     pub(crate) fn user(self) -> u32 {
         match self {
-            Column::RuncPrivileged | Column::RuncNoSeccomp | Column::Runc => 0,
+            Column::RuncPrivileged
+            | Column::RuncNoSeccomp
+            | Column::Runc
+            | Column::Runsc
+            | Column::BulkheadCompatible => 0,
             Column::RuncNonRoot | Column::Bulkhead => UID,
         }
+    }
+
+    /// Where its images come from: policy gives the compatible level to one repository alone.
+    pub(crate) fn repository(self) -> &'static str {
+        match self {
+            Column::BulkheadCompatible => "registry.test/infra",
+            _ => "registry.test/team-a",
+        }
+    }
+
+    /// Whether it is one that Bulkhead answers for: its defaults.
+    pub(crate) fn is_ours(self) -> bool {
+        self == Column::Bulkhead
     }
 
     /// What `ctr run` is given beside it.
@@ -56,7 +90,9 @@ impl Column {
             Column::RuncNoSeccomp => &[],
             Column::Runc => &["--seccomp"],
             Column::RuncNonRoot => &["--seccomp"],
-            Column::Bulkhead => &[],
+            Column::Runsc | Column::Bulkhead => &[],
+            // The same request as runc's own.
+            Column::BulkheadCompatible => &["--seccomp"],
         }
     }
 }

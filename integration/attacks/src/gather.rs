@@ -1,6 +1,11 @@
 //! Takes the table: every technique in every column, as init and as exec.
 
-use std::{collections::BTreeMap, thread};
+use std::{
+    collections::BTreeMap,
+    iter,
+    sync::{Mutex, PoisonError},
+    thread,
+};
 
 use bulkhead_integration::{HarnessError, Result, run};
 
@@ -19,19 +24,23 @@ pub(crate) type Cells = BTreeMap<(Column, Phase), Outcome>;
 /// What came of each.
 pub(crate) type Table = BTreeMap<Row, Cells>;
 
-/// Takes it. Two columns at a time: there are two cores.
+/// Takes it. Two columns at a time: there are two cores; the longest come first.
 pub(crate) fn table() -> Result<Table> {
     let arena = Arena::start()?;
     let listed = list(&arena)?;
-    let halves = Column::ALL.split_at(Column::ALL.len() / 2);
+    let queue = Mutex::new(Column::ALL.into_iter());
+    // A panic of the other thread left the queue whole.
+    let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).next();
+    let work = || -> Result<Vec<Table>> {
+        iter::from_fn(next).map(|taken| column(&arena, &listed, taken)).collect()
+    };
     let taken = thread::scope(|scope| {
-        let other = scope.spawn(|| columns(&arena, &listed, halves.0));
-        let own = columns(&arena, &listed, halves.1);
-        [own, other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))]
+        let other = scope.spawn(work);
+        [work(), other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))]
     });
     let mut table = Table::new();
-    for half in taken {
-        for (row, cells) in half? {
+    for tables in taken {
+        for (row, cells) in tables?.into_iter().flatten() {
             table.entry(row).or_default().extend(cells);
         }
     }
@@ -39,19 +48,16 @@ pub(crate) fn table() -> Result<Table> {
     Ok(table)
 }
 
-fn columns(arena: &Arena, listed: &[Listed], columns: &[Column]) -> Result<Table> {
+fn column(arena: &Arena, listed: &[Listed], column: Column) -> Result<Table> {
     let mut table = Table::new();
-    for &column in columns {
-        for phase in Phase::ALL {
-            for (row, outcome) in inside(arena, listed, column, phase)? {
-                table.entry(row).or_default().insert((column, phase), outcome);
-            }
-            for (name, technique) in OUTSIDE.iter().filter(|(_, technique)| technique.phases.contains(&phase))
-            {
-                let outcome = (technique.attempt)(arena, column, phase)?;
-                let row = Row::of(name, technique.source, technique.tries);
-                table.entry(row).or_default().insert((column, phase), outcome);
-            }
+    let mut put = |row, phase, outcome| drop(table.entry(row).or_default().insert((column, phase), outcome));
+    for phase in Phase::ALL {
+        for (row, outcome) in inside(arena, listed, column, phase)? {
+            put(row, phase, outcome);
+        }
+        for (name, technique) in OUTSIDE.iter().filter(|(_, technique)| technique.phases.contains(&phase)) {
+            let outcome = (technique.attempt)(arena, column, phase)?;
+            put(Row::of(name, technique.source, technique.tries), phase, outcome);
         }
     }
     Ok(table)

@@ -1,6 +1,6 @@
 //! Images made to attack the runtime itself: run once, told by what they left on the host.
 
-use bulkhead_integration::{Entry, Image, Layer, Output, Result};
+use bulkhead_integration::{Entry, Layer, Output, Result};
 
 use crate::{arena::Arena, column::Column};
 
@@ -16,8 +16,8 @@ pub(crate) fn run_with_link(arena: &Arena, column: Column, link: &str, to: &str)
 
 /// Runs an allowed image with one more layer.
 pub(crate) fn run(arena: &Arena, column: Column, entries: &[Entry<'_>], command: &[&str]) -> Result<Output> {
-    let reference = format!("registry.test/team-a/hostile-{}:1", arena.next());
-    arena.import(&Image::busybox(&reference, &column.user().to_string())?.with(Layer::of(entries)?))?;
+    let reference = arena.name(column, "hostile");
+    arena.import(&arena.busybox(column, &reference)?.with(Layer::of(entries)?))?;
     run_by_name(arena, column, &reference, command)
 }
 
@@ -29,7 +29,8 @@ pub(crate) fn run_by_name(
     command: &[&str],
 ) -> Result<Output> {
     let id = arena.bench.daemon.id(&format!("hostile-{}", arena.next()));
-    let mut arguments = vec!["run", "--rm", "--runtime", column.runtime()];
+    let mut arguments = vec!["run", "--rm"];
+    arguments.extend(arena.runtime(column));
     arguments.extend(column.options());
     arguments.extend([reference, &id]);
     arguments.extend(command);

@@ -13,8 +13,7 @@ pub(crate) fn run(
     command: &[&str],
     edit: impl FnOnce(&mut Value),
 ) -> Result<Output> {
-    let label = format!("spec-{}", arena.next());
-    let id = arena.bench.create_container(column.runtime(), &arena.image(column), &label, &["/bin/true"])?;
+    let id = arena.create(column, &arena.image(column), command)?;
     arena.bench.daemon.edit_spec(&id, |spec| {
         spec["process"]["args"] = json!(command);
         edit(spec);

@@ -6,7 +6,6 @@ use bulkhead_integration::workspace;
 use libtest_mimic::{Failed, Trial};
 
 use crate::{
-    arena::is_ours,
     column::{Column, Phase},
     gather::{Cells, Table},
     technique::Outcome,
@@ -14,14 +13,14 @@ use crate::{
 
 /// Whether it bites under Bulkhead's defaults.
 pub(crate) fn bites_us(cells: &Cells) -> bool {
-    cells.iter().any(|((column, _), outcome)| is_ours(*column) && matches!(outcome, Outcome::Succeeded(_)))
+    cells.iter().any(|((column, _), outcome)| column.is_ours() && matches!(outcome, Outcome::Succeeded(_)))
 }
 
 /// What was observed under Bulkhead.
 pub(crate) fn evidence(cells: &Cells) -> String {
     let mut seen: Vec<&str> = cells
         .iter()
-        .filter(|((column, _), _)| is_ours(*column))
+        .filter(|((column, _), _)| column.is_ours())
         .map(|(_, outcome)| match outcome {
             Outcome::Succeeded(by) | Outcome::Stopped(by) => by.as_str(),
         })

@@ -2,7 +2,7 @@
 //!
 //! Source: CVE-2026-50195.
 
-use bulkhead_integration::{EVIL, Entry, Image, Layer, Result};
+use bulkhead_integration::{EVIL, Entry, Layer, Result};
 
 use crate::{
     arena::Arena,
@@ -19,11 +19,10 @@ pub(crate) const THIS: Outside = Outside {
 };
 
 fn attempt(arena: &Arena, column: Column, _: Phase) -> Result<Outcome> {
-    let name = format!("registry.test/team-a/poisoned-{}:1", arena.next());
-    let user = column.user().to_string();
-    arena.import(&Image::busybox(&name, &user)?)?;
+    let name = arena.name(column, "poisoned");
+    arena.import(&arena.busybox(column, &name)?)?;
     let evil = Layer::of(&[Entry::Dir("etc", 0o755), Entry::File("etc/evil", 0o644, EVIL.as_bytes())])?;
-    arena.import_unallowed(&Image::busybox(&name, &user)?.with(evil))?;
+    arena.import_unallowed(&arena.busybox(column, &name)?.with(evil))?;
     let output = image::run_by_name(arena, column, &name, &["/bin/cat", "/etc/evil"])?;
     Ok(if output.stdout == EVIL {
         Outcome::Succeeded("contents that nobody allowed ran".to_owned())

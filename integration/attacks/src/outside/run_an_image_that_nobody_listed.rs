@@ -2,7 +2,7 @@
 //!
 //! Source: containerd#12540.
 
-use bulkhead_integration::{Image, Result};
+use bulkhead_integration::Result;
 
 use crate::{
     arena::Arena,
@@ -20,7 +20,7 @@ pub(crate) const THIS: Outside = Outside {
 
 fn attempt(arena: &Arena, column: Column, _: Phase) -> Result<Outcome> {
     let name = format!("registry.test/elsewhere/unlisted-{}:1", arena.next());
-    arena.import_unallowed(&Image::busybox(&name, &column.user().to_string())?)?;
+    arena.import_unallowed(&arena.busybox(column, &name)?)?;
     let output = image::run_by_name(arena, column, &name, &["/bin/echo", "ran"])?;
     Ok(if output.stdout == "ran\n" {
         Outcome::Succeeded("an image that nobody listed ran".to_owned())

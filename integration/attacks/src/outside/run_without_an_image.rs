@@ -27,7 +27,8 @@ fn attempt(arena: &Arena, column: Column, _: Phase) -> Result<Outcome> {
     made.map_err(|source| HarnessError::Path { call: "copy", path: bin, source })?;
     let id = arena.bench.daemon.id(&format!("bare-{}", arena.next()));
     let root = root.display().to_string();
-    let mut arguments = vec!["run", "--rm", "--runtime", column.runtime()];
+    let mut arguments = vec!["run", "--rm"];
+    arguments.extend(arena.runtime(column));
     arguments.extend(column.options());
     arguments.extend(["--rootfs", &root, &id, "/bin/echo", "ran"]);
     let output = arena.bench.daemon.ctr(&arguments)?;

@@ -2,7 +2,7 @@
 //!
 //! Source: FACTS §2: tasks.Create.rootfs and snapshots are the client's words.
 
-use bulkhead_integration::{EVIL, Entry, Image, Layer, Result};
+use bulkhead_integration::{EVIL, Entry, Layer, Result};
 
 use crate::{
     arena::Arena,
@@ -19,14 +19,12 @@ pub(crate) const THIS: Outside = Outside {
 };
 
 fn attempt(arena: &Arena, column: Column, _: Phase) -> Result<Outcome> {
-    let name = format!("registry.test/team-a/swapped-{}:1", arena.next());
-    let user = column.user().to_string();
+    let name = arena.name(column, "swapped");
     let evil = Layer::of(&[Entry::Dir("etc", 0o755), Entry::File("etc/evil", 0o644, EVIL.as_bytes())])?;
-    arena.import(&Image::busybox(&name, &user)?)?;
+    arena.import(&arena.busybox(column, &name)?)?;
     let other = format!("registry.test/team-b/other-{}:1", arena.next());
-    let digests = arena.import_unallowed(&Image::busybox(&other, &user)?.with(evil))?;
-    let label = format!("swap-{}", arena.next());
-    let id = arena.bench.create_container(column.runtime(), &name, &label, &["/bin/cat", "/etc/evil"])?;
+    let digests = arena.import_unallowed(&arena.busybox(column, &other)?.with(evil))?;
+    let id = arena.create(column, &name, &["/bin/cat", "/etc/evil"])?;
     let tasks = arena.bench.daemon.tasks()?;
     tasks.remove_snapshot(&id)?;
     tasks.prepare(&id, &digests.chain_id())?;
