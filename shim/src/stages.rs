@@ -21,7 +21,7 @@ use std::{
 };
 
 use bulkhead_binding::VerifiedImage;
-use bulkhead_cgroup::CgroupPath;
+use bulkhead_cgroup::{CgroupError, CgroupPath, systemd_runs};
 use bulkhead_launch::Zygote;
 use bulkhead_model::{
     ContainerId, ContainerKind, CreateRequest, ExecRequest, Layout, Level, Mount, Namespace, Refusal, Rule,
@@ -70,7 +70,7 @@ impl Stages {
     ) -> Result<Self, TaskError> {
         let layout = layout();
         let verifier = verify::Verifier::new(grpc_address, own_socket, &namespace, zygote.cgroups())?;
-        let facts = facts::Constant::read(&layout)?;
+        let facts = facts::Constant::read(&layout, zygote.pid())?;
         Ok(Self { namespace, layout, zygote, verifier, facts })
     }
 
@@ -87,8 +87,12 @@ impl Stages {
     /// Takes a Create through the gates. Nothing on the host is changed but Bulkhead's own store of verdicts.
     pub(crate) async fn admit(&self, asked: Asked, pod: Option<Pod>) -> Result<Admitted, TaskError> {
         let policy_file = asked.policy_file()?;
+        let driver = asked.cgroup_driver()?;
         let request = asked.request(&self.namespace)?;
-        let cgroup_path = cgroup_path(&request.spec, &self.namespace, &request.id)?;
+        let cgroup_path = cgroup_path(&request.spec, &self.namespace, &request.id, driver)?;
+        if cgroup_path.is_systemds() && !systemd_runs() {
+            return Err(TaskError::FailedPrecondition(CgroupError::NoSystemd.to_string()));
+        }
         let task_dir = self.layout.task_dir(&self.namespace, &request.id);
 
         let policy = load_policy(&self.layout, policy_file.as_deref(), &request.tenant.namespace)?;

@@ -6,7 +6,8 @@ use bulkhead_model::ConfineSpec;
 use oci_spec::runtime::{Capabilities, LinuxCapabilities, Process, RootBuilder, Spec};
 
 use crate::{
-    LaunchError, limits,
+    LaunchError,
+    limits::Ceilings,
     sources::{self, Source},
 };
 
@@ -21,6 +22,7 @@ pub(crate) fn config(
     confine: &ConfineSpec,
     task_dir: &Path,
     sources: &[Source],
+    ceilings: &Ceilings,
 ) -> Result<String, LaunchError> {
     let mut spec = spec.clone();
     let read_only = spec.root().as_ref().and_then(|root| root.readonly()).unwrap_or(false);
@@ -36,7 +38,7 @@ pub(crate) fn config(
         }
     }
     let mut process = spec.process().clone().ok_or(LaunchError::Plan("no process"))?;
-    derive_process(&mut process, confine)?;
+    derive_process(&mut process, confine, ceilings)?;
     spec.set_process(Some(process));
     let mut linux = spec.linux().clone().ok_or(LaunchError::Plan("no linux section"))?;
     // Control groups and their limits are set by `bulkhead_cgroup`; the seccomp programs come in ConfineSpec
@@ -47,13 +49,21 @@ pub(crate) fn config(
 }
 
 /// process.json for libcontainer.
-pub(crate) fn process_text(process: &Process, confine: &ConfineSpec) -> Result<String, LaunchError> {
+pub(crate) fn process_text(
+    process: &Process,
+    confine: &ConfineSpec,
+    ceilings: &Ceilings,
+) -> Result<String, LaunchError> {
     let mut process = process.clone();
-    derive_process(&mut process, confine)?;
+    derive_process(&mut process, confine, ceilings)?;
     serde_json::to_string(&process).map_err(LaunchError::Encode)
 }
 
-fn derive_process(process: &mut Process, confine: &ConfineSpec) -> Result<(), LaunchError> {
+fn derive_process(
+    process: &mut Process,
+    confine: &ConfineSpec,
+    ceilings: &Ceilings,
+) -> Result<(), LaunchError> {
     if process.args().as_ref().is_none_or(Vec::is_empty) {
         return Err(LaunchError::Plan("process.args is empty"));
     }
@@ -70,7 +80,7 @@ fn derive_process(process: &mut Process, confine: &ConfineSpec) -> Result<(), La
         }
     }
     if let Some(rlimits) = process.rlimits() {
-        process.set_rlimits(Some(limits::clamp(rlimits)?));
+        process.set_rlimits(Some(ceilings.clamp(rlimits)?));
     }
     // Without HOME libcontainer calls getpwuid(3) inside the container, which loads NSS libraries *of the
     // image* into the runtime before it has confined itself. The executor takes the placeholder out again.

@@ -45,5 +45,5 @@ pub use group_link::read as cgroup_of;
 pub use job::{CreateJob, ExecJob, Log, LogProgram, Ready, Stdio, Stream};
 pub use sealed::{WORKER_ARGUMENT, run_sealed_worker};
 pub use stdio::{Ends, Kept, LogProcess};
-pub use ticket::{CreateTicket, Created, Gate, PendingStart, Running};
+pub use ticket::{CreateTicket, Created, Gate, GroupTicket, PendingStart, Running};
 pub use zygote::Zygote;

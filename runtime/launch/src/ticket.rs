@@ -40,6 +40,12 @@ pub struct Created {
     pub gate: Gate,
 }
 
+/// A control group that is being changed. Wait until it is readable, then [`GroupTicket::try_done`].
+#[derive(Debug)]
+pub struct GroupTicket {
+    reply: OwnedFd,
+}
+
 /// What holds back the first process of a container until Start.
 #[derive(Debug)]
 pub struct Gate {
@@ -96,6 +102,33 @@ impl AsFd for CreateTicket {
 impl AsFd for PendingStart {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.reply.as_fd()
+    }
+}
+
+impl AsFd for GroupTicket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.reply.as_fd()
+    }
+}
+
+impl GroupTicket {
+    pub(crate) fn new(reply: OwnedFd) -> Self {
+        Self { reply }
+    }
+
+    /// Whether it is done. To be asked no more after a yes or an error.
+    pub fn try_done(&mut self) -> Result<bool, LaunchError> {
+        match message::receive(self.reply.as_fd())? {
+            Arrival::Nothing => Ok(false),
+            Arrival::End => Err(LaunchError::WorkerGone),
+            Arrival::Message(received) => match received.message {
+                Message::Created { pid: 0, .. } => Ok(true),
+                Message::Failed { message, .. } => Err(LaunchError::Failed(message)),
+                Message::Created { .. } | Message::Prepared(_) | Message::Confined => {
+                    Err(LaunchError::Protocol("a process where none was asked for"))
+                }
+            },
+        }
     }
 }
 

@@ -33,6 +33,8 @@ pub(crate) enum Job {
     Create(Box<Create>),
     /// Run one more process in one.
     Exec(Box<Exec>),
+    /// Change the control group of one.
+    Group(Box<Group>),
 }
 
 /// Create a container.
@@ -85,12 +87,31 @@ pub(crate) struct Exec {
     pub(crate) stdio: Stdio,
 }
 
+/// Change a control group of systemd's, which answers only those who have CAP_SYS_ADMIN: not the server.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Group {
+    pub(crate) cgroup: CgroupPath,
+    pub(crate) change: GroupChange,
+}
+
+/// What is to be done to it.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) enum GroupChange {
+    /// These limits.
+    Update(Box<LinuxResources>),
+    /// systemd forgets it.
+    Release,
+}
+
 impl Job {
-    /// What its process confines itself to.
-    pub(crate) fn confine(&self) -> &ConfineSpec {
+    /// What its process confines itself to, if it has one.
+    pub(crate) fn confine(&self) -> Option<&ConfineSpec> {
         match self {
-            Job::Create(job) => &job.confine,
-            Job::Exec(job) => &job.confine,
+            Job::Create(job) => Some(&job.confine),
+            Job::Exec(job) => Some(&job.confine),
+            Job::Group(_) => None,
         }
     }
 

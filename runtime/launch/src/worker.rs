@@ -13,6 +13,7 @@ use std::{
 };
 
 use bulkhead_cgroup::{Cgroup, CgroupError, Host, Version};
+use bulkhead_model::ConfineSpec;
 use libcontainer::{
     container::{ContainerStatus, builder::ContainerBuilder},
     syscall::syscall::SyscallType,
@@ -26,7 +27,7 @@ use crate::{
     group_link, limits, loopback, message, places, rootfs, sealed, sources,
     stdio::{Kept, Opened},
     sys::{self, Forked},
-    wire::{Create, Exec, Job, WorkingDir},
+    wire::{Create, Exec, Group, GroupChange, Job, WorkingDir},
     working_dir,
     zygote::die_with,
 };
@@ -51,6 +52,7 @@ pub(crate) fn run(fds: Vec<OwnedFd>, host: &Host, server: u32) -> i32 {
     let done = die_with(server).and_then(|()| decode(&reply, &payload, &rest)).and_then(|job| match job {
         Job::Create(job) => create(*job, &reply, host, server),
         Job::Exec(job) => exec(*job, &reply, rest.into_iter(), host, server),
+        Job::Group(job) => change_group(&job, host),
     });
     let sent = match done {
         Ok((pid, kept)) => {
@@ -76,7 +78,7 @@ pub(crate) fn run(fds: Vec<OwnedFd>, host: &Host, server: u32) -> i32 {
 fn decode(reply: &OwnedFd, payload: &OwnedFd, rest: &[OwnedFd]) -> Result<Job, LaunchError> {
     let copy = payload.try_clone().map_err(LaunchError::io("dup(2)", "job"))?;
     let job = Job::decode(copy)?;
-    if job.confine().compatible().is_none() || sealed::is_sealed()? {
+    if job.confine().and_then(ConfineSpec::compatible).is_none() || sealed::is_sealed()? {
         return Ok(job);
     }
     let fds: Vec<&OwnedFd> = [reply, payload].into_iter().chain(rest).collect();
@@ -91,7 +93,10 @@ fn create(job: Create, reply: &Rc<OwnedFd>, host: &Host, server: u32) -> Result<
 
     let cgroup = host.cgroup(&job.cgroup);
     cgroup.create(&job.resources).map_err(cgroup_failed)?;
-    enter(&cgroup, server)?;
+    // A scope of systemd's is made around the process that asks; on v1 only in systemd's own hierarchy.
+    if !(cgroup.is_systemds() && cgroup.version() == Version::V2) {
+        enter(&cgroup, server)?;
+    }
 
     rootfs::private_namespace()?;
     let root = derive::rootfs_dir(&job.task_dir);
@@ -174,6 +179,17 @@ fn exec(
         })?
         .as_raw();
     Ok((pid, stdio.kept()?))
+}
+
+/// No process comes of it: pid 0 in the answer.
+fn change_group(job: &Group, host: &Host) -> Result<(i32, Kept), LaunchError> {
+    let cgroup = host.cgroup(&job.cgroup);
+    match &job.change {
+        GroupChange::Update(resources) => cgroup.update(resources),
+        GroupChange::Release => cgroup.release(),
+    }
+    .map(|()| (0, Kept::default()))
+    .map_err(cgroup_failed)
 }
 
 /// What every worker does to itself: no additional group of the server's is inherited (libcontainer sets none

@@ -10,19 +10,21 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
 };
 
-use bulkhead_cgroup::Host;
+use bulkhead_cgroup::{CgroupPath, Host};
 use bulkhead_model::ConfineSpec;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+use oci_spec::runtime::LinuxResources;
 
 use crate::{
-    CreateJob, CreateTicket, ExecJob, LaunchError, PendingStart, Stdio, blind, derive,
+    CreateJob, CreateTicket, ExecJob, GroupTicket, LaunchError, PendingStart, Stdio, blind, derive,
     error::chain,
+    limits::Ceilings,
     line::{Line, Member},
     message,
     places::Places,
     sources,
     sys::{self, Forked},
-    wire::{self, Job},
+    wire::{self, GroupChange, Job},
     worker, working_dir,
 };
 
@@ -34,6 +36,7 @@ const ZYGOTE_SOCKET: i32 = 3;
 pub struct Zygote {
     line: Line,
     host: Host,
+    ceilings: Ceilings,
 }
 
 impl Zygote {
@@ -52,10 +55,11 @@ impl Zygote {
     pub fn fork_on(host: Host) -> Result<Self, LaunchError> {
         check_no_threads()?;
         check_executable()?;
+        let ceilings = Ceilings::read()?;
         let server = std::process::id();
         let fork = || fork_one(&host, server);
         let line = Line::new(fork()?, fork()?);
-        Ok(Self { line, host })
+        Ok(Self { line, host, ceilings })
     }
 
     /// Pid of the zygote; 0 when it and its spare are gone and nothing can be launched any more.
@@ -86,7 +90,13 @@ impl Zygote {
         let wire = Job::Create(Box::new(wire::Create {
             id: job.id.to_string(),
             task_dir: job.task_dir.to_owned(),
-            config: derive::config(spec, confine, job.task_dir, &sources::of(spec, job.plan.source_roots()))?,
+            config: derive::config(
+                spec,
+                confine,
+                job.task_dir,
+                &sources::of(spec, job.plan.source_roots()),
+                &self.ceilings,
+            )?,
             confine: confine.clone(),
             rootfs: job.rootfs.to_vec(),
             working_dir: working_dir::of(spec).ok_or(LaunchError::Plan("no process"))?,
@@ -112,7 +122,7 @@ impl Zygote {
             exec: job.exec.to_string(),
             task_dir: job.task_dir.to_owned(),
             init_pid: job.init_pid,
-            process: derive::process_text(process, confine)?,
+            process: derive::process_text(process, confine, &self.ceilings)?,
             working_dir: process.cwd().clone(),
             confine: confine.clone(),
             cgroup: job.cgroup.clone(),
@@ -121,6 +131,25 @@ impl Zygote {
         }));
         let reply = self.send(&wire, &[job.init_pidfd])?;
         Ok(PendingStart::of_exec(reply, confine.clone()))
+    }
+
+    /// Has new limits set on a control group of systemd's: see [`bulkhead_cgroup::Cgroup::is_systemds`].
+    pub fn update_group(
+        &self,
+        cgroup: &CgroupPath,
+        resources: &LinuxResources,
+    ) -> Result<GroupTicket, LaunchError> {
+        self.change_group(cgroup, GroupChange::Update(Box::new(resources.clone())))
+    }
+
+    /// Has systemd forget a control group, whose processes have been killed.
+    pub fn release_group(&self, cgroup: &CgroupPath) -> Result<GroupTicket, LaunchError> {
+        self.change_group(cgroup, GroupChange::Release)
+    }
+
+    fn change_group(&self, cgroup: &CgroupPath, change: GroupChange) -> Result<GroupTicket, LaunchError> {
+        let wire = Job::Group(Box::new(wire::Group { cgroup: cgroup.clone(), change }));
+        self.send(&wire, &[]).map(GroupTicket::new)
     }
 
     fn send(&self, job: &Job, fds: &[BorrowedFd<'_>]) -> Result<OwnedFd, LaunchError> {

@@ -324,7 +324,7 @@ fn cgroup_limits(world: &mut World) {
         assert!(line.ends_with(&container.cgroup.to_string()), "{line}");
     }
     let stats = world.cgroup(&container).stats().unwrap();
-    assert_eq!(stats.memory.unwrap().limit_bytes, 64 << 20);
+    assert_eq!(stats.memory.unwrap().memory.limit, Some(64 << 20));
     assert_eq!(stats.pids.unwrap().limit, Some(32));
     assert_eq!(world.cgroup(&container).procs().unwrap(), [alive.pid]);
     world.stop(&container, alive);

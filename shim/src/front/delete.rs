@@ -41,7 +41,14 @@ pub(crate) fn delete(flags: &Flags) -> Result<(), FrontError> {
         complain(&chain(&error));
         None
     });
-    for problem in leftovers::take_back(cgroup.map(|path| host.cgroup(&path)).as_ref(), &task_dir) {
+    let cgroup = cgroup.map(|path| host.cgroup(&path));
+    // Dead processes first: systemd would wait for those that live.
+    if let Some(cgroup) = cgroup.as_ref().filter(|cgroup| cgroup.is_systemds())
+        && let Err(error) = cgroup.kill_all().and_then(|()| cgroup.release())
+    {
+        complain(&chain(&error));
+    }
+    for problem in leftovers::take_back(cgroup.as_ref(), &task_dir) {
         complain(&problem);
     }
     remove_server(flags, &namespace, &id, &host)?;

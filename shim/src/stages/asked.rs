@@ -52,6 +52,24 @@ struct RuntimeOptions {
     config_body: Vec<u8>,
 }
 
+/// Of runc's options what is honoured.
+///
+/// Source: containerd api/types/runc/options/oci.proto.
+#[derive(Clone, PartialEq, Message)]
+struct RuncOptions {
+    #[prost(bool, tag = "9")]
+    systemd_cgroup: bool,
+}
+
+/// Who makes the control group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum CgroupDriver {
+    /// systemd where the path is in its form, as containerd's CRI has it where the pod's group ends in `.slice`.
+    ByPath,
+    /// systemd.
+    Systemd,
+}
+
 impl Asked {
     /// The policy file that the runtime options name, if any.
     pub(super) fn policy_file(&self) -> Result<Option<PathBuf>, TaskError> {
@@ -62,8 +80,8 @@ impl Asked {
         if !options.type_url.ends_with("runtimeoptions.v1.Options") {
             tracing::warn!(
                 kind = options.type_url,
-                "runtime options of another runtime are ignored: they name a binary, a cgroup driver and a \
-                 directory, and bulkhead has its own"
+                "runtime options of another runtime are ignored but for SystemdCgroup: they name a binary, a \
+                 directory and owners of pipes, and bulkhead has its own"
             );
             return Ok(None);
         }
@@ -80,6 +98,17 @@ impl Asked {
             path if path.starts_with('/') => Ok(Some(PathBuf::from(path))),
             path => Err(TaskError::InvalidArgument(format!("ConfigPath {path:?} is not absolute"))),
         }
+    }
+
+    /// The driver that runc's options name, if they came; else the form of the path says which.
+    pub(super) fn cgroup_driver(&self) -> Result<CgroupDriver, TaskError> {
+        let Some(options) = &self.options else { return Ok(CgroupDriver::ByPath) };
+        if !options.type_url.ends_with("containerd.runc.v1.Options") {
+            return Ok(CgroupDriver::ByPath);
+        }
+        let options = RuncOptions::decode(options.value.as_slice())
+            .map_err(|error| TaskError::InvalidArgument(format!("runtime options: {error}")))?;
+        Ok(if options.systemd_cgroup { CgroupDriver::Systemd } else { CgroupDriver::ByPath })
     }
 
     /// The request, with its config.json read and its tenant named.
@@ -108,18 +137,27 @@ pub(crate) fn policy_file(input: &[u8]) -> Option<PathBuf> {
     Some(PathBuf::from(options.config_path)).filter(|path| path.is_absolute())
 }
 
-/// Its control group: as config.json says, else as `ctr` would have said.
+/// Its control group: as config.json says, else as `ctr` or, with systemd's driver, runc would have said.
 pub(crate) fn cgroup_path(
     spec: &Spec,
     namespace: &Namespace,
     id: &ContainerId,
+    driver: CgroupDriver,
 ) -> Result<CgroupPath, TaskError> {
     let named = spec.linux().as_ref().and_then(|linux| linux.cgroups_path().as_ref());
     let text = match named {
         Some(path) if !path.as_os_str().is_empty() => path.display().to_string(),
+        _ if driver == CgroupDriver::Systemd => format!(":bulkhead:{id}"),
         _ => format!("/{namespace}/{id}"),
     };
-    text.parse().map_err(|error| TaskError::FailedPrecondition(format!("{error}")))
+    let path: CgroupPath = text.parse().map_err(|error| TaskError::FailedPrecondition(format!("{error}")))?;
+    if driver == CgroupDriver::Systemd && !path.is_systemds() {
+        return Err(TaskError::FailedPrecondition(format!(
+            "SystemdCgroup = true and linux.cgroupsPath {text:?} do not agree; fix: give slice:prefix:name, or \
+             SystemdCgroup = false"
+        )));
+    }
+    Ok(path)
 }
 
 /// Reads config.json.
@@ -257,7 +295,36 @@ mod tests {
     fn container_without_a_cgroup_path_gets_one_of_its_own() {
         let mut spec = Spec::default();
         spec.set_linux(None);
-        let path = cgroup_path(&spec, &"default".parse().unwrap(), &"c".parse().unwrap()).unwrap();
-        assert_eq!(path.to_string(), "/default/c");
+        let path =
+            |driver| cgroup_path(&spec, &"default".parse().unwrap(), &"c".parse().unwrap(), driver).unwrap();
+        assert_eq!(path(CgroupDriver::ByPath).to_string(), "/default/c");
+        assert_eq!(path(CgroupDriver::Systemd).relative(), "system.slice/bulkhead-c.scope");
+    }
+
+    #[test]
+    fn systemd_is_asked_where_the_path_or_runcs_options_say_so_and_both_must_agree() {
+        let path = |text: &str, driver| {
+            let mut linux = oci_spec::runtime::Linux::default();
+            linux.set_cgroups_path(Some(text.into()));
+            let mut spec = Spec::default();
+            spec.set_linux(Some(linux));
+            cgroup_path(&spec, &"default".parse().unwrap(), &"c".parse().unwrap(), driver)
+        };
+        let (by_path, systemd) = (CgroupDriver::ByPath, CgroupDriver::Systemd);
+        assert!(path("pod.slice:cri-containerd:c", by_path).unwrap().is_systemds());
+        assert!(path("pod.slice:cri-containerd:c", systemd).unwrap().is_systemds());
+        assert!(!path("/pod.slice/c", by_path).unwrap().is_systemds());
+        assert!(path("/pod.slice/c", systemd).is_err());
+        assert!(path("../x.slice:p:c", by_path).is_err());
+
+        let mut any = Any::new();
+        any.type_url = "containerd.runc.v1.Options".to_owned();
+        any.value = RuncOptions { systemd_cgroup: true }.encode_to_vec();
+        assert_eq!(asked(Some(any.clone())).cgroup_driver().unwrap(), systemd);
+        any.value.clear();
+        assert_eq!(asked(Some(any.clone())).cgroup_driver().unwrap(), by_path);
+        any.value = vec![0xff];
+        assert!(asked(Some(any)).cgroup_driver().is_err());
+        assert_eq!(asked(None).cgroup_driver().unwrap(), by_path);
     }
 }

@@ -43,17 +43,26 @@ pub(super) struct Constant {
 }
 
 impl Constant {
-    /// Reads it.
-    pub(super) fn read(layout: &Layout) -> Result<Self, TaskError> {
-        let read = |path: &str| {
-            fs::read_to_string(path).map_err(|error| TaskError::Internal(format!("read(2) {path}: {error}")))
+    /// Reads it. What limits can be set is the zygote's to say: its workers set them, and the server has given up the
+    /// capability that they keep.
+    pub(super) fn read(layout: &Layout, zygote: u32) -> Result<Self, TaskError> {
+        let read = |name: &str| {
+            let path = format!("/proc/{zygote}/{name}");
+            fs::read_to_string(&path).map_err(|error| TaskError::Internal(format!("read(2) {path}: {error}")))
         };
-        let status = read("/proc/self/status")?;
-        let score = read("/proc/self/oom_score_adj")?;
+        let sys_resource = sys_resource(&read("status")?);
+        let score = read("oom_score_adj")?;
+        if sys_resource == SysResource::Missing {
+            tracing::warn!(
+                oom_score_adj = score.trim(),
+                "no CAP_SYS_RESOURCE: resource limits above this host's hard limits and OOM scores below this process's \
+                 own are clamped to these (said once)"
+            );
+        }
         Ok(Self {
             landlock_abi: bulkhead_confine::landlock_abi(),
-            hard_limits: HardLimits::parse(&read("/proc/self/limits")?),
-            sys_resource: sys_resource(&status),
+            hard_limits: HardLimits::parse(&read("limits")?),
+            sys_resource,
             oom_score_adj: score
                 .trim()
                 .parse()

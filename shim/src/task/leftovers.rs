@@ -2,12 +2,16 @@
 //!
 //! Its mounts are in a namespace that ends with its last process.
 
-use std::{fs, io, path::Path};
+use std::{fs, io, path::Path, time::Duration};
 
-use bulkhead_cgroup::{Cgroup, CgroupError, waits};
-use tokio::time::sleep;
+use bulkhead_cgroup::{Cgroup, CgroupError, CgroupPath, waits};
+use bulkhead_launch::{GroupTicket, LaunchError, Zygote};
+use tokio::time::{sleep, timeout};
 
-use super::error::chain;
+use super::{create::readable, error::chain};
+
+/// How long a worker may take to change a control group: a little more than it gives systemd.
+const CHANGE_MS: u64 = 65_000;
 
 /// Kills what is left in the control group, if there is one, and removes it and the directory. Goes on after a failure;
 /// says all. The directory goes last: it says where the group is.
@@ -23,13 +27,33 @@ pub(crate) fn take_back(cgroup: Option<&Cgroup>, task_dir: &Path) -> Vec<String>
     problems
 }
 
-/// The same for the server, which has others to serve meanwhile.
-pub(crate) async fn take_back_later(cgroup: &Cgroup, task_dir: &Path) -> Vec<String> {
+/// The same for the server, which has others to serve meanwhile. What systemd keeps a worker asks it to forget.
+pub(crate) async fn take_back_later(
+    zygote: &Zygote,
+    path: &CgroupPath,
+    cgroup: &Cgroup,
+    task_dir: &Path,
+) -> Vec<String> {
     let mut problems = Vec::new();
     note(&mut problems, "kill", cgroup.kill_all());
+    if cgroup.is_systemds() {
+        note(&mut problems, "systemd", group_changed(zygote.release_group(path)).await);
+    }
     note(&mut problems, "cgroup", removed(cgroup).await);
     remove_dir(&mut problems, task_dir);
     problems
+}
+
+/// Waits for a worker that changes a control group.
+pub(super) async fn group_changed(ticket: Result<GroupTicket, LaunchError>) -> Result<(), LaunchError> {
+    let mut ticket = ticket?;
+    let done = async {
+        while !ticket.try_done()? {
+            readable(&ticket).await?;
+        }
+        Ok(())
+    };
+    timeout(Duration::from_millis(CHANGE_MS), done).await.unwrap_or(Err(LaunchError::WorkerGone))
 }
 
 async fn removed(cgroup: &Cgroup) -> Result<(), CgroupError> {
@@ -42,7 +66,7 @@ async fn removed(cgroup: &Cgroup) -> Result<(), CgroupError> {
     Err(cgroup.busy("is not removed"))
 }
 
-fn note(problems: &mut Vec<String>, what: &str, done: Result<(), CgroupError>) {
+fn note<E: std::error::Error>(problems: &mut Vec<String>, what: &str, done: Result<(), E>) {
     if let Err(error) = done {
         problems.push(format!("{what}: {}", chain(&error)));
     }

@@ -88,11 +88,20 @@ pub(crate) async fn resume(tasks: &Tasks, container: &Container) -> Result<(), T
 }
 
 /// Changes its limits.
-pub(crate) async fn update(container: &Container, request: &UpdateTaskRequest) -> Result<(), TaskError> {
+pub(crate) async fn update(
+    tasks: &Tasks,
+    container: &Container,
+    request: &UpdateTaskRequest,
+) -> Result<(), TaskError> {
     let _one_change = container.changing.lock().await;
     let resources: oci_spec::runtime::LinuxResources = serde_json::from_slice(&request.resources.value)
         .map_err(|error| TaskError::InvalidArgument(format!("resources: {error}")))?;
     let resources = container.admitted.admit_update(&resources)?;
+    if container.cgroup.is_systemds() {
+        let (zygote, path) = (tasks.stages().zygote(), container.admitted.cgroup_path());
+        let done = leftovers::group_changed(zygote.update_group(path, &resources)).await;
+        return done.map_err(|error| TaskError::internal(&error));
+    }
     container.cgroup.update(&resources).map_err(|error| match error {
         // Values of the caller's that this host or the kernel cannot take: the text says which and what to do.
         CgroupError::Refused { .. } | CgroupError::Unsupported { .. } | CgroupError::NoController { .. } => {
@@ -130,7 +139,8 @@ async fn delete_container(tasks: &Tasks, container: &Container) -> Result<Delete
     };
     init.take_rest().drain().await;
     container.keep_watch(None);
-    for problem in leftovers::take_back_later(&container.cgroup, &container.task_dir).await {
+    let (zygote, path) = (tasks.stages().zygote(), container.admitted.cgroup_path());
+    for problem in leftovers::take_back_later(zygote, path, &container.cgroup, &container.task_dir).await {
         tracing::error!(problem, id = %container.id, "a container leaves something behind");
     }
     tasks.remove(container.id.as_str());

@@ -140,7 +140,7 @@ impl Task for Service {
 
     async fn update(&self, _: &TtrpcContext, request: UpdateTaskRequest) -> Result<Empty> {
         let container = self.tasks.get(&request.id)?;
-        lifecycle::update(&container, &request).await?;
+        lifecycle::update(&self.tasks, &container, &request).await?;
         Ok(Empty::new())
     }
 
