@@ -42,6 +42,8 @@ pub(crate) struct Asked {
     pub(crate) ttrpc_address: String,
     /// Directory for the socket, if containerd names one.
     pub(crate) socket_dir: Option<String>,
+    /// Runtime options, encoded as an `Any`; empty for none.
+    pub(crate) options: Vec<u8>,
     /// Whether to log much.
     pub(crate) debug: bool,
     /// How to answer.
@@ -61,6 +63,7 @@ pub(crate) struct Variables {
 pub(crate) fn asked(flags: &Flags, variables: Variables, input: &[u8]) -> Result<Asked, FrontError> {
     let asked = match bootstrap_params(flags, input)? {
         Some(params) => Asked {
+            options: options(&params)?,
             debug: flags.debug || params.log_level.value() <= LogLevel::LOG_LEVEL_DEBUG.value(),
             id: params.instance_id,
             namespace: params.namespace,
@@ -75,6 +78,7 @@ pub(crate) fn asked(flags: &Flags, variables: Variables, input: &[u8]) -> Result
             grpc_address: first_of(&flags.address, &variables.grpc_address),
             ttrpc_address: variables.ttrpc_address,
             socket_dir: None,
+            options: input.to_vec(),
             debug: flags.debug,
             reply: ReplyForm::Address,
         },
@@ -104,6 +108,16 @@ pub(crate) fn reply(form: ReplyForm, address: &str) -> Result<Vec<u8>, FrontErro
             Ok(result.write_to_bytes()?)
         }
     }
+}
+
+/// The runtime options among the extensions: runc's, or those of all other runtimes.
+fn options(params: &BootstrapParams) -> Result<Vec<u8>, FrontError> {
+    let values = params.extensions.iter().filter_map(|extension| extension.value.as_ref());
+    let found = values.into_iter().find(|any| {
+        any.type_url.ends_with("runtimeoptions.v1.Options")
+            || any.type_url.ends_with("containerd.runc.v1.Options")
+    });
+    found.map_or(Ok(Vec::new()), |any| Ok(any.write_to_bytes()?))
 }
 
 /// The [`BootstrapParams`] on standard input, or `None` from a containerd that sends none.
@@ -189,6 +203,30 @@ mod tests {
         any.value = b"/etc/p.toml".to_vec();
         let asked = asked(&flags(), variables(), &any.write_to_bytes().unwrap()).unwrap();
         assert_eq!((asked.reply, asked.id.as_str()), (ReplyForm::Address, "c1"));
+        assert_eq!(Any::parse_from_bytes(&asked.options).unwrap(), any);
+    }
+
+    #[test]
+    fn runtime_options_are_found_among_the_extensions_of_containerd_2_3() {
+        use containerd_shim_protos::bootstrap_api::Extension;
+        let mut any = Any::new();
+        any.type_url = "containerd.runc.v1.Options".into();
+        any.value = b"\x1a\x02/a".to_vec();
+        let extension = |any: &Any| {
+            let mut extension = Extension::new();
+            extension.value = protobuf::MessageField::some(any.clone());
+            extension
+        };
+        let mut other = Any::new();
+        other.type_url = "containerd.io/nri.v1.PluginConfig".into();
+        let mut params = params("c1");
+        params.extensions = vec![extension(&other)];
+        let ask = |params: &BootstrapParams| {
+            asked(&flags(), Variables::default(), &params.write_to_bytes().unwrap()).unwrap().options
+        };
+        assert!(ask(&params).is_empty());
+        params.extensions.push(extension(&any));
+        assert_eq!(Any::parse_from_bytes(&ask(&params)).unwrap(), any);
     }
 
     #[test]

@@ -48,8 +48,9 @@ fn features_document() -> serde_json::Value {
         "ociVersionMax": "1.2.1",
         "mountOptions": [
             "async", "bind", "defaults", "dev", "diratime", "dirsync", "exec", "noatime", "nodev", "nodiratime",
-            "noexec", "norelatime", "nostrictatime", "nosuid", "private", "rbind", "relatime", "remount", "ro",
-            "rprivate", "rslave", "rw", "slave", "strictatime", "suid", "sync",
+            "noexec", "norelatime", "nostrictatime", "nosuid", "nosymfollow", "private", "rbind", "rdev", "relatime",
+            "remount", "rexec", "rnodev", "rnoexec", "rnosuid", "rnosymfollow", "ro", "rprivate", "rro", "rrw",
+            "rslave", "rsuid", "rw", "slave", "strictatime", "suid", "sync",
         ],
         "linux": {
             "namespaces": ["cgroup", "ipc", "mount", "network", "pid", "uts"],
@@ -83,5 +84,7 @@ mod tests {
         assert_eq!((info.name.as_str(), info.features.type_url.as_str()), (RUNTIME_NAME, FEATURES_TYPE));
         let features: oci_spec::runtime::Features = serde_json::from_slice(&info.features.value).unwrap();
         assert_eq!(features.oci_version_max(), "1.2.1");
+        // By this word containerd tells the kubelet that a read-only mount is read-only all the way down.
+        assert!(features.mount_options().as_ref().unwrap().contains(&"rro".to_owned()));
     }
 }

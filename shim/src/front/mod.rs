@@ -13,6 +13,7 @@
 mod bootstrap;
 mod delete;
 mod info;
+mod shim_cgroup;
 mod socket;
 mod start;
 

@@ -17,7 +17,7 @@ use nix::unistd::{dup2_stderr, dup2_stdin, dup2_stdout, setsid};
 use serde::Deserialize;
 
 use super::{
-    FrontError, bootstrap,
+    FrontError, bootstrap, shim_cgroup,
     socket::{self, Socket},
 };
 use crate::sys::{self, Forked};
@@ -98,7 +98,7 @@ pub(crate) fn start(flags: &Flags) -> Result<Started, FrontError> {
     };
     // From here on a failure must not leave the socket behind: the listener is ours alone.
     let path = socket::path(&address);
-    match fork_server(&listener) {
+    match shim_cgroup::join(&asked.options).and_then(|()| fork_server(&listener)) {
         Ok(Forked::Parent) => {
             answer(&reply)?;
             Ok(Started::Replied)
@@ -109,7 +109,7 @@ pub(crate) fn start(flags: &Flags) -> Result<Started, FrontError> {
             ttrpc_address: asked.ttrpc_address,
             listener,
             socket_path: path,
-            policy_file: crate::stages::policy_file(&input),
+            policy_file: crate::stages::policy_file(&asked.options),
             log: open_log(),
             debug: asked.debug,
         }))),
