@@ -21,6 +21,8 @@ pub struct Layer {
 pub enum Entry<'a> {
     /// A directory with its mode.
     Dir(&'a str, u32),
+    /// A directory with its mode, whose user and group have this id.
+    Owned(&'a str, u32, u64),
     /// A file with its mode and content.
     File(&'a str, u32, &'a [u8]),
     /// A hard link to a file before it.
@@ -30,7 +32,7 @@ pub enum Entry<'a> {
 }
 
 impl Layer {
-    /// Packs `entries`, all owned by root.
+    /// Packs `entries`, owned by root unless they say otherwise.
     pub fn of(entries: &[Entry<'_>]) -> Result<Self> {
         let failed = HarnessError::at("write tar", "layer");
         let tar = pack(entries).map_err(failed)?;
@@ -296,6 +298,11 @@ fn pack(entries: &[Entry<'_>]) -> std::io::Result<Vec<u8>> {
     for entry in entries {
         let mut header = tar::Header::new_ustar();
         let (name, mode, kind, target) = match *entry {
+            Entry::Owned(name, mode, id) => {
+                header.set_uid(id);
+                header.set_gid(id);
+                (name, mode, tar::EntryType::Directory, None)
+            }
             Entry::File(name, mode, bytes) => {
                 file_into(&mut tar, name, mode, bytes)?;
                 continue;

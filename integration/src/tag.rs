@@ -31,13 +31,13 @@ pub(crate) struct Process {
 }
 
 /// A tag that no other daemon of this machine has.
-pub(crate) fn fresh() -> String {
+pub fn fresh() -> String {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     format!("bh{}x{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
 /// The directory of the daemon with this tag.
-pub(crate) fn directory(tag: &str) -> PathBuf {
+pub fn directory(tag: &str) -> PathBuf {
     Path::new(BASE).join(tag)
 }
 
@@ -84,7 +84,7 @@ pub(crate) fn cgroups(tag: &str) -> Vec<PathBuf> {
 }
 
 /// Ends every process of `tag` and removes its control groups and its directory.
-pub(crate) fn clean(tag: &str) -> Result<()> {
+pub fn clean(tag: &str) -> Result<()> {
     let deadline = Instant::now() + Duration::from_secs(10);
     loop {
         let left = processes(tag, &[]);
@@ -176,7 +176,7 @@ fn contains(text: &[u8], part: &[u8]) -> bool {
 }
 
 /// Whether the harness may do its work at all.
-pub(crate) fn need_root() -> Result<()> {
+pub fn need_root() -> Result<()> {
     let status =
         fs::read_to_string("/proc/self/status").map_err(HarnessError::at("read", "/proc/self/status"))?;
     if status.lines().any(|line| line.starts_with("Uid:\t0\t")) {
