@@ -1,5 +1,5 @@
 # The contract's targets. `make help` lists them.
-.PHONY: help deps demo-deps build demo test test-all attacks bench install fmt lint deny advisories clean
+.PHONY: help deps demo-deps build demo test test-all vm-test attacks bench install fmt lint deny advisories clean
 PREFIX ?= /usr/local
 CARGO ?= cargo
 REL = target/release
@@ -24,6 +24,10 @@ test: deps fmt lint deny ## everything CI runs
 
 test-all: test ## and the long tier
 	BULKHEAD_LONG=1 integration/scripts/run-tests.sh
+
+vm-test: deps ## cgroup v2, systemd and kernels 6.1 and 6.12, in machines of their own (vagrant/README.md)
+	$(CARGO) build --locked --workspace --bins
+	target/debug/bulkhead-vm test $(KERNELS)
 
 attacks: deps ## what a hostile tenant tries, under runc and under Bulkhead: the table
 	$(CARGO) build --locked --workspace --bins

@@ -133,7 +133,8 @@ case "${1:-}" in
     (unpack containerd-1.7 trixie containerd) || true
     ;;
 "")
-    system_packages mmdebstrap=mmdebstrap docker-registry=docker-registry strace=strace jq=jq
+    system_packages mmdebstrap=mmdebstrap docker-registry=docker-registry strace=strace jq=jq \
+        mke2fs=e2fsprogs xz=xz-utils strip=binutils flock=util-linux
     mkdir -p $deps
     unpack containerd-1.7 trixie containerd
     unpack containerd-2.1 sid containerd

@@ -59,6 +59,11 @@ for file in integration/tests/*.rs; do
     # Two at a time: each test has a containerd of its own, and there are two cores.
     suite "$name" cargo test --locked -p bulkhead-integration --test "$name" -- --test-threads=2 "${test_args[@]}"
 done
+# Machines with cgroup v2, systemd and other kernels; each prints what libtest printed in it.
+rm -f "$reports/vm.json"
+for kernel in 6.1 6.12; do
+    suite "vm-$kernel" target/debug/bulkhead-vm test "$kernel"
+done
 suite attacks cargo test --locked -p bulkhead-attacks --test attacks
 
 printf '{"machine": "%s", "versions": {}, "rows": [%s]}\n' "$(uname -r)" "$(IFS=,; echo "${skips[*]-}")" \

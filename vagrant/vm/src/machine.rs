@@ -44,9 +44,15 @@ impl Machine {
             },
             disk.scratch()?,
         )?;
-        machine.monitor.load(&state.devices())?;
-        machine.run_or_fail(&becomes_new()?)?;
-        Ok(machine)
+        let fresh = becomes_new()?;
+        let came_back = machine.monitor.load(&state.devices()).and_then(|()| machine.run_or_fail(&fresh));
+        match came_back {
+            Ok(()) => Ok(machine),
+            Err(error) => {
+                eprintln!("{}", machine.last_words());
+                Err(error)
+            }
+        }
     }
 
     /// Starts QEMU and takes its two connections. What the machine will do next is up to the caller.
@@ -91,19 +97,18 @@ impl Machine {
         self.qemu.wait(COMMAND)
     }
 
-    /// The end of what the kernel, systemd and QEMU said.
+    /// The end of what the kernel, systemd and QEMU said, as lines that run-tests.sh shows.
     pub(crate) fn last_words(&self) -> String {
-        let tail = |name: &str| {
+        let mut words = String::new();
+        for name in ["console.log", "qemu.log"] {
             let text = fs::read(self.scratch.file(name)).unwrap_or_default();
             let text = String::from_utf8_lossy(&text).replace(|c: char| c.is_control() && c != '\n', "");
             let lines: Vec<&str> = text.lines().collect();
-            lines[lines.len().saturating_sub(40)..].join("\n")
-        };
-        format!(
-            "--- end of the machine's console ---\n{}\n--- QEMU ---\n{}",
-            tail("console.log"),
-            tail("qemu.log")
-        )
+            for line in &lines[lines.len().saturating_sub(25)..] {
+                words += &format!("error: {name}: {line}\n");
+            }
+        }
+        words
     }
 }
 

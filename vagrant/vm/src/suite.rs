@@ -19,8 +19,8 @@ use serde_json::{Value, json};
 
 use crate::{disk::Disk, machine::Machine, payload::Payload};
 
-/// How long the tests of one program may take.
-const PROGRAM: Duration = Duration::from_secs(300);
+/// How long the tests of one program may take: some 40 s where nothing else runs.
+const PROGRAM: Duration = Duration::from_secs(900);
 
 /// How many machines run at a time: each keeps a processor busy.
 const AT_A_TIME: usize = 2;
