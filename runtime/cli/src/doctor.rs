@@ -187,8 +187,8 @@ fn pause(layout: &Layout, daemon: &Daemon, settings: &Settings) -> Finding {
         Err(trouble) => lacking(format!("{image}: {trouble}"), "see to containerd first"),
         Ok(Err(refusal)) => lacking(format!("{image}: {}", refusal.why), &refusal.fix),
         Ok(Ok(facts)) => {
-            let verdict =
-                load_policy(layout, None, &namespace).and_then(|policy| policy.preview(&facts, image, &namespace));
+            let verdict = load_policy(layout, None, &namespace)
+                .and_then(|policy| policy.preview(&facts, image, &namespace));
             match verdict {
                 Ok(_) => Finding::new(NAME, image.as_str(), NEEDED, Standing::Good, ""),
                 Err(refusal) => lacking(format!("{image}: {}", refusal.why), &refusal.fix),

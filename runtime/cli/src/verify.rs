@@ -52,8 +52,7 @@ pub(crate) fn verify(
         Err(refusal) => return Ok(refusal.into()),
     };
     let tenant = tenant.unwrap_or(namespace);
-    let verdict =
-        load_policy(layout, None, tenant).and_then(|policy| policy.preview(&facts, image, tenant));
+    let verdict = load_policy(layout, None, tenant).and_then(|policy| policy.preview(&facts, image, tenant));
     Ok(report(image, &facts, verdict))
 }
 

@@ -13,8 +13,10 @@ use std::{
 };
 
 use bulkhead_cgroup::{Cgroup, Version};
+use bulkhead_model::ConfineSpec;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
-use oci_spec::runtime::Spec;
+use oci_spec::runtime::{LinuxNamespace, LinuxNamespaceType, Spec};
+use serde::{Deserialize, Serialize};
 
 use crate::{LaunchError, rootfs, sys};
 
@@ -28,20 +30,40 @@ pub fn cgroup_view(task_dir: &Path) -> PathBuf {
     task_dir.join("cgroup")
 }
 
-/// Whether the spec mounts the view.
-pub(crate) fn is_asked_for(spec: &Spec, task_dir: &Path) -> bool {
+/// How the view is to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct View {
+    /// Whether the container may make groups below its own. No plan of a hardened container says so.
+    writable: bool,
+    /// Whether it is the node's whole tree, on v2: a container in the node's cgroup namespace sees that.
+    whole: bool,
+}
+
+/// The view that the spec mounts, if it does.
+pub(crate) fn is_asked_for(spec: &Spec, task_dir: &Path, confine: &ConfineSpec) -> Option<View> {
     let view = cgroup_view(task_dir);
     let mounts = spec.mounts().as_deref().unwrap_or_default();
-    mounts.iter().any(|mount| mount.source().as_ref() == Some(&view))
+    let mount = mounts.iter().find(|mount| mount.source().as_ref() == Some(&view))?;
+    let namespaces = spec.linux().as_ref().and_then(|linux| linux.namespaces().as_deref());
+    let own = |namespace: &LinuxNamespace| namespace.typ() == LinuxNamespaceType::Cgroup;
+    Some(match confine {
+        ConfineSpec::Hardened(_) => View { writable: false, whole: false },
+        ConfineSpec::Compatible(_) => View {
+            writable: !mount.options().iter().flatten().any(|option| option == "ro"),
+            whole: !namespaces.unwrap_or_default().iter().any(own),
+        },
+    })
 }
 
 /// Lays out the view: one directory for each hierarchy on v1, with a link for each controller; the group itself
 /// on v2. In the worker's mount namespace.
-pub(crate) fn show(cgroup: &Cgroup, task_dir: &Path) -> Result<(), LaunchError> {
+pub(crate) fn show(cgroup: &Cgroup, how: View, task_dir: &Path) -> Result<(), LaunchError> {
     let view = cgroup_view(task_dir);
     if cgroup.version() == Version::V2 {
         for (_, source) in cgroup.dirs() {
-            move_to(&clone_of(source)?, &view)?;
+            let source = if how.whole { Path::new(CGROUP_ROOT) } else { source };
+            move_to(&clone_of(source, how)?, &view)?;
         }
         return Ok(());
     }
@@ -54,7 +76,7 @@ pub(crate) fn show(cgroup: &Cgroup, task_dir: &Path) -> Result<(), LaunchError> 
         let name = format!("{names}.d");
         let target = view.join(&name);
         fs::create_dir(&target).map_err(LaunchError::io("mkdir(2)", target.display().to_string()))?;
-        move_to(&clone_of(source)?, &target)?;
+        move_to(&clone_of(source, how)?, &target)?;
         let together = names.contains(',').then_some(names);
         for link in names.split(',').chain(together).map(|link| view.join(link)) {
             symlink(&name, &link).map_err(LaunchError::io("symlink(2)", link.display().to_string()))?;
@@ -76,15 +98,14 @@ pub(crate) fn hide() -> Result<(), LaunchError> {
         .map_err(LaunchError::io("mount(2)", CGROUP_ROOT))
 }
 
-/// A detached, read-only copy of the mount of one directory.
-fn clone_of(source: &Path) -> Result<OwnedFd, LaunchError> {
+/// A detached copy of the mount of one directory.
+fn clone_of(source: &Path, how: View) -> Result<OwnedFd, LaunchError> {
     let shown = || source.display().to_string();
     let tree = sys::open_tree_clone(&c_path(source)?).map_err(LaunchError::io("open_tree(2)", shown()))?;
     // A read-only recursive bind makes its top read-only, not what is mounted below.
-    let attributes = rootfs::MOUNT_ATTR_RDONLY
-        | rootfs::MOUNT_ATTR_NOSUID
-        | rootfs::MOUNT_ATTR_NODEV
-        | rootfs::MOUNT_ATTR_NOEXEC;
+    let read_only = if how.writable { 0 } else { rootfs::MOUNT_ATTR_RDONLY };
+    let attributes =
+        read_only | rootfs::MOUNT_ATTR_NOSUID | rootfs::MOUNT_ATTR_NODEV | rootfs::MOUNT_ATTR_NOEXEC;
     sys::set_mount_attributes(tree.as_fd(), attributes)
         .map_err(LaunchError::io("mount_setattr(2)", shown()))?;
     Ok(tree)

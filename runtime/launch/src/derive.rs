@@ -7,8 +7,9 @@ use oci_spec::runtime::{Capabilities, LinuxCapabilities, Process, RootBuilder, S
 
 use crate::{
     LaunchError,
+    late::{self, Late},
     limits::Ceilings,
-    sources::{self, Source},
+    sources,
 };
 
 /// Where the root file system is mounted, in the worker's mount namespace.
@@ -21,7 +22,8 @@ pub(crate) fn config(
     spec: &Spec,
     confine: &ConfineSpec,
     task_dir: &Path,
-    sources: &[Source],
+    pinned: impl Iterator<Item = usize>,
+    late: &Late,
     ceilings: &Ceilings,
 ) -> Result<String, LaunchError> {
     let mut spec = spec.clone();
@@ -32,10 +34,14 @@ pub(crate) fn config(
         .build()
         .map_err(|_| LaunchError::Plan("root"))?;
     spec.set_root(Some(root));
-    for source in sources {
-        if let Some(mount) = spec.mounts_mut().as_mut().and_then(|mounts| mounts.get_mut(source.index)) {
-            mount.set_source(Some(sources::pinned(task_dir, source.index)));
+    for index in pinned {
+        if let Some(mount) = spec.mounts_mut().as_mut().and_then(|mounts| mounts.get_mut(index)) {
+            mount.set_source(Some(sources::pinned(task_dir, index)));
         }
+    }
+    if !late.mounts.is_empty() {
+        let kept = late::for_libcontainer(spec.mounts().as_deref().unwrap_or_default(), late);
+        spec.set_mounts(Some(kept));
     }
     let mut process = spec.process().clone().ok_or(LaunchError::Plan("no process"))?;
     derive_process(&mut process, confine, ceilings)?;
@@ -44,6 +50,13 @@ pub(crate) fn config(
     // Control groups and their limits are set by `bulkhead_cgroup`; the seccomp programs come in ConfineSpec
     // (libcontainer, built without libseccomp, would ignore the section).
     linux.set_resources(None).set_cgroups_path(None).set_seccomp(None);
+    match confine {
+        ConfineSpec::Hardened(_) => {}
+        // Slave is libcontainer's default and leaves each mount as it was pinned; `/` is the late step's.
+        ConfineSpec::Compatible(_) => {
+            linux.set_rootfs_propagation(None);
+        }
+    }
     spec.set_linux(Some(linux));
     serde_json::to_string(&spec).map_err(LaunchError::Encode)
 }

@@ -12,6 +12,7 @@
 //! container reaches execve(2) only after the server has read its `/proc/<pid>/status` and agreed.
 //! Never here: what a container may do; that was decided by `bulkhead_policy` and `bulkhead_plan`.
 
+mod binds;
 mod blind;
 mod canary;
 mod confinement;
@@ -20,6 +21,7 @@ mod error;
 mod executor;
 mod group_link;
 mod job;
+mod late;
 mod limits;
 mod line;
 mod lookup;

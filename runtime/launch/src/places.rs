@@ -14,12 +14,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use bulkhead_model::ConfineSpec;
 use nix::{
     errno::Errno,
     fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, openat2},
     sys::stat::fstatat,
 };
-use oci_spec::runtime::Spec;
+use oci_spec::runtime::{Mount, Spec};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -41,12 +42,14 @@ pub(crate) struct Places {
     mounts: Vec<PathBuf>,
     /// Masked and read-only paths, and the console: mounts that libcontainer makes by itself.
     covered: BTreeSet<PathBuf>,
+    /// Where all of the node's mounts below a source come along, which only a compatible container can ask for.
+    with_all_below: BTreeSet<PathBuf>,
     /// Hooks that policy names run as root and may mount what they like: no second look then.
     hooks: bool,
 }
 
 impl Places {
-    pub(crate) fn of(spec: &Spec) -> Self {
+    pub(crate) fn of(spec: &Spec, confine: &ConfineSpec) -> Self {
         let mounts = spec.mounts().iter().flatten().map(|mount| mount.destination().clone()).collect();
         let linux = spec.linux().as_ref();
         let masked = linux.and_then(|linux| linux.masked_paths().as_ref());
@@ -54,7 +57,15 @@ impl Places {
         let mut covered: BTreeSet<PathBuf> =
             masked.into_iter().chain(read_only).flatten().map(PathBuf::from).collect();
         covered.insert("/dev/console".into());
-        Self { mounts, covered, hooks: spec.hooks().is_some() }
+        let recursive = |mount: &&Mount| mount.options().iter().flatten().any(|option| option == "rbind");
+        let with_all_below = match confine {
+            ConfineSpec::Hardened(_) => BTreeSet::new(),
+            ConfineSpec::Compatible(_) => {
+                let mounts = spec.mounts().iter().flatten().filter(recursive);
+                mounts.map(|mount| mount.destination().clone()).collect()
+            }
+        };
+        Self { mounts, covered, with_all_below, hooks: spec.hooks().is_some() }
     }
 }
 
@@ -147,9 +158,11 @@ pub(crate) fn check_made(table: &str, places: &Places) -> Result<(), LaunchError
         let below_view = at.starts_with("/sys/fs/cgroup") && planned.contains(Path::new("/sys/fs/cgroup"));
         let known = at == Path::new("/")
             || below_view
+            || places.with_all_below.iter().any(|above| at.starts_with(above))
             || planned.contains(at.as_path())
             || places.covered.iter().any(|path| at.starts_with(path));
-        let again = !seen.insert(at.clone()) && !places.covered.contains(&at);
+        let came_along = places.with_all_below.iter().any(|above| at.starts_with(above));
+        let again = !seen.insert(at.clone()) && !places.covered.contains(&at) && !came_along;
         if !known || again {
             let what = if again { "a second mount" } else { "a mount that was not planned" };
             return Err(LaunchError::Failed(format!(
@@ -243,7 +256,12 @@ mod tests {
 
     fn places(mounts: &[&str]) -> Places {
         let mounts = mounts.iter().map(PathBuf::from).collect();
-        Places { mounts, covered: ["/proc/keys".into()].into(), hooks: false }
+        Places {
+            mounts,
+            covered: ["/proc/keys".into()].into(),
+            with_all_below: BTreeSet::new(),
+            hooks: false,
+        }
     }
 
     fn image() -> (tempfile::TempDir, PathBuf) {

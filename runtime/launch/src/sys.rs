@@ -7,6 +7,8 @@ use std::{
     ptr,
 };
 
+pub(crate) mod trees;
+
 /// A process that was forked: where we are now.
 pub(crate) enum Forked {
     /// In the caller; the child's pid.

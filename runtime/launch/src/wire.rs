@@ -17,7 +17,7 @@ use nix::sys::{
 use oci_spec::runtime::LinuxResources;
 use serde::{Deserialize, Serialize};
 
-use crate::{LaunchError, job::Stdio, places::Places, sources::Source};
+use crate::{LaunchError, binds::Bind, blind::View, job::Stdio, late::Late, places::Places, sources::Source};
 
 /// Longest job, in bytes: three full seccomp programs as decimal numbers are under 1 MiB, config.json under 1 MiB.
 pub(crate) const JOB_BYTES_MAX: u64 = 8 << 20;
@@ -50,11 +50,15 @@ pub(crate) struct Create {
     pub(crate) working_dir: WorkingDir,
     /// What it binds.
     pub(crate) sources: Vec<Source>,
+    /// What a compatible container binds.
+    pub(crate) binds: Vec<Bind>,
+    /// And what of that libcontainer must not make.
+    pub(crate) late: Late,
     /// Where its mounts must land.
     pub(crate) places: Places,
     pub(crate) cgroup: CgroupPath,
     pub(crate) resources: LinuxResources,
-    pub(crate) cgroup_view: bool,
+    pub(crate) cgroup_view: Option<View>,
     pub(crate) oom_score_adj: Option<i32>,
     pub(crate) stdio: Stdio,
 }

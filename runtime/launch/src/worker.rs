@@ -21,7 +21,7 @@ use libcontainer::{
 use nix::unistd::setgroups;
 
 use crate::{
-    LaunchError, blind, derive,
+    LaunchError, binds, blind, derive,
     error::chain,
     executor::{Confined, ExpectedNamespace, namespace_identity},
     group_link, limits, loopback, message, places, rootfs, sealed, sources,
@@ -98,6 +98,8 @@ fn create(job: Create, reply: &Rc<OwnedFd>, host: &Host, server: u32) -> Result<
         enter(&cgroup, server)?;
     }
 
+    // In the node's mount namespace still: a mount may follow or share with the node's.
+    let trees = binds::clone_all(&job.binds)?;
     rootfs::private_namespace()?;
     let root = derive::rootfs_dir(&job.task_dir);
     let attributes = job.confine.hardened().map_or(0, |_| rootfs::HARDENED);
@@ -108,11 +110,14 @@ fn create(job: Create, reply: &Rc<OwnedFd>, host: &Host, server: u32) -> Result<
     {
         working_dir::make(&root, cwd)?;
     }
-    if job.cgroup_view {
-        blind::show(&cgroup, &job.task_dir)?;
+    if let Some(view) = job.cgroup_view {
+        blind::show(&cgroup, view, &job.task_dir)?;
     }
     sources::pin(&job.sources, &job.task_dir)?;
     places::check_nested(&root, &job.places, &job.sources, &job.task_dir)?;
+    job.late.prepare(&root, &trees)?;
+    let (late, pinned): (Vec<_>, Vec<_>) = trees.into_iter().partition(|tree| job.late.has(tree.index));
+    pinned.iter().try_for_each(|tree| binds::pin(tree, &job.task_dir))?;
     blind::hide()?;
 
     let executor = Confined::new(job.confine, Rc::clone(reply), None);
@@ -141,7 +146,9 @@ fn create(job: Create, reply: &Rc<OwnedFd>, host: &Host, server: u32) -> Result<
     if loopback::is_new(&job.config)? {
         loopback::up(pid)?;
     }
-    Ok((pid, stdio.kept()?))
+    let kept = stdio.kept()?;
+    job.late.attach(pid, late)?;
+    Ok((pid, kept))
 }
 
 fn exec(
@@ -232,7 +239,7 @@ fn make_dirs(job: &Create) -> Result<(), LaunchError> {
     group_link::write(&job.task_dir, &job.cgroup)?;
     make(&state_root(&job.task_dir), 0o711)?;
     make(&derive::rootfs_dir(&job.task_dir), 0o711)?;
-    if job.cgroup_view {
+    if job.cgroup_view.is_some() {
         make(&blind::cgroup_view(&job.task_dir), 0o711)?;
     }
     write_private(&job.task_dir.join("config.json"), &job.config)

@@ -16,13 +16,16 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use oci_spec::runtime::LinuxResources;
 
 use crate::{
-    CreateJob, CreateTicket, ExecJob, GroupTicket, LaunchError, PendingStart, Stdio, blind, derive,
+    CreateJob, CreateTicket, ExecJob, GroupTicket, LaunchError, PendingStart, Stdio,
+    binds::{self, Bind},
+    blind, derive,
     error::chain,
+    late::Late,
     limits::Ceilings,
     line::{Line, Member},
     message,
     places::Places,
-    sources,
+    sources::{self, Source},
     sys::{self, Forked},
     wire::{self, GroupChange, Job},
     worker, working_dir,
@@ -87,24 +90,23 @@ impl Zygote {
         check_user(confine)?;
         let process = spec.process().as_ref().ok_or(LaunchError::Plan("no process"))?;
         check_terminal(job.stdio, process.terminal().unwrap_or(false))?;
+        let (sources, binds, late) = binds_of(job);
+        let pinned = sources.iter().map(|source| source.index);
+        let pinned = pinned.chain(binds.iter().map(|bind| bind.index).filter(|index| !late.has(*index)));
         let wire = Job::Create(Box::new(wire::Create {
             id: job.id.to_string(),
             task_dir: job.task_dir.to_owned(),
-            config: derive::config(
-                spec,
-                confine,
-                job.task_dir,
-                &sources::of(spec, job.plan.source_roots()),
-                &self.ceilings,
-            )?,
+            config: derive::config(spec, confine, job.task_dir, pinned, &late, &self.ceilings)?,
             confine: confine.clone(),
             rootfs: job.rootfs.to_vec(),
             working_dir: working_dir::of(spec).ok_or(LaunchError::Plan("no process"))?,
-            sources: sources::of(spec, job.plan.source_roots()),
-            places: Places::of(spec),
+            sources,
+            binds,
+            late,
+            places: Places::of(spec, confine),
             cgroup: job.cgroup.clone(),
             resources: job.plan.resources().cloned().unwrap_or_default(),
-            cgroup_view: blind::is_asked_for(spec, job.task_dir),
+            cgroup_view: blind::is_asked_for(spec, job.task_dir, confine),
             oom_score_adj: process.oom_score_adj(),
             stdio: job.stdio.clone(),
         }));
@@ -181,6 +183,21 @@ fn fork_one(host: &Host, server: u32) -> Result<Member, LaunchError> {
                 Err(_) => 101,
             };
             sys::exit_now(code)
+        }
+    }
+}
+
+/// Who opens the sources of a container's bind mounts, and when: those of a hardened container are opened below what
+/// policy named, those of a compatible one are the node's, all but the view of control groups.
+fn binds_of(job: &CreateJob<'_>) -> (Vec<Source>, Vec<Bind>, Late) {
+    let spec = job.plan.spec();
+    let mut sources = sources::of(spec, job.plan.source_roots());
+    match job.plan.confine() {
+        ConfineSpec::Hardened(_) => (sources, Vec::new(), Late::default()),
+        ConfineSpec::Compatible(_) => {
+            let binds = binds::of(spec, job.task_dir);
+            sources.retain(|source| !binds.iter().any(|bind| bind.index == source.index));
+            (sources, binds, Late::of(spec))
         }
     }
 }
