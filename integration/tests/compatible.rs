@@ -272,8 +272,7 @@ fn node_root_dev_and_sys_are_seen_with_what_is_mounted_below_and_the_node_keeps_
     let dir = infra.bench.daemon.dir().join("volume");
     fs::create_dir(&dir).unwrap();
     fs::write(dir.join("file"), "text\n").unwrap();
-    let before =
-        (names(Path::new("/dev")), fs::read_link("/dev/ptmx").ok(), names(Path::new("/sys/fs/cgroup/pids")));
+    let before = node();
     let script = "cat /host/mnt/file; ls /dev | sort | md5sum; ls -d /sys/fs/cgroup/pids/tasks /host/sys/fs/cgroup/pids/tasks; \
         ls /dev/shm/file; for at in /host /host/mnt /dev /dev/shm /sys /sys/fs/cgroup/pids; do \
         grep -q \" $at \" /proc/self/mountinfo && echo $at; done; echo text > /dev/null && cat /etc/hostname; ls /sys/firmware | wc -l";
