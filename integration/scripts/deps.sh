@@ -9,6 +9,7 @@
 # From newer suites of the same mirror, unpacked below target/deps and never installed: containerd 1.7 and 2.1 (Debian).
 # A small Debian userland for test images, packed by mmdebstrap.
 # The mirror is the one that this machine's apt already uses; lists, cache and sources of the newer suites stay private.
+# containerd's own test suites, built from its Go module (integration/conformance).
 # Does nothing, quickly, when all is there. What cannot be had is an error that says what to do, never a skip.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -134,11 +135,12 @@ case "${1:-}" in
     ;;
 "")
     system_packages mmdebstrap=mmdebstrap docker-registry=docker-registry strace=strace jq=jq \
-        mke2fs=e2fsprogs xz=xz-utils strip=binutils flock=util-linux
+        mke2fs=e2fsprogs xz=xz-utils strip=binutils flock=util-linux openssl=openssl pkill=procps
     mkdir -p $deps
     unpack containerd-1.7 trixie containerd
     unpack containerd-2.1 sid containerd
     userland
+    integration/conformance/build.sh 2.1
     ;;
 *)
     fail "unknown argument $1" "see the head of $0"

@@ -1,0 +1,34 @@
+#!/usr/bin/env bash
+# Builds containerd's own integration suites from its Go module: target/conformance/VERSION/{cri,client}.test
+#
+#   build.sh 2.1      the version that integration/conformance/2.1/go.mod pins
+#
+# Does nothing, quickly, when they are there.
+set -euo pipefail
+cd "$(dirname "$0")/$1"
+top=../../..
+module=github.com/containerd/containerd/v2
+version=$(awk -v module=$module '$1 == module { print $2 } $2 == module { print $3 }' go.mod)
+to=$top/target/conformance/$1
+[ ! -e "$to/.complete" ] || [ "$(cat "$to/.complete")" != "$version $(cat go.sum | sha256sum)" ] || exit 0
+command -v go >/dev/null || {
+    echo "conformance: no go, to build containerd's suites with" >&2
+    echo "  fix: install Go 1.24 or newer" >&2
+    exit 1
+}
+echo "conformance: building the suites of containerd $version"
+mkdir -p "$to/client" "$to/cri"
+export GOFLAGS="-buildvcs=false -mod=readonly -trimpath"
+# The names of its tests: the program itself tells them only where a containerd answers.
+names() {
+    go list -test -f '{{$dir := .Dir}}{{range .TestGoFiles}}{{$dir}}/{{.}}{{"\n"}}{{end}}' "$1" |
+        xargs sed -n 's/^func \(Test[A-Za-z0-9_]*\)(\w* \*testing\.T).*/\1/p' | sort -u
+}
+names $module/integration >"$to/cri.tests"
+names $module/integration/client >"$to/client.tests"
+go test -c -ldflags="-s -w" -o "$to/cri.test" $module/integration
+go test -c -ldflags="-s -w" -o "$to/client.test" $module/integration/client
+# What the suites pull where no list of theirs is read: KEY HOST/REPOSITORY:TAG.
+"$to/client.test" -test.list '^$' 2>&1 | sed -n 's/.*image list: {\(.*\)}"/\1/p' | tr ' ' '\n' | sed 's/:/ /' >"$to/images"
+cp -r --no-preserve=mode "$(go list -f '{{.Dir}}' $module/integration/client)/testdata" "$to/client/" 
+echo "$version $(cat go.sum | sha256sum)" >"$to/.complete"

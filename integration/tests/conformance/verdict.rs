@@ -1,0 +1,102 @@
+//! Puts what became of each test under runc beside what became of it under Bulkhead.
+
+use std::{collections::BTreeMap, fmt::Write as _};
+
+use serde_json::{Value, json};
+
+use super::{lists::Exception, outcome::Outcome};
+
+/// A test, or a part of one, under both.
+#[derive(Clone, Debug)]
+pub(crate) struct Row {
+    pub(crate) test: String,
+    pub(crate) runc: Option<Outcome>,
+    pub(crate) bulkhead: Option<Outcome>,
+    excepted: bool,
+}
+
+/// What is wrong with a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// runc passes it, Bulkhead does not.
+    Lost,
+    /// Bulkhead passes it, and the list says that it cannot.
+    NotNeeded,
+}
+
+/// One row for each name that either knows.
+pub(crate) fn rows(
+    runc: &BTreeMap<String, Outcome>,
+    bulkhead: &BTreeMap<String, Outcome>,
+    exceptions: &BTreeMap<&str, &Exception>,
+) -> Vec<Row> {
+    let names: std::collections::BTreeSet<&String> = runc.keys().chain(bulkhead.keys()).collect();
+    let row = |name: &String| Row {
+        test: name.clone(),
+        runc: runc.get(name).copied(),
+        bulkhead: bulkhead.get(name).copied(),
+        // A part that is excepted fails the whole.
+        excepted: exceptions.keys().any(|test| *test == name || test.starts_with(&format!("{name}/"))),
+    };
+    names.into_iter().map(row).collect()
+}
+
+impl Row {
+    /// The top-level test that it belongs to.
+    pub(crate) fn whole(&self) -> &str {
+        self.test.split('/').next().unwrap_or(&self.test)
+    }
+
+    pub(crate) fn fault(&self, exceptions: &BTreeMap<&str, &Exception>) -> Option<Fault> {
+        let passes = self.bulkhead == Some(Outcome::Passed);
+        if exceptions.contains_key(self.test.as_str()) && passes {
+            return Some(Fault::NotNeeded);
+        }
+        (self.runc == Some(Outcome::Passed) && !passes && !self.excepted).then_some(Fault::Lost)
+    }
+
+    pub(crate) fn json(&self, suite: &str) -> Value {
+        json!({ "suite": suite, "test": self.test, "runc": word(self.runc), "bulkhead": word(self.bulkhead) })
+    }
+}
+
+fn word(outcome: Option<Outcome>) -> &'static str {
+    outcome.map_or("not reached", Outcome::word)
+}
+
+/// The rows for people.
+pub(crate) fn table(suite: &str, rows: &[Row]) -> String {
+    let width = rows.iter().map(|row| row.test.len()).max().unwrap_or(0);
+    let mut text = format!("{:width$}  {:11}  bulkhead\n", suite, "runc");
+    for row in rows {
+        let note = if row.excepted { "  (excepted)" } else { "" };
+        // Writing to a string does not fail.
+        writeln!(text, "{:width$}  {:11}  {}{note}", row.test, word(row.runc), word(row.bulkhead))
+            .unwrap_or(());
+    }
+    text
+}
+
+#[test]
+fn what_runc_passes_and_bulkhead_does_not_is_lost_unless_it_is_excepted() {
+    use Outcome::{Failed, Passed, Skipped};
+    let of =
+        |all: &[(&str, Outcome)]| all.iter().map(|(name, outcome)| ((*name).to_owned(), *outcome)).collect();
+    let runc =
+        of(&[("A", Passed), ("A/x", Passed), ("B", Passed), ("C", Failed), ("D", Passed), ("E", Skipped)]);
+    let bulkhead = of(&[("A", Failed), ("A/x", Failed), ("B", Passed), ("C", Failed), ("E", Skipped)]);
+    let exception =
+        |test: &str| Exception { suite: String::new(), test: test.to_owned(), limit: String::new() };
+    let (part, wrong) = (exception("A/x"), exception("B"));
+    let judge = |exceptions: &BTreeMap<&str, &Exception>| -> Vec<(String, Fault)> {
+        let rows = rows(&runc, &bulkhead, exceptions);
+        rows.iter().filter_map(|row| Some((row.test.clone(), row.fault(exceptions)?))).collect()
+    };
+    let lost = |test: &str| (test.to_owned(), Fault::Lost);
+    assert_eq!(judge(&BTreeMap::new()), [lost("A"), lost("A/x"), lost("D")]);
+    assert_eq!(judge(&[("A/x", &part)].into()), [lost("D")]);
+    assert_eq!(
+        judge(&[("B", &wrong)].into()),
+        [lost("A"), lost("A/x"), ("B".to_owned(), Fault::NotNeeded), lost("D")]
+    );
+}
