@@ -5,7 +5,8 @@
 //! cargo   ─► binaries and tests ─► payload, a disk of its own ────────┴─► restore, mount, run ─► output, exit code
 //! ```
 //! `bulkhead-vm run VERSION [--with PROGRAM]… [--] COMMAND…` runs a command in a machine of its own; without a command,
-//! the script that it reads. Programs are taken along, and found on PATH there. `bulkhead-vm test [VERSION…]` runs every test of `tests/` in each. KVM is used where it boots a machine in
+//! the script that it reads. Programs are taken along, and found on PATH there. `bulkhead-vm test [VERSION…]` runs every test of `tests/` in each.
+//! `bulkhead-vm tree DIRECTORY` writes what a machine that is not ours needs to run them: see vagrant/Vagrantfile. KVM is used where it boots a machine in
 //! time, TCG elsewhere.
 //! Invariant: a command runs in a machine that nothing has run in before; what a machine writes goes with it.
 //! Never here: a network. The machines have none.
@@ -21,15 +22,20 @@ mod qemu;
 mod state;
 mod suite;
 
-use std::{io::Read as _, path::PathBuf, process::ExitCode, time::Duration};
+use std::{
+    io::Read as _,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::Duration,
+};
 
 use bulkhead_integration::HarnessError;
 
 /// How long a command of `run` may take.
 const RUN: Duration = Duration::from_secs(3600);
 
-const USAGE: &str =
-    "usage: bulkhead-vm run 6.1|6.12 [--with PROGRAM]… [--] [COMMAND…]\n       bulkhead-vm test [6.1|6.12]…";
+const USAGE: &str = "usage: bulkhead-vm run 6.1|6.12 [--with PROGRAM]… [--] [COMMAND…]\n       bulkhead-vm test [6.1|6.12]…\n       \
+     bulkhead-vm tree DIRECTORY";
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
@@ -39,6 +45,7 @@ fn main() -> ExitCode {
         ["test", versions @ ..] if versions.iter().all(|version| disk::VERSIONS.contains(version)) => {
             suite::run(if versions.is_empty() { &disk::VERSIONS } else { versions })
         }
+        ["tree", at] => suite::tree(Path::new(at)),
         _ => {
             eprintln!("{USAGE}");
             return ExitCode::from(2);

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use bulkhead_integration::{HarnessError, run, workspace};
+use bulkhead_integration::{ALLOWED, HarnessError, Image, run, workspace};
 
 use crate::disk::{Disk, Scratch};
 
@@ -27,16 +27,7 @@ impl Payload {
     pub(crate) fn of(disk: &Disk, programs: &[PathBuf]) -> Result<Self, HarnessError> {
         let scratch = disk.scratch()?;
         let tree = scratch.file("tree");
-        let debug = workspace().join("target/debug");
-        for name in ["containerd-shim-bulkhead-v2", "bulkhead"] {
-            strip(&debug.join(name), &tree.join("target/debug").join(name))?;
-        }
-        for program in programs {
-            let name = program.file_name().unwrap_or_default();
-            strip(program, &tree.join("target/debug").join(name))?;
-        }
-        copy_tree("integration/probe", &tree)?;
-        copy_tree("target/deps/probe", &tree)?;
+        write_tree(&tree, &workspace().join("target/debug"), programs)?;
         image(&scratch.file("payload.img"), Some(&tree))?;
         fs::remove_dir_all(&tree).map_err(HarnessError::at("remove", &tree))?;
         Ok(Self { scratch })
@@ -46,6 +37,19 @@ impl Payload {
     pub(crate) fn path(&self) -> PathBuf {
         self.scratch.file("payload.img")
     }
+}
+
+/// Writes what a machine is given: the shim and the command from `bins`, the probe, and `programs` beside them.
+pub(crate) fn write_tree(tree: &Path, bins: &Path, programs: &[PathBuf]) -> Result<(), HarnessError> {
+    let own = ["containerd-shim-bulkhead-v2", "bulkhead"].map(|name| bins.join(name));
+    for program in own.iter().chain(programs) {
+        let name = program.file_name().unwrap_or_default();
+        strip(program, &tree.join("target/debug").join(name))?;
+    }
+    // The machines have no compiler: the probe of every image is built here, where it is not there yet.
+    Image::busybox(ALLOWED, "65532")?;
+    copy_tree("integration/probe", tree)?;
+    copy_tree("target/deps/probe", tree)
 }
 
 /// Makes an ext4 image, of a directory or empty.
@@ -75,7 +79,8 @@ fn strip(from: &Path, to: &Path) -> Result<(), HarnessError> {
 fn copy_tree(name: &str, tree: &Path) -> Result<(), HarnessError> {
     let (from, to) = (workspace().join(name), tree.join(name));
     fs::create_dir_all(&to).map_err(HarnessError::at("create", &to))?;
-    for entry in fs::read_dir(&from).into_iter().flatten().flatten() {
+    let entries = fs::read_dir(&from).map_err(HarnessError::at("read", &from))?;
+    for entry in entries.flatten() {
         let path = entry.path();
         fs::copy(&path, to.join(entry.file_name())).map_err(HarnessError::at("copy", &path))?;
     }

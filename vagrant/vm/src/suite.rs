@@ -7,7 +7,8 @@
 
 use std::{
     fs,
-    path::PathBuf,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
     process::{Command, ExitCode, Stdio},
     sync::Mutex,
     thread,
@@ -17,7 +18,11 @@ use std::{
 use bulkhead_integration::{HarnessError, workspace, write_report};
 use serde_json::{Value, json};
 
-use crate::{disk::Disk, machine::Machine, payload::Payload};
+use crate::{
+    disk::Disk,
+    machine::Machine,
+    payload::{self, Payload},
+};
 
 /// How long the tests of one program may take: some 40 s where nothing else runs.
 const PROGRAM: Duration = Duration::from_secs(900);
@@ -27,7 +32,7 @@ const AT_A_TIME: usize = 2;
 
 /// Runs every test program in machines with each of the kernels. What they print comes program by program.
 pub(crate) fn run(versions: &[&str]) -> Result<ExitCode, HarnessError> {
-    let programs = programs()?;
+    let (_, programs) = programs(Libc::OfThisMachine)?;
     let disk = Disk::made()?;
     let payload = Payload::of(&disk, &programs)?;
     let mut rows = Vec::new();
@@ -68,42 +73,84 @@ pub(crate) fn run(versions: &[&str]) -> Result<ExitCode, HarnessError> {
     Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// The tests' programs, built by cargo.
-fn programs() -> Result<Vec<PathBuf>, HarnessError> {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut command = Command::new(cargo);
-    command.args([
-        "test",
-        "--locked",
-        "-p",
-        "bulkhead-vm",
-        "--no-run",
-        "--message-format=json-render-diagnostics",
-    ]);
-    let listed = fs::read_dir(workspace().join("vagrant/vm/tests"));
-    let listed = listed.map_err(HarnessError::at("read", "vagrant/vm/tests"))?;
-    let mut names: Vec<String> = listed
-        .flatten()
-        .filter_map(|entry| Some(entry.file_name().to_str()?.strip_suffix(".rs")?.to_owned()))
-        .collect();
-    names.sort();
-    for name in &names {
-        command.args(["--test", name]);
+/// Writes what a machine of another kind is given, with a script that runs the tests: for vagrant/Vagrantfile.
+pub(crate) fn tree(at: &Path) -> Result<ExitCode, HarnessError> {
+    let (bins, programs) = programs(Libc::Static)?;
+    if at.exists() {
+        fs::remove_dir_all(at).map_err(HarnessError::at("remove", at))?;
     }
-    let failed = |source| HarnessError::Run { program: "cargo".to_owned(), source };
-    let output = command.current_dir(workspace()).stderr(Stdio::inherit()).output().map_err(failed)?;
-    let text = String::from_utf8_lossy(&output.stdout);
+    payload::write_tree(at, &bins, &programs)?;
+    let names: Vec<_> = programs.iter().filter_map(|program| program.file_name()?.to_str()).collect();
+    let script = format!(
+        "#!/bin/sh\n# Runs every test here, where the harness finds everything at the path that it was built with.\n\
+         set -u\nmkdir -p {parent}\nln -sfn \"$(dirname \"$(readlink -f \"$0\")\")\" {here}\ncd {here} || exit 1\n\
+         failed=0\nfor test in {names}; do\n  target/debug/$test --test-threads=1 --show-output || failed=1\ndone\n\
+         exit $failed\n",
+        parent = workspace().parent().unwrap_or(Path::new("/")).display(),
+        here = workspace().display(),
+        names = names.join(" "),
+    );
+    let path = at.join("run-tests");
+    fs::write(&path, script).map_err(HarnessError::at("write", &path))?;
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755))
+        .map_err(HarnessError::at("chmod", &path))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Whose libc the programs are to run with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Libc {
+    /// That of a machine made from this system's own packages.
+    OfThisMachine,
+    /// Their own: they run in any distribution.
+    Static,
+}
+
+const TARGET: &str = "x86_64-unknown-linux-gnu";
+
+/// The tests' programs, built by cargo, and where it puts binaries.
+fn programs(libc: Libc) -> Result<(PathBuf, Vec<PathBuf>), HarnessError> {
+    let mut names = Vec::new();
+    let tests = workspace().join("vagrant/vm/tests");
+    for entry in fs::read_dir(&tests).map_err(HarnessError::at("read", &tests))?.flatten() {
+        names.extend(entry.file_name().to_str().and_then(|name| name.strip_suffix(".rs")).map(str::to_owned));
+    }
+    names.sort();
+    let cargo = |words: &[&str]| {
+        let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+        command.args(words).arg("--locked").current_dir(workspace()).stderr(Stdio::inherit());
+        if libc == Libc::Static {
+            command.args(["--target", TARGET]).env("RUSTFLAGS", "-C target-feature=+crt-static");
+        }
+        let line = format!("cargo {}", words.join(" "));
+        let output =
+            command.output().map_err(|source| HarnessError::Run { program: line.clone(), source })?;
+        if output.status.success() {
+            return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+        }
+        Err(HarnessError::Command { line, outcome: output.status.to_string() })
+    };
+    let debug = match libc {
+        Libc::OfThisMachine => workspace().join("target/debug"),
+        Libc::Static => {
+            cargo(&["build", "-p", "containerd-shim-bulkhead-v2", "-p", "bulkhead-cli", "--bins"])?;
+            workspace().join("target").join(TARGET).join("debug")
+        }
+    };
+    let mut words = vec!["test", "-p", "bulkhead-vm", "--no-run", "--message-format=json-render-diagnostics"];
+    words.extend(names.iter().flat_map(|name| ["--test", name]));
+    let text = cargo(&words)?;
     let built: Vec<PathBuf> = text
         .lines()
         .filter_map(|line| serde_json::from_str::<Value>(line).ok())
         .filter(|message| message["target"]["kind"][0] == "test")
         .filter_map(|message| Some(PathBuf::from(message["executable"].as_str()?)))
         .collect();
-    if !output.status.success() || built.len() != names.len() {
-        let outcome = format!("{}; {} of {} tests built", output.status, built.len(), names.len());
-        return Err(HarnessError::Command { line: "cargo test --no-run".to_owned(), outcome });
+    if built.len() == names.len() {
+        return Ok((debug, built));
     }
-    Ok(built)
+    let outcome = format!("{} of {} tests built", built.len(), names.len());
+    Err(HarnessError::Command { line: "cargo test --no-run".to_owned(), outcome })
 }
 
 /// What a program printed in a machine of its own, with its exit code, or with what went wrong.
@@ -111,7 +158,7 @@ fn in_machine(
     disk: &Disk,
     version: &str,
     payload: &Payload,
-    program: &std::path::Path,
+    program: &Path,
 ) -> Result<(String, i32), (String, HarnessError)> {
     let mut machine = Machine::start(disk, version, payload).map_err(|error| (String::new(), error))?;
     let name = program.file_name().unwrap_or_default().to_string_lossy();
