@@ -39,7 +39,7 @@ filter, but for the cost of system calls, where they have containerd's default p
   CRI pod beside its pause container. **idle-cpu**: their processor time over five seconds in which nobody asks for
   anything.
 - **stdio-throughput**: 256 MiB of zeros, from the container's standard output to a reader of the FIFO.
-- **syscall-getppid, syscall-open-close**: in the container, the quickest of nine batches; `no-filter` is runc without a
+- **syscall-getppid, syscall-open-close**: in the container, the quickest of fifteen batches; `no-filter` is runc without a
   profile, `runc`, `crun` and `runsc` have containerd's default profile.
 
 gVisor runs with `--ignore-cgroups --network=none --platform=systrap` behind runc's shim, by way of a shell script that

@@ -70,12 +70,11 @@ fn run() -> Result<(), HarnessError> {
         measure::all(&stage, &mut findings)?;
     }
     measure::in_one_pod(&settings, &mut findings)?;
+    let report = findings.write(&settings)?;
     if settings.everything() {
         document::write(&findings)?;
     }
-    print!("\n{}", table::of(&findings));
-    print!("\n{}", targets::of(&findings));
-    println!("\nWritten to {}", findings.write(&settings)?.display());
+    println!("\n{}\n{}\nWritten to {}", table::of(&findings), targets::of(&findings), report.display());
     match findings.failed.is_empty() {
         true => Ok(()),
         false => Err(wrong("every measurement", findings.failed.join("; "))),

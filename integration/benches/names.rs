@@ -34,14 +34,14 @@ pub(crate) const PARTS: [Part; 10] = [
         rows: &["own-", "create"],
     },
     Part { name: "gates", about: "Gates: policy, verdict and plan of a warm start", rows: &["gates-"] },
-    Part { name: "rate", about: "Starts at once", rows: &["starts-per-second-"] },
+    Part { name: "rate", about: "Starts at once (more is better)", rows: &["starts-per-second-"] },
     Part {
         name: "memory",
         about: "Memory and idle processor time, one shim each",
         rows: &["pss-", "idle-cpu"],
     },
     Part { name: "pods", about: "Memory of one pod", rows: &["pss-pod-"] },
-    Part { name: "stdio", about: "Standard output", rows: &["stdio-"] },
+    Part { name: "stdio", about: "Standard output (more is better)", rows: &["stdio-"] },
     Part { name: "syscalls", about: "System calls inside the container", rows: &["syscall-"] },
 ];
 

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use bulkhead_integration::{BULKHEAD, HarnessError, RUNC, run, workspace};
+use bulkhead_integration::{BULKHEAD, HarnessError, RUNC, bulkhead_dir, run, workspace};
 use serde_json::{Value, json};
 
 use crate::row::{Findings, SUBJECT};
@@ -81,7 +81,9 @@ pub(crate) fn find(findings: &mut Findings) -> Result<Vec<Runtime>, HarnessError
     versions.ask("containerd", Path::new("containerd"));
     versions.ask("runc", Path::new("runc"));
     versions.ask("rustc", Path::new("rustc"));
-    versions.0.insert(SUBJECT.to_owned(), commit());
+    let binaries = bulkhead_dir()?;
+    let binaries = binaries.strip_prefix(workspace()).unwrap_or(&binaries).display().to_string();
+    versions.0.insert(SUBJECT.to_owned(), format!("{}, {binaries}", commit()));
     match crun {
         Some(crun) => {
             versions.ask("crun", &crun);

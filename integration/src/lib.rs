@@ -46,4 +46,4 @@ pub use report::{machine, merge_report, write_report, write_report_of};
 pub use run::{Output, run, run_on, until, wait};
 pub use tag::{clean, directory, fresh, need_root, sweep};
 pub use tasks::{RootMount, Tasks};
-pub use tools::{BULKHEAD, RUNC, Release, workspace};
+pub use tools::{BULKHEAD, RUNC, Release, bulkhead_dir, workspace};

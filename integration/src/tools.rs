@@ -74,7 +74,7 @@ pub fn workspace() -> PathBuf {
 }
 
 /// Where the binaries under test are: `BULKHEAD_BIN_DIR`, or beside this program.
-pub(crate) fn bulkhead_dir() -> Result<PathBuf> {
+pub fn bulkhead_dir() -> Result<PathBuf> {
     let dir = match env::var_os("BULKHEAD_BIN_DIR") {
         Some(dir) => PathBuf::from(dir),
         None => {
