@@ -30,7 +30,7 @@ use bulkhead_node::load_policy;
 use bulkhead_plan::{ExecPlan, Plan};
 use oci_spec::runtime::{LinuxNamespaceType, LinuxResources};
 
-pub(crate) use asked::{Asked, cgroup_path, policy_file};
+pub(crate) use asked::{Asked, NO_SPEC, cgroup_path, policy_file};
 pub(crate) use facts::Pod;
 pub(crate) use verify::judge_group_path;
 

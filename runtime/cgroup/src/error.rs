@@ -6,7 +6,10 @@ use std::{io, path::PathBuf};
 #[derive(Debug, thiserror::Error)]
 pub enum CgroupError {
     /// The text is no path of a control group.
-    #[error("cgroup path {0:?} is not an absolute path of plain names")]
+    #[error(
+        "cgroup path {0:?} is not an absolute path of plain names; fix: name one below the hierarchies' roots, such as \
+         /team/web (kubelet: cgroupRoot, ctr: --cgroup)"
+    )]
     Path(String),
     /// Not quite the `slice:prefix:name` form of the systemd driver.
     #[error(

@@ -37,11 +37,15 @@ pub enum LaunchError {
     )]
     ZygoteGone,
     /// The worker died without an answer, or did not answer in time.
-    #[error("the worker ended without an answer (a memory limit may be too small for a start)")]
+    #[error(
+        "the worker ended without an answer: it was killed, perhaps for want of memory; fix: raise the memory limit of the \
+         container, and see the kernel's log"
+    )]
     WorkerGone,
     /// The process died between its start and execve(2).
     #[error(
-        "the process ended before execve(2): its seccomp profile or a limit may forbid what every start needs"
+        "the process ended before execve(2): it was killed, or its seccomp profile or a limit forbids what every start \
+         needs; fix: widen that, and see the kernel's log"
     )]
     ProcessGone,
     /// Something else than the launch protocol arrived.
@@ -87,13 +91,47 @@ impl LaunchError {
     }
 }
 
-/// An error with its causes.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+/// An error with its causes, and what to do about it where the kernel says that something has run out.
+pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
         text = format!("{text}: {error}");
         cause = error.source();
     }
-    text
+    match fix(error) {
+        Some(fix) => format!("{text}; {fix}"),
+        None => text,
+    }
+}
+
+/// What to do about an error that says that something has run out.
+#[must_use]
+pub fn fix(error: &(dyn std::error::Error + 'static)) -> Option<&'static str> {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        let errno = error
+            .downcast_ref::<io::Error>()
+            .and_then(io::Error::raw_os_error)
+            .or_else(|| error.downcast_ref::<nix::Error>().map(|errno| *errno as i32));
+        if let Some(fix) = errno.and_then(fix_of) {
+            return Some(fix);
+        }
+        cause = error.source();
+    }
+    None
+}
+
+/// The same by errno.
+pub(crate) fn fix_of(errno: i32) -> Option<&'static str> {
+    match errno {
+        libc::EMFILE => Some("fix: raise the limit of open files of containerd's service (LimitNOFILE=)"),
+        libc::ENFILE => Some("fix: raise the host's limit of open files (sysctl fs.file-max)"),
+        libc::ENOSPC | libc::EDQUOT => Some("fix: free space and inodes there"),
+        libc::EAGAIN => Some(
+            "fix: raise pids.max of the control group and of those above it, or the limit of processes (LimitNPROC=)",
+        ),
+        libc::ENOMEM => Some("fix: free memory on the host, or raise the container's limit"),
+        _ => None,
+    }
 }

@@ -137,6 +137,12 @@ impl CreateTicket {
         Self { reply: Some(reply), confine: Some(confine), notify_dir, prepared: None }
     }
 
+    /// Whether the container's first process is there, and its worker has yet to say that all is done.
+    #[must_use]
+    pub fn waits_for_worker(&self) -> bool {
+        self.prepared.is_some()
+    }
+
     /// Takes what has arrived. `None`: not yet. To be asked no more after an answer or an error.
     pub fn try_created(&mut self) -> Result<Option<Created>, LaunchError> {
         loop {
@@ -219,6 +225,12 @@ impl PendingStart {
         }
     }
 
+    /// Whether the process of an exec is there, and its worker has yet to let it go on.
+    #[must_use]
+    pub fn waits_for_worker(&self) -> bool {
+        self.kind == Kind::Exec && self.phase == Phase::Confining && self.process.is_some()
+    }
+
     /// The process, once it is known. Its exit may be reaped before this launch has ended.
     #[must_use]
     pub fn pid(&self) -> Option<u32> {
@@ -266,6 +278,13 @@ impl PendingStart {
             }
             wait_readable(self.as_fd(), deadline)?;
         }
+    }
+
+    /// Ends the process: its worker is gone.
+    #[must_use]
+    pub fn give_up(&self) -> StartError {
+        self.kill();
+        LaunchError::WorkerGone.into()
     }
 
     /// Every other end is closed: by execve(2) if the process was told to go, by its death if not.

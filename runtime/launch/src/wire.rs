@@ -5,7 +5,7 @@ use std::{
     fs::File,
     io::{IoSlice, Read, Seek, SeekFrom, Write},
     os::fd::{AsRawFd, BorrowedFd, OwnedFd},
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
 use bulkhead_cgroup::CgroupPath;
@@ -115,6 +115,15 @@ impl Job {
         match self {
             Job::Create(job) => Some(&job.confine),
             Job::Exec(job) => Some(&job.confine),
+            Job::Group(_) => None,
+        }
+    }
+
+    /// The directory of its container, if it has one.
+    pub(crate) fn task_dir(&self) -> Option<&Path> {
+        match self {
+            Job::Create(job) => Some(&job.task_dir),
+            Job::Exec(job) => Some(&job.task_dir),
             Job::Group(_) => None,
         }
     }

@@ -24,7 +24,7 @@ use crate::{
     LaunchError, binds, blind, derive,
     error::chain,
     executor::{Confined, ExpectedNamespace, namespace_identity},
-    group_link, limits, loopback, message, places, rootfs, sealed, sources,
+    group_link, limits, loopback, message, places, rootfs, scarcity, sealed, sources,
     stdio::{Kept, Opened},
     sys::{self, Forked},
     wire::{Create, Exec, Group, GroupChange, Job, WorkingDir},
@@ -37,9 +37,18 @@ pub(crate) fn state_root(task_dir: &Path) -> PathBuf {
     task_dir.join("state")
 }
 
+/// What a worker is called, as ps(1) shows it.
+const NAME: &std::ffi::CStr = c"bulkhead-worker";
+
+/// Whether `comm`, as /proc has it, is a worker's.
+#[must_use]
+pub fn is_worker(comm: &str) -> bool {
+    NAME.to_str().is_ok_and(|name| comm.trim_end() == name)
+}
+
 /// Does the job whose descriptors these are. The exit code says only whether there was an answer.
 pub(crate) fn run(fds: Vec<OwnedFd>, host: &Host, server: u32) -> i32 {
-    sys::set_name(c"bulkhead-worker");
+    sys::set_name(NAME);
     let mut fds = fds.into_iter();
     let (Some(reply), Some(payload)) = (fds.next(), fds.next()) else {
         tracing::error!("a job without reply socket or payload");
@@ -49,10 +58,14 @@ pub(crate) fn run(fds: Vec<OwnedFd>, host: &Host, server: u32) -> i32 {
     let rest: Vec<OwnedFd> = fds.collect();
     // A worker that outlived its server would make a control group and a directory behind the back of whoever cleans
     // up after that server.
-    let done = die_with(server).and_then(|()| decode(&reply, &payload, &rest)).and_then(|job| match job {
-        Job::Create(job) => create(*job, &reply, host, server),
-        Job::Exec(job) => exec(*job, &reply, rest.into_iter(), host, server),
-        Job::Group(job) => change_group(&job, host),
+    let mut task_dir = None;
+    let done = die_with(server).and_then(|()| decode(&reply, &payload, &rest)).and_then(|job| {
+        task_dir = job.task_dir().map(Path::to_owned);
+        match job {
+            Job::Create(job) => create(*job, &reply, host, server),
+            Job::Exec(job) => exec(*job, &reply, rest.into_iter(), host, server),
+            Job::Group(job) => change_group(&job, host),
+        }
     });
     let sent = match done {
         Ok((pid, kept)) => {
@@ -63,7 +76,10 @@ pub(crate) fn run(fds: Vec<OwnedFd>, host: &Host, server: u32) -> i32 {
             }
             sent
         }
-        Err(error) => message::send(reply.as_fd(), &message::failed(None, &chain(&error)), &[]),
+        Err(error) => {
+            let why = scarcity::explained(&error, task_dir.as_deref());
+            message::send(reply.as_fd(), &message::failed(None, &why), &[])
+        }
     };
     match sent {
         Ok(()) => 0,

@@ -289,8 +289,8 @@ fn serve(socket: OwnedFd, host: &Host, server: u32) -> Result<(), LaunchError> {
             Err(error) => {
                 tracing::error!(%error, "clone(2) of a worker failed");
                 if let Some(reply) = fds.first() {
-                    let text =
-                        message::failed(error.raw_os_error(), &format!("clone(2) of a worker: {error}"));
+                    let why = chain(&LaunchError::io("clone(2)", "worker")(error));
+                    let text = message::failed(None, &why);
                     if let Err(error) = message::send(reply.as_fd(), &text, &[]) {
                         tracing::error!(%error, "and could not be reported");
                     }

@@ -47,8 +47,8 @@ pub(crate) enum FrontError {
     #[error("standard input holds no such message as containerd sends")]
     Message(#[from] protobuf::Error),
     /// The bundle's config.json cannot be read.
-    #[error("config.json")]
-    Config(#[source] serde_json::Error),
+    #[error("config.json: {0}; {fix}", fix = crate::stages::NO_SPEC)]
+    Config(serde_json::Error),
     /// The zygote could not be forked.
     #[error("zygote")]
     Launch(#[from] bulkhead_launch::LaunchError),

@@ -41,7 +41,7 @@ use tokio::{
 };
 
 pub(crate) use publisher::Publisher;
-pub(crate) use reaper::{Exit, Owner, Reaper};
+pub(crate) use reaper::{Exit, Launching, Owner, Reaper};
 
 use crate::{
     front::ServerConfig,

@@ -12,15 +12,18 @@
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
-use tokio::signal::unix::Signal;
+use tokio::{signal::unix::Signal, sync::watch, time::sleep};
 
 use crate::{
     sys,
     task::{Container, Process, Tasks},
 };
+
+/// How often a launch is looked at once it is in doubt.
+const LOOK_AGAIN_MS: u64 = 100;
 
 /// How a process ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,8 +44,11 @@ pub(crate) struct Owner {
 }
 
 /// Which pids are whose.
-#[derive(Default)]
-pub(crate) struct Reaper(Mutex<Pids>);
+pub(crate) struct Reaper {
+    pids: Mutex<Pids>,
+    /// How many ended otherwise than by exit 0 that were none of a container's.
+    broken: watch::Sender<u64>,
+}
 
 #[derive(Default)]
 struct Pids {
@@ -52,35 +58,62 @@ struct Pids {
 }
 
 /// While it lives, exits of unknown pids are kept.
-pub(crate) struct Launching<'a>(&'a Reaper);
+pub(crate) struct Launching<'a> {
+    reaper: &'a Reaper,
+    broken: watch::Receiver<u64>,
+    /// How many had ended when it began.
+    seen: u64,
+}
 
 impl Reaper {
+    /// No child yet.
+    pub(crate) fn new() -> Self {
+        Self { pids: Mutex::default(), broken: watch::Sender::new(0) }
+    }
+
     /// To be called before a launch is asked for.
     pub(crate) fn launching(&self) -> Launching<'_> {
         self.pids().launches += 1;
-        Launching(self)
+        let broken = self.broken.subscribe();
+        let seen = *broken.borrow();
+        Launching { reaper: self, broken, seen }
     }
 
     /// A process that has ended: its owner, if it is known.
     fn ended(&self, pid: u32, exit: Exit) -> Option<Owner> {
         let mut pids = self.pids();
         let owner = pids.known.remove(&pid);
-        if owner.is_none() && pids.launches > 0 {
-            pids.parked.insert(pid, exit);
+        if owner.is_none() {
+            if pids.launches > 0 {
+                pids.parked.insert(pid, exit);
+            }
+            if exit.status != 0 {
+                self.broken.send_modify(|broken| *broken += 1);
+            }
         }
         owner
     }
 
     fn pids(&self) -> MutexGuard<'_, Pids> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.pids.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Launching<'_> {
+    /// Returns when a child has ended that may have been the worker of this launch: once for each, and from then on
+    /// again and again. What it was can only be told by looking.
+    pub(crate) async fn doubts(&mut self) {
+        if *self.broken.borrow() == self.seen && self.broken.changed().await.is_ok() {
+            self.seen = u64::MAX;
+            return;
+        }
+        sleep(Duration::from_millis(LOOK_AGAIN_MS)).await;
+    }
+
     /// Says whose `pid` is. It may have ended already: then its exit is returned, and nothing else will come.
     #[must_use]
     pub(crate) fn claim(&self, pid: u32, owner: Owner) -> Option<Exit> {
-        let mut pids = self.0.pids();
+        let mut pids = self.reaper.pids();
         let exit = pids.parked.remove(&pid);
         if exit.is_none() {
             pids.known.insert(pid, owner);
@@ -91,7 +124,7 @@ impl Launching<'_> {
 
 impl Drop for Launching<'_> {
     fn drop(&mut self) {
-        let mut pids = self.0.pids();
+        let mut pids = self.reaper.pids();
         pids.launches -= 1;
         if pids.launches == 0 {
             pids.parked.clear();

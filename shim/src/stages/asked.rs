@@ -27,6 +27,10 @@ const SANDBOX_NAMESPACE: &str = "io.kubernetes.cri.sandbox-namespace";
 /// Largest config.json accepted, in bytes: containerd's CRI writes about 20 kB.
 const CONFIG_BYTES_MAX: u64 = 4 << 20;
 
+/// What to do about a config.json that cannot be read as one.
+pub(crate) const NO_SPEC: &str =
+    "fix: use a client that writes a config.json of the OCI runtime specification 1.x";
+
 /// A Create call.
 pub(crate) struct Asked {
     /// Id of the container.
@@ -163,7 +167,10 @@ pub(crate) fn cgroup_path(
 /// Reads config.json.
 pub(super) fn read_spec(path: &Path) -> Result<Spec, TaskError> {
     let wrong = |call: &str, error: &dyn std::fmt::Display| {
-        TaskError::Internal(format!("{call} {}: {error}", path.display()))
+        TaskError::Internal(format!(
+            "{call} {}: {error}; fix: leave the bundle to containerd while a container is created",
+            path.display()
+        ))
     };
     let mut text = Vec::new();
     File::open(path)
@@ -173,12 +180,12 @@ pub(super) fn read_spec(path: &Path) -> Result<Spec, TaskError> {
         .map_err(|error| wrong("read(2)", &error))?;
     if text.len() as u64 > CONFIG_BYTES_MAX {
         return Err(TaskError::InvalidArgument(format!(
-            "{} has over {CONFIG_BYTES_MAX} bytes",
+            "{} has over {CONFIG_BYTES_MAX} bytes; fix: shorten annotations, process.args or process.env",
             path.display()
         )));
     }
     serde_json::from_slice(&text)
-        .map_err(|error| TaskError::InvalidArgument(format!("{}: {error}", path.display())))
+        .map_err(|error| TaskError::InvalidArgument(format!("{}: {error}; {NO_SPEC}", path.display())))
 }
 
 fn annotation<'a>(spec: &'a Spec, name: &str) -> Option<&'a str> {

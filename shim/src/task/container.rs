@@ -98,7 +98,7 @@ impl Tasks {
         Self {
             stages,
             publisher,
-            reaper: Reaper::default(),
+            reaper: Reaper::new(),
             streams,
             containers: Mutex::default(),
             count: watch::Sender::new(0),
@@ -416,6 +416,18 @@ impl Container {
     fn lifecycle(&self) -> MutexGuard<'_, Lifecycle> {
         self.lifecycle.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether the worker of a launch is still in this group. One launch at a time is under way in a container.
+pub(crate) fn has_worker(cgroup: &Cgroup) -> bool {
+    let server = std::process::id();
+    let worker = |pid: &u32| {
+        std::fs::read_to_string(format!("/proc/{pid}/comm"))
+            .is_ok_and(|comm| bulkhead_launch::is_worker(&comm))
+            && parent_of(*pid) == Some(server)
+    };
+    // A group that cannot be read is no proof.
+    cgroup.procs().map_or(true, |pids| pids.iter().any(worker))
 }
 
 /// The parent of a process; none when it is gone.

@@ -22,12 +22,14 @@ use containerd_shim_protos::{
 use tokio::{io::Interest, time::timeout};
 
 use super::{
-    Container, Process, TaskError, Tasks, leftovers,
+    Container, Process, TaskError, Tasks,
+    container::has_worker,
+    leftovers,
     process::{StdioPaths, Waiting},
     stdio::{Addresses, Streams},
 };
 use crate::{
-    server::Owner,
+    server::{Launching, Owner},
     stages::{Admitted, Asked},
     sys,
 };
@@ -52,9 +54,9 @@ pub(crate) async fn create(tasks: &Arc<Tasks>, request: CreateTaskRequest) -> Re
     let addresses = Addresses::of(&paths, tasks.whose_streams(id.as_str()))?;
     let admitted = tasks.stages().admit(asked(&id, &request), tasks.pod()).await?;
 
-    let launching = tasks.reaper().launching();
+    let mut launching = tasks.reaper().launching();
     let unfinished = Unfinished::new(tasks, &admitted)?;
-    let created = launch(tasks, &admitted, &unfinished, &addresses.stdio).await?;
+    let created = launch(tasks, &admitted, &unfinished, &addresses.stdio, &mut launching).await?;
     let streams = Streams::new(created.kept, &addresses, tasks.streams())
         .inspect_err(|_| kill(created.pidfd.as_fd()))?;
     let (cgroup, task_dir) = unfinished.finish();
@@ -92,6 +94,7 @@ async fn launch(
     admitted: &Admitted,
     unfinished: &Unfinished,
     stdio: &Stdio,
+    launching: &mut Launching<'_>,
 ) -> Result<Created, TaskError> {
     let job = CreateJob {
         id: admitted.id(),
@@ -102,7 +105,7 @@ async fn launch(
         stdio,
     };
     let ticket = tasks.stages().zygote().create(&job).map_err(|error| TaskError::internal(&error))?;
-    let answer = timeout(Duration::from_millis(CREATE_MS), created(ticket)).await;
+    let answer = timeout(Duration::from_millis(CREATE_MS), created(ticket, launching, unfinished)).await;
     match answer {
         Ok(Ok(created)) => Ok(created),
         Ok(Err(error)) => Err(TaskError::internal(&error)),
@@ -110,12 +113,22 @@ async fn launch(
     }
 }
 
-async fn created(mut ticket: CreateTicket) -> Result<Created, LaunchError> {
+async fn created(
+    mut ticket: CreateTicket,
+    launching: &mut Launching<'_>,
+    unfinished: &Unfinished,
+) -> Result<Created, LaunchError> {
     loop {
         if let Some(created) = ticket.try_created()? {
             return Ok(created);
         }
-        readable(&ticket).await?;
+        tokio::select! {
+            ready = readable(&ticket) => ready?,
+            // The container's process holds the reply socket too: a worker that is killed closes nothing.
+            () = launching.doubts() => if ticket.waits_for_worker() && unfinished.has_no_worker() {
+                return ticket.try_created()?.ok_or(LaunchError::WorkerGone);
+            }
+        }
     }
 }
 
@@ -173,6 +186,10 @@ impl Unfinished {
 
     fn task_dir(&self) -> &Path {
         self.parts.as_ref().map_or(Path::new(""), |(_, task_dir)| task_dir)
+    }
+
+    fn has_no_worker(&self) -> bool {
+        self.parts.as_ref().is_some_and(|(cgroup, _)| !has_worker(cgroup))
     }
 
     fn finish(mut self) -> (Cgroup, PathBuf) {

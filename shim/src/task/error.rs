@@ -40,8 +40,12 @@ impl From<Refusal> for TaskError {
 
 impl TaskError {
     /// The machine broke: the error with its causes, on one line.
-    pub(crate) fn internal(error: &dyn std::error::Error) -> Self {
-        Self::Internal(chain(error))
+    pub(crate) fn internal(error: &(dyn std::error::Error + 'static)) -> Self {
+        let text = chain(error);
+        Self::Internal(match bulkhead_launch::fix(error) {
+            Some(fix) => format!("{text}; {fix}"),
+            None => text,
+        })
     }
 
     fn code(&self) -> Code {

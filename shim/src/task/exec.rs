@@ -28,10 +28,14 @@ pub(crate) fn exec(
     container.takes_execs()?;
     let spec = request.spec.into_option().unwrap_or_default();
     if spec.value.len() > PROCESS_BYTES_MAX {
-        return Err(TaskError::InvalidArgument("process document is too long".to_owned()));
+        return Err(TaskError::InvalidArgument(
+            "process document has over 4194304 bytes; fix: shorten its args or env".to_owned(),
+        ));
     }
     let mut process: oci_spec::runtime::Process = serde_json::from_slice(&spec.value)
-        .map_err(|error| TaskError::InvalidArgument(format!("process document: {error}")))?;
+        .map_err(|error| TaskError::InvalidArgument(format!(
+                "process document: {error}; fix: use a client that writes a process of the OCI runtime specification 1.x"
+            )))?;
     process.set_terminal(Some(request.terminal));
 
     let asked = ExecRequest { container: container.id.clone(), exec, process };

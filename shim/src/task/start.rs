@@ -17,12 +17,13 @@ use tokio::time::timeout;
 
 use super::{
     Container, Process, TaskError, Tasks,
+    container::has_worker,
     create::{kill, readable},
     oom,
     process::Waiting,
     stdio::{Addresses, Streams},
 };
-use crate::server::Owner;
+use crate::server::{Launching, Owner};
 
 /// How long a process may take from its gate to execve(2).
 const START_MS: u64 = 60_000;
@@ -54,7 +55,7 @@ async fn start_init(
     gate: Gate,
 ) -> Result<u32, TaskError> {
     let running = match gate.release() {
-        Ok(pending) => running(pending).await,
+        Ok(pending) => running(pending, &mut tasks.reaper().launching(), container).await,
         Err(error) => Err(error.into()),
     };
     let pid = process.pid();
@@ -135,7 +136,7 @@ async fn launch_exec(
     let addresses = Addresses::of(&process.paths, tasks.whose_streams(&process.exec_id))?;
     let exec = process.exec_id.parse().map_err(|error| TaskError::InvalidArgument(format!("id: {error}")))?;
     let init_pidfd = container.init.pidfd()?;
-    let launching = tasks.reaper().launching();
+    let mut launching = tasks.reaper().launching();
     let pending = {
         let job = ExecJob {
             container: &container.id,
@@ -149,7 +150,7 @@ async fn launch_exec(
         };
         tasks.stages().zygote().exec(&job).map_err(|error| TaskError::internal(&error))?
     };
-    let running = running(pending).await.map_err(|error| failure(&error))?;
+    let running = running(pending, &mut launching, container).await.map_err(|error| failure(&error))?;
     let Some(pidfd) = running.pidfd else {
         return Err(TaskError::Internal("an exec came back without its pidfd".to_owned()));
     };
@@ -163,13 +164,24 @@ async fn launch_exec(
     Ok(running.pid)
 }
 
-async fn running(mut pending: PendingStart) -> Result<Running, StartError> {
+async fn running(
+    mut pending: PendingStart,
+    launching: &mut Launching<'_>,
+    container: &Container,
+) -> Result<Running, StartError> {
     let run = async {
         loop {
             if let Some(running) = pending.try_running()? {
                 return Ok(running);
             }
-            readable(&pending).await?;
+            tokio::select! {
+                ready = readable(&pending) => ready?,
+                // As at Create: the process holds the reply socket too.
+                () = launching.doubts() => if pending.waits_for_worker() && !has_worker(&container.cgroup) {
+                    let late = pending.try_running()?;
+                    return late.ok_or_else(|| pending.give_up());
+                }
+            }
         }
     };
     match timeout(Duration::from_millis(START_MS), run).await {
