@@ -1,5 +1,7 @@
 //! Container records: a spec that `ctr` would not write.
 
+use std::path::PathBuf;
+
 use containerd_client::services::v1::{
     GetContainerRequest, UpdateContainerRequest, containers_client::ContainersClient,
 };
@@ -10,6 +12,7 @@ use tonic::Request;
 use crate::{
     Containerd, HarnessError, Result,
     tasks::{connect, runtime},
+    tools::bulkhead_dir,
 };
 
 impl Containerd {
@@ -22,6 +25,24 @@ impl Containerd {
         let wrong = || HarnessError::Format { what: "a container with a spec", found: id.to_owned() };
         let any = found.and_then(|container| container.spec).ok_or_else(wrong)?;
         serde_json::from_slice(&any.value).map_err(|_| wrong())
+    }
+
+    /// A runtime type whose `start` finds these bytes as config.json, whatever containerd wrote.
+    pub fn runtime_with_config(&self, name: &str) -> Result<(String, PathBuf)> {
+        let config = self.dir().join(format!("config-{name}.json"));
+        let shim = bulkhead_dir()?.join("containerd-shim-bulkhead-v2");
+        let script = format!(
+            "#!/bin/sh\ncase \" $* \" in *' start '*) cp {} config.json || exit 1 ;; esac\nexec {} \"$@\"\n",
+            config.display(),
+            shim.display()
+        );
+        Ok((self.runtime(name, &script)?, config))
+    }
+
+    /// The bundle of a task.
+    #[must_use]
+    pub fn bundle(&self, id: &str) -> PathBuf {
+        self.dir().join("state/io.containerd.runtime.v2.task").join(self.tag()).join(id)
     }
 
     /// Changes the OCI spec of a container that has no task yet.

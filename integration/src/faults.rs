@@ -147,6 +147,11 @@ impl Containerd {
         self.runtime(name, &script)
     }
 
+    /// Bulkhead's shim, for scripts that call it.
+    pub fn shim(&self) -> Result<PathBuf> {
+        Ok(bulkhead_dir()?.join("containerd-shim-bulkhead-v2"))
+    }
+
     /// Whether the fault of [`Self::runtime_with_fault`] has happened.
     #[must_use]
     pub fn fault_happened(&self, name: &str) -> bool {

@@ -70,6 +70,18 @@ impl Tasks {
         call!(self, exec, "tasks.Exec", request)
     }
 
+    /// Adds an exec with a process document of the caller's choice.
+    pub fn add_exec_raw(&self, id: &str, exec: &str, document: Vec<u8>) -> Result<()> {
+        let type_url = "types.containerd.io/opencontainers/runtime-spec/1/Process".to_owned();
+        let request = ExecProcessRequest {
+            container_id: id.to_owned(),
+            exec_id: exec.to_owned(),
+            spec: Some(Any { type_url, value: document }),
+            ..ExecProcessRequest::default()
+        };
+        call!(self, exec, "tasks.Exec", request)
+    }
+
     /// Starts an exec; its pid.
     pub fn start_exec(&self, id: &str, exec: &str) -> Result<u32> {
         let request = StartRequest { container_id: id.to_owned(), exec_id: exec.to_owned() };

@@ -260,6 +260,24 @@ fn a_launch_that_is_killed_fails_the_call_and_leaves_nothing() {
     shoot_all(Release::V2_1, Victim::Launch, &steps);
 }
 
+/// The container's own process is there by then and holds the reply socket, so that its end tells nothing.
+#[test]
+fn a_worker_that_is_killed_when_its_container_is_ready_is_noticed() {
+    let mut range = Range::open(Release::V2_1);
+    for during in [During::Create, During::Exec] {
+        let mut met = 0;
+        // Each process of a launch asks it a few times, libcontainer's main one at its end.
+        for nth in 2..8 {
+            let outcome = range.shoot(during, &Fault::kill(Victim::Launch, "geteuid", nth));
+            if !outcome.happened {
+                break;
+            }
+            met += 1;
+        }
+        assert!(met > 0, "{during:?}: no process was killed");
+    }
+}
+
 #[test]
 fn a_server_that_is_killed_at_any_step_is_cleaned_up_after() {
     use During::{Create, Delete, Exec, Kill, Start};
@@ -412,8 +430,15 @@ fn nothing_is_left_wherever_a_process_is_killed() {
             let steps = range.steps(during, victim);
             println!("{during:?}, {victim:?}: {} kinds of calls", steps.len());
             for (call, count) in steps.iter().filter(|(call, _)| !CHANGES_NOTHING.contains(&call.as_str())) {
-                for nth in 1..=(*count).min(24) {
-                    range.shoot(during, &Fault::kill(victim, call, nth));
+                // The first wait of a server is before containerd is connected to it: see above.
+                let first = if victim == Victim::Server && call == "epoll_wait" { 2 } else { 1 };
+                for nth in first..=(*count).min(24) {
+                    if during == During::Create && victim == Victim::Server {
+                        forget_verdicts(&range.bench);
+                    }
+                    if !range.shoot(during, &Fault::kill(victim, call, nth)).happened {
+                        break;
+                    }
                 }
             }
         }
