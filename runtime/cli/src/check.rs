@@ -87,9 +87,13 @@ pub(crate) fn files(node: &Path, tenant: Option<&Path>) -> Result<Answer, Troubl
 
 fn judge(node: Option<Source>, tenants: Vec<Source>, mut found: Vec<Found>) -> Answer {
     let mut mode = None;
+    let mut compatible: Vec<(String, String)> = Vec::new();
     if let Some(node) = &node {
         match Policy::parse(node, None) {
-            Ok(policy) => mode = Some(policy.mode()),
+            Ok(policy) => {
+                mode = Some(policy.mode());
+                compatible = policy.compatible_sections().map(|(name, to)| (name.to_owned(), to)).collect();
+            }
             Err(error) => found.extend(error.problems().cloned().map(Found::Text)),
         }
     }
@@ -106,12 +110,20 @@ fn judge(node: Option<Source>, tenants: Vec<Source>, mut found: Vec<Found>) -> A
         Mode::Audit => "audit",
     });
     let problems: Vec<Value> = found.iter().map(Found::json).collect();
-    let json = json!({ "files": files, "mode": mode, "problems": problems });
+    let sections: Vec<Value> =
+        compatible.iter().map(|(name, to)| json!({ "section": name, "namespaces": to })).collect();
+    let json = json!({ "files": files, "mode": mode, "compatible": sections, "problems": problems });
     if found.is_empty() {
         let files = files.iter().map(|file| file.display().to_string()).collect::<Vec<_>>().join(", ");
         let mut text = format!("good: {files}");
         if mode == Some("audit") {
             text.push_str("\nnote: mode is audit: what would be refused runs, and is only recorded");
+        }
+        for (name, to) in &compatible {
+            text.push_str(&format!(
+                "\nnote: [confine.{name}] is at level compatible for {to}: what a request asks for is granted as runc \
+                 would, root of the node included"
+            ));
         }
         return Answer::yes(text, json);
     }

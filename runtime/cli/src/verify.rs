@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use bulkhead_containerd::{CALL_TIMEOUT, Containerd, Judge, VerifyError, examine};
-use bulkhead_model::{Digest, ImageFacts, Layout, Namespace, Refusal, chain_ids};
+use bulkhead_model::{Digest, ImageFacts, Layout, Level, Namespace, Refusal, chain_ids};
 use bulkhead_node::load_policy;
 use bulkhead_policy::Preview;
 use serde_json::{Value, json};
@@ -84,7 +84,17 @@ fn report(image: &str, facts: &ImageFacts, verdict: Result<Preview, Refusal>) ->
             None => {
                 let scope = preview.scope().unwrap_or_default();
                 lines.push(format!("policy    admits it by scope {scope:?}"));
-                Answer::yes(lines.join("\n"), json(json!({ "admitted": { "scope": scope } })))
+                let level = match preview.confinement().level {
+                    Level::Hardened => "hardened",
+                    Level::Compatible => {
+                        lines.push(
+                            "level     compatible: what a request asks for is granted as runc would"
+                                .to_owned(),
+                        );
+                        "compatible"
+                    }
+                };
+                Answer::yes(lines.join("\n"), json(json!({ "admitted": { "scope": scope, "level": level } })))
             }
             Some(refusal) => {
                 lines.push(format!("policy    admits it only because mode is audit\n{refusal}"));

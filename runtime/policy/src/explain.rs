@@ -43,6 +43,20 @@ exec = ["nginx -s quit", ["sh", "-c", "cat /etc/nginx/nginx.conf"], "/bin/health
   it writes counts only where it is stricter.
 - **Sections.** `[confine.default]` holds for every image; a scope may name another section, which says only what
   differs from it. What neither says is as below. The exec gate looks at the policy of the moment of the exec.
+- **The compatible level.** For pods that run the node (network and storage plugins, exporters, kube-proxy) a section may
+  say `level = "compatible"`: what the request asks for is granted as runc would grant it, root of the node included. It
+  takes a scope of the node's file that names the section, the digests of that scope and `namespaces`; the pause image
+  of privileged pods needs it too. Images, `exec`, `hooks` and the verdicts are judged as ever; docs/threat-model.md says
+  what is given up. `bulkhead policy check` names every such section.
+
+  ```toml
+  [image]
+  "registry.example/cni/**" = { digests = ["sha256:…"], confine = "infra" }
+  [confine.infra]
+  level = "compatible"
+  namespaces = ["kube-system"]
+  exec = ["/bin/cni-agent status"]
+  ```
 - **Commands.** A text in `exec` is split into words as a shell would, nothing is expanded; an array has its words
   already. Each word is literal; `*` as the last stands for any rest, `["*"]` allows every command. `sh *` is every
   command too. Without a slash a word is looked up in the PATH that the exec brings: name the whole path.

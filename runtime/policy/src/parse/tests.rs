@@ -8,7 +8,7 @@ use super::*;
 use crate::{
     Policy, Problem,
     confine::built_in,
-    keys::{Built, KEYS},
+    keys::{Built, KEYS, keys_of},
 };
 
 fn source(text: &str) -> Source {
@@ -255,6 +255,75 @@ fn broken_policy_refuses_with_place_and_fix() {
     assert_eq!(refusal.rule, bulkhead_model::Rule::Policy);
     assert!(refusal.why.contains("line 2, column 1: unknown key `mod`"), "{}", refusal.why);
     assert!(refusal.why.contains("and 2 more"), "{}", refusal.why);
+}
+
+/// A node's file whose `[confine.infra]` holds `keys`, named by a scope.
+fn infra(keys: &str) -> String {
+    let digest = Digest::of(b"x");
+    format!(
+        "version = 1\n[image]\n\"r.example/cni\" = {{ digests = [\"{digest}\"], confine = \"infra\" }}\n[confine.infra]\n{keys}"
+    )
+}
+
+#[test]
+fn compatible_level_stands_in_a_section_of_its_own_with_its_namespaces() {
+    for namespaces in ["[\"kube-system\"]", "[\"a\", \"b\"]", "[\"*\"]"] {
+        let text = infra(&format!(
+            "level = \"compatible\"\nnamespaces = {namespaces}\nexec = [\"*\"]\nhooks = [\"/h\"]"
+        ));
+        assert_eq!(problems(&text), [], "{text}");
+    }
+    assert_eq!(problems("version = 1\n[confine.default]\nlevel = \"hardened\""), []);
+}
+
+#[test]
+fn compatible_level_elsewhere_is_refused_with_its_line() {
+    let compatible = "level = \"compatible\"\nnamespaces = [\"*\"]";
+    let text = format!("version = 1\n[confine.default]\n{compatible}");
+    assert!(problem(&text).starts_with("3:9 `level` is \"compatible\" in [confine.default]"));
+    assert!(
+        problem(&infra("level = \"compatible\""))
+            .contains("5:9 `level` is \"compatible\" without `namespaces`")
+    );
+    assert!(problem(&infra("namespaces = [\"a\"]")).contains("`namespaces` is for a section with level"));
+    for level in ["hardened", "priviliged"] {
+        let text = infra(&format!("level = \"{level}\"\nnamespaces = [\"a\"]"));
+        assert!(!problems(&text).is_empty(), "{level}");
+    }
+    for namespaces in ["[]", "\"*\"", "[\"*\", \"a\"]", "[\"a/b\"]", "[1]"] {
+        let text = infra(&format!("level = \"compatible\"\nnamespaces = {namespaces}"));
+        assert!(!problems(&text).is_empty(), "{namespaces}");
+    }
+}
+
+#[test]
+fn compatible_level_in_a_tenants_file_is_refused_with_its_line() {
+    let text = infra("level = \"compatible\"\nnamespaces = [\"*\"]");
+    let error = File::parse(&source(&text), Role::Tenant).unwrap_err();
+    let found: Vec<String> = error.problems().map(ToString::to_string).collect();
+    assert_eq!(found.len(), 1, "{found:#?}");
+    assert!(
+        found[0].starts_with("policy.toml:5:9: `level` is \"compatible\" in a tenant's file"),
+        "{found:#?}"
+    );
+    assert!(File::parse(&source(&infra("level = \"hardened\"")), Role::Tenant).is_ok());
+}
+
+#[test]
+fn key_that_means_nothing_at_the_compatible_level_is_refused_there() {
+    for key in keys_of(Table::Confine).filter(|key| key.built == Built::Yes) {
+        let heeded = ["level", "namespaces", "exec", "hooks"].contains(&key.name);
+        let value = match key.name {
+            "host_paths" => "[{ path = \"/data\" }]",
+            "landlock" => "{ floor_abi = 2 }",
+            _ => key.default,
+        };
+        if heeded {
+            continue;
+        }
+        let text = infra(&format!("level = \"compatible\"\nnamespaces = [\"*\"]\n{} = {value}", key.name));
+        assert!(problem(&text).contains(&format!("`{}` means nothing at level", key.name)));
+    }
 }
 
 #[test]

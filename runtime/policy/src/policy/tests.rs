@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use bulkhead_binding::{CriContainer, CriRecord, bind, example};
-use bulkhead_model::{ContainerKind, MemfdRule, RootRule, Tenant, UserRule};
+use bulkhead_model::{ContainerKind, Level, MemfdRule, RootRule, Tenant, UserRule};
 use oci_spec::runtime::Spec;
 use proptest::prelude::*;
 
@@ -290,6 +290,62 @@ fn preview_says_what_admit_would() {
     assert_eq!((preview.scope(), preview.confinement()), (grant.scope(), grant.confinement()));
     let other = example::facts("other");
     assert_eq!(policy.preview(&other, APP, &"default".parse().unwrap()).unwrap_err().rule, Rule::ImageDigest);
+}
+
+const INFRA: &str = "[image]\n\"registry.example/team-a/**\" = { digests = [\"TARGET\"], confine = \"infra\" }\n\
+    [confine.infra]\nlevel = \"compatible\"\nnamespaces = [\"NAMESPACE\"]";
+
+fn level(policy: &Policy, image: &VerifiedImage) -> Level {
+    policy.admit(image, &request()).unwrap().confinement().level
+}
+
+#[test]
+fn compatible_level_is_for_the_tenants_that_it_names_and_hardened_for_all_others() {
+    let image = image(APP, &[]);
+    let tenant = request().tenant.namespace;
+    for (namespace, wanted) in
+        [(tenant.as_str(), Level::Compatible), ("*", Level::Compatible), ("other", Level::Hardened)]
+    {
+        let text = INFRA.replace("NAMESPACE", namespace);
+        assert_eq!(level(&policy(&text), &image), wanted, "{namespace}");
+        // The tenant's own file may leave it, take it back, or narrow any other key, which takes it back as well.
+        let scope = "[image]\n\"registry.example/team-a/**\" = {}\n[confine.default]\n";
+        for (keys, kept) in [
+            ("", true),
+            ("exec = [\"a\"]", true),
+            ("hooks = []", true),
+            ("level = \"hardened\"", false),
+            ("root = \"read-only\"", false),
+            ("pids_max = 10", false),
+            ("tmpfs = []", false),
+        ] {
+            let wanted = if kept { wanted } else { Level::Hardened };
+            assert_eq!(
+                level(&policies(&text, &format!("{scope}{keys}")), &image),
+                wanted,
+                "{namespace} {keys}"
+            );
+        }
+    }
+}
+
+#[test]
+fn image_that_another_scope_hardens_by_another_name_is_hardened() {
+    let text = INFRA.replace("NAMESPACE", "*");
+    let two =
+        text.replace("[confine.infra]", "\"r.example/b\" = { digests = [\"TARGET\"] }\n[confine.infra]");
+    assert_eq!(level(&policy(&two), &image(APP, &[])), Level::Compatible);
+    assert_eq!(level(&policy(&two), &image(APP, &["r.example/b:1"])), Level::Hardened);
+}
+
+#[test]
+fn audit_runs_what_it_would_refuse_at_the_hardened_level() {
+    let text = format!("mode = \"audit\"\n{}", INFRA.replace("NAMESPACE", "*"));
+    assert_eq!(level(&policy(&text), &image(APP, &[])), Level::Compatible);
+    let other = policy(&text.replace("TARGET", "OTHER"));
+    let grant = other.admit(&image(APP, &[]), &request()).unwrap();
+    assert!(grant.would_refuse().is_some());
+    assert_eq!(grant.confinement().level, Level::Hardened);
 }
 
 /// Digests and names small enough that scopes, lists and images meet often.
