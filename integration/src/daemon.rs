@@ -108,11 +108,17 @@ impl Containerd {
     /// Kills the daemon and starts it again on the same directories, in the same mount namespace. What its shims run
     /// goes on meanwhile.
     pub fn restart(&mut self) -> Result<()> {
+        self.restart_after(|| {})
+    }
+
+    /// As [`Self::restart`], with something done while no daemon is there.
+    pub fn restart_after(&mut self, meanwhile: impl FnOnce()) -> Result<()> {
         let namespace = format!("/proc/{}/ns/mnt", self.pid());
         // Open, it outlives the daemon, should no shim be in it.
         let namespace = fs::File::open(&namespace).map_err(HarnessError::at("open", &namespace))?;
         let failed = |source| HarnessError::Run { program: "containerd".to_owned(), source };
         self.child.kill().and_then(|()| self.child.wait()).map_err(failed)?;
+        meanwhile();
         let socket = self.socket();
         fs::remove_file(&socket).map_err(HarnessError::at("remove", socket))?;
         let mut command = Command::new("setpriv");

@@ -158,6 +158,14 @@ impl Containerd {
         happened(&fs::read_to_string(self.fault_log(name)).unwrap_or_default())
     }
 
+    /// Whom it hit, where that is the process that strace was attached to.
+    pub fn fault_pid(&self, name: &str) -> Result<u32> {
+        let out = self.fault_log(name).with_extension("out");
+        let text = fs::read_to_string(&out).map_err(HarnessError::at("read", &out))?;
+        let pid = text.split_whitespace().find_map(|word| word.parse().ok());
+        pid.ok_or(HarnessError::Format { what: "the pid that strace was attached to", found: text })
+    }
+
     /// Has a process that runs be hit by `fault`.
     pub fn attach(&self, name: &str, pid: u32, fault: &Fault) -> Result<Tracer> {
         let log = self.fault_log(name);
