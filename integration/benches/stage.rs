@@ -83,6 +83,12 @@ impl Stage {
         &self.bench.daemon
     }
 
+    /// Bulkhead, which is there or the stage is not.
+    pub(crate) fn subject(&self) -> Result<&Runtime, HarnessError> {
+        let found = self.runtimes.iter().find(|runtime| runtime.name == SUBJECT);
+        found.ok_or_else(|| wrong("a runtime to measure", "none"))
+    }
+
     /// `ctr run --rm … true`.
     pub(crate) fn run_true(&self, runtime: &Runtime, name: &str) -> Result<Output, HarnessError> {
         self.run(runtime, name, &[], &["/bin/probe", "true"])

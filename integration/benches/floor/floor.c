@@ -127,7 +127,7 @@ static void mask(const struct line *line) {
     if (stat(line->word[1], &about))
         return;
     if (S_ISDIR(about.st_mode))
-        check(mount("tmpfs", line->word[1], "tmpfs", MS_RDONLY, "size=0k"), line, "mount");
+        check(mount("tmpfs", line->word[1], "tmpfs", MS_RDONLY, NULL), line, "mount");
     else
         move_to(line, tree(line, "/dev/null", 0), line->word[1]);
 }

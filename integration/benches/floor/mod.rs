@@ -1,6 +1,7 @@
 //! The kernel floor: a small C program that makes the kernel calls of a real Plan and nothing else. The Plan is made by
 //! Bulkhead's own gates from the very request that the runtimes get.
 
+mod check;
 mod plan;
 mod rights;
 mod script;
@@ -33,6 +34,11 @@ pub(crate) fn program() -> Result<PathBuf, HarnessError> {
         run(&mut cc, Duration::from_secs(60))?.success()?;
     }
     Ok(program)
+}
+
+/// Fails unless a process on the floor of `script` is what it is under Bulkhead.
+pub(crate) fn check(stage: &Stage, program: &Path, script: &Path) -> Result<(), HarnessError> {
+    check::same_as_bulkhead(stage, program, script)
 }
 
 /// Writes the script of a container that was created and not started; where it is.

@@ -11,7 +11,6 @@ use crate::{
     inside::STDOUT_BYTES,
     job::{Measured, Step},
     row::{Findings, SUBJECT},
-    runtimes::Runtime,
     series::{Series, in_turn},
     stage::Stage,
     wrong,
@@ -33,6 +32,9 @@ pub(super) fn own_part(stage: &Stage, findings: &mut Findings) -> Result<(), Har
             let dir = stage.daemon().dir().join("floor").join(run.to_string());
             fs::create_dir_all(&dir).map_err(HarnessError::at("create", &dir))?;
             let script = floor::script(stage, &id, &dir)?;
+            if run == 0 {
+                floor::check(stage, &program, &script)?;
+            }
             steps.push((FLOOR, Step::Floor { program: program.clone(), script }));
         }
         Ok(())
@@ -54,7 +56,7 @@ pub(super) fn own_part(stage: &Stage, findings: &mut Findings) -> Result<(), Har
 
 /// All gates on a warm verdict, beside the whole Create that they are part of.
 pub(super) fn gates(stage: &Stage, findings: &mut Findings) -> Result<(), HarnessError> {
-    let subject = subject(stage)?;
+    let subject = stage.subject()?;
     let mut steps = Vec::new();
     for run in 0..=stage.settings.runs {
         let created = prepare::turn(stage, subject, &format!("created-{run}"), &TRUE, as_it_is)?;
@@ -95,11 +97,6 @@ pub(super) fn throughput(stage: &Stage, findings: &mut Findings) -> Result<(), H
 }
 
 fn as_it_is(_: &mut Value) {}
-
-fn subject(stage: &Stage) -> Result<&Runtime, HarnessError> {
-    let found = stage.runtimes.iter().find(|runtime| runtime.name == SUBJECT);
-    found.ok_or_else(|| wrong("a runtime to measure", "none"))
-}
 
 /// Takes the steps, and says who took what.
 fn taken(
