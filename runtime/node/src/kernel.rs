@@ -6,7 +6,7 @@ use std::{collections::BTreeSet, fs, io, path::Path};
 
 use serde::Serialize;
 
-use crate::sys;
+use crate::{idmap, sys};
 
 /// Oldest kernel: the first with Landlock.
 ///
@@ -29,6 +29,8 @@ pub struct KernelFacts {
     pub cgroups: CgroupFacts,
     /// Most user namespaces that may be made; `None` without them.
     pub user_namespaces_max: Option<u64>,
+    /// What mounts can be id-mapped of, or why that cannot be tried.
+    pub id_mapped: Result<Vec<&'static str>, String>,
     /// Whether overlay is among the file systems.
     pub overlay: bool,
     /// Whether pidfd_open(2) answers.
@@ -124,6 +126,7 @@ impl KernelFacts {
             ),
             cgroups: CgroupFacts::read(&cgroup_text)?,
             user_namespaces_max: namespaces.and_then(|text| text.trim().parse().ok()),
+            id_mapped: idmap::possible().map_err(|error| error.to_string()),
             overlay: fs::read_to_string("/proc/filesystems")?
                 .lines()
                 .any(|line| line.split_whitespace().next_back() == Some("overlay")),
@@ -145,6 +148,7 @@ impl KernelFacts {
             seccomp_actions,
             cgroups,
             user_namespaces_max,
+            id_mapped,
             overlay,
             pidfd,
             kvm,
@@ -196,6 +200,17 @@ impl KernelFacts {
                 "not used yet",
                 optional(user_namespaces_max.is_some_and(|count| count > 0)),
                 "sysctl user.max_user_namespaces=15000",
+            ),
+            Finding::new(
+                "id-mapped mounts",
+                match id_mapped {
+                    Ok(kinds) if kinds.is_empty() => "of nothing".to_owned(),
+                    Ok(kinds) => format!("of {}", kinds.join(", ")),
+                    Err(error) => format!("not tried: {error}"),
+                },
+                "not used yet",
+                optional(id_mapped.as_ref().is_ok_and(|kinds| kinds.len() == idmap::KINDS.len())),
+                "boot Linux 5.12 or newer (6.3 for tmpfs), and ask as root",
             ),
             Finding::new(
                 "vm.memfd_noexec",
@@ -298,6 +313,7 @@ mod tests {
             seccomp_actions: words("kill_process kill_thread trap errno user_notif trace log allow"),
             cgroups: CgroupFacts { v1: [].into(), v2: true, v2_controllers: words("cpu memory pids io") },
             user_namespaces_max: Some(1000),
+            id_mapped: Ok(idmap::KINDS.to_vec()),
             overlay: true,
             pidfd: true,
             kvm: Kvm::Opens,
@@ -341,8 +357,9 @@ mod tests {
         facts.kvm = Kvm::Fails("ENOENT".to_owned());
         facts.memfd_noexec = false;
         facts.user_namespaces_max = Some(0);
+        facts.id_mapped = Ok(vec!["/var/lib"]);
         let lacking = lacking(&facts);
-        assert_eq!(lacking.len(), 3);
+        assert_eq!(lacking.len(), 4);
         assert!(lacking.iter().all(|(_, standing)| *standing == Standing::Optional));
     }
 
@@ -373,6 +390,6 @@ mod tests {
         let facts = KernelFacts::read().unwrap();
         let uname = std::process::Command::new("uname").arg("-r").output().unwrap();
         assert_eq!(facts.release, String::from_utf8(uname.stdout).unwrap().trim());
-        assert_eq!(facts.findings().len(), 9);
+        assert_eq!(facts.findings().len(), 10);
     }
 }

@@ -6,6 +6,7 @@
 
 #![deny(unsafe_code)]
 
+mod idmap;
 mod kernel;
 mod policy;
 mod sys;

@@ -50,8 +50,11 @@ fn doctor_says_what_this_kernel_has() {
     assert_eq!(found("cgroup"), ("v2 with cpu, memory, pids".to_owned(), "good".to_owned()));
     assert_eq!(found("kernel").1, "good");
     assert_eq!(found("overlayfs").1, "good");
-    // vm.memfd_noexec came with Linux 6.3.
-    assert_eq!(found("vm.memfd_noexec").1, if kernel() >= (6, 3) { "good" } else { "optional" });
+    // Both came with Linux 6.3; the file system of images has been id-mapped since 5.12.
+    let newer = kernel() >= (6, 3);
+    assert_eq!(found("vm.memfd_noexec").1, if newer { "good" } else { "optional" });
+    let mapped = if newer { ("of /var/lib, tmpfs", "good") } else { ("of /var/lib", "optional") };
+    assert_eq!(found("id-mapped mounts"), (mapped.0.to_owned(), mapped.1.to_owned()));
 }
 
 #[test]
