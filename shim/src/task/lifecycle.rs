@@ -94,7 +94,12 @@ pub(crate) async fn update(
     request: &UpdateTaskRequest,
 ) -> Result<(), TaskError> {
     let _one_change = container.changing.lock().await;
-    let resources: oci_spec::runtime::LinuxResources = serde_json::from_slice(&request.resources.value)
+    if container.init.status(container.is_paused()) == Status::STOPPED {
+        return Err(TaskError::FailedPrecondition("container is not running".to_owned()));
+    }
+    // An object: serde takes a list for a struct as well.
+    let resources = serde_json::from_slice::<serde_json::Map<_, _>>(&request.resources.value)
+        .and_then(|fields| serde_json::from_value::<oci_spec::runtime::LinuxResources>(fields.into()))
         .map_err(|error| TaskError::InvalidArgument(format!("resources: {error}")))?;
     let resources = container.admitted.admit_update(&resources)?;
     if container.cgroup.is_systemds() {
