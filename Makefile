@@ -11,7 +11,7 @@ deps: ## install what building and testing need (Debian, Ubuntu)
 	@integration/scripts/deps.sh
 
 build: demo-deps ## release binaries in target/release
-	$(CARGO) build --release --locked --bins
+	RUSTC_WORKSPACE_WRAPPER=$(CURDIR)/integration/scripts/rustc-shipped.sh $(CARGO) build --release --locked --bins
 
 demo: build ## a real containerd runs an allowed image and refuses the others
 	$(REL)/demo
