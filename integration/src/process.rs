@@ -53,18 +53,34 @@ impl Tasks {
 
     /// Adds an exec, run as [`crate::UID`] in `/`.
     pub fn add_exec(&self, id: &str, exec: &str, command: &[&str], streams: StreamPaths<'_>) -> Result<()> {
-        let process = json!({
+        self.add_exec_of(id, exec, &Self::process(command), streams)
+    }
+
+    /// The `process` that [`Self::add_exec`] sends.
+    #[must_use]
+    pub fn process(command: &[&str]) -> serde_json::Value {
+        json!({
             "user": { "uid": crate::UID, "gid": crate::UID },
             "args": command,
             "env": ["PATH=/bin:/sbin:/usr/bin"],
             "cwd": "/",
-        });
+        })
+    }
+
+    /// Adds an exec whose `process` is the caller's.
+    pub fn add_exec_of(
+        &self,
+        id: &str,
+        exec: &str,
+        process: &serde_json::Value,
+        streams: StreamPaths<'_>,
+    ) -> Result<()> {
         let request = ExecProcessRequest {
             container_id: id.to_owned(),
             exec_id: exec.to_owned(),
             stdin: streams.stdin.to_owned(),
             stdout: streams.stdout.to_owned(),
-            spec: Some(typed("types.containerd.io/opencontainers/runtime-spec/1/Process", &process)),
+            spec: Some(typed("types.containerd.io/opencontainers/runtime-spec/1/Process", process)),
             ..ExecProcessRequest::default()
         };
         call!(self, exec, "tasks.Exec", request)

@@ -2,54 +2,15 @@
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
+#[path = "behaviour/alike.rs"]
+mod alike;
+
 use std::{fs::File, thread, time::Duration};
 
-use bulkhead_integration::{
-    ALLOWED, BULKHEAD, Bench, Cri, RUNC, Result, StreamPaths, Tasks, on_each_containerd, until,
-};
+use alike::{answer, container, remove_container, same_under_both};
+use bulkhead_integration::{ALLOWED, Bench, Cri, StreamPaths, on_each_containerd, until};
 
 const NO_STREAMS: StreamPaths<'_> = StreamPaths { stdin: "", stdout: "" };
-
-/// What a client makes of an answer: a state that does not allow the call is "unknown" to runc's shim, and has a code
-/// of its own here.
-fn answer<T: std::fmt::Debug>(result: Result<T>) -> String {
-    match result {
-        Ok(value) => format!("{value:?}"),
-        Err(error) => match error.status().map(tonic::Status::code) {
-            Some(tonic::Code::NotFound) => "not found".to_owned(),
-            Some(tonic::Code::AlreadyExists) => "already exists".to_owned(),
-            Some(tonic::Code::Unknown | tonic::Code::FailedPrecondition | tonic::Code::InvalidArgument) => {
-                "no".to_owned()
-            }
-            _ => error.to_string(),
-        },
-    }
-}
-
-/// Runs a script of calls under both runtimes; what they answered must be the same, line by line.
-fn same_under_both(bench: &Bench, script: impl Fn(&Bench, &str, &mut dyn FnMut(&str, String))) {
-    let run = |runtime: &str| {
-        let mut lines = Vec::new();
-        script(bench, runtime, &mut |call, answer| lines.push(format!("{call}: {answer}")));
-        lines
-    };
-    let (runc, bulkhead) = (run(RUNC), run(BULKHEAD));
-    assert!(!runc.is_empty());
-    assert_eq!(runc, bulkhead);
-}
-
-/// A container whose task is not there yet.
-fn container(bench: &Bench, runtime: &str, name: &str, command: &[&str]) -> (Tasks, String) {
-    let id = bench.daemon.id(&format!("{name}-{}", runtime.split('.').nth(2).unwrap()));
-    let mut args = vec!["container", "create", "--runtime", runtime, ALLOWED, &id];
-    args.extend(command);
-    bench.daemon.ctr(&args).unwrap().success().unwrap();
-    (bench.daemon.tasks().unwrap(), id)
-}
-
-fn remove_container(bench: &Bench, id: &str) {
-    bench.daemon.ctr(&["container", "delete", id]).unwrap().success().unwrap();
-}
 
 on_each_containerd! {
     fn calls_on_a_task_in_each_state_are_answered_alike(release) {
