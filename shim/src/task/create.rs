@@ -19,12 +19,12 @@ use containerd_shim_protos::{
     events::task::{TaskCreate, TaskIO},
     protobuf::MessageField,
 };
-use tokio::{io::Interest, time::timeout};
+use tokio::{io::Interest, sync::oneshot, time::timeout};
 
 use super::{
     Container, Process, TaskError, Tasks,
     container::has_worker,
-    leftovers,
+    leftovers, lifecycle,
     process::{StdioPaths, Waiting},
     stdio::{Addresses, Streams},
 };
@@ -38,7 +38,34 @@ use crate::{
 const CREATE_MS: u64 = 60_000;
 
 /// Creates the container and returns the pid of its init.
+///
+/// In a task of its own: a caller that goes away must not leave a worker that makes things behind the back of whoever
+/// takes them back. What is done when nobody is there to be told is taken back as a whole.
 pub(crate) async fn create(tasks: &Arc<Tasks>, request: CreateTaskRequest) -> Result<u32, TaskError> {
+    let (answer, answered) = oneshot::channel();
+    let (tasks, id) = (Arc::clone(tasks), request.id.clone());
+    tokio::spawn(async move {
+        let created = create_to_the_end(&tasks, request).await;
+        if let Err(Ok(_)) = answer.send(created) {
+            abandon(&tasks, &id).await;
+        }
+    });
+    answered.await.map_err(|error| TaskError::Internal(format!("create: {error}")))?
+}
+
+/// Takes a container back that nobody knows of.
+async fn abandon(tasks: &Tasks, id: &str) {
+    let gone = match tasks.get(id) {
+        Ok(container) => lifecycle::delete(tasks, &container, "").await.map(drop),
+        // It was found and deleted meanwhile.
+        Err(_) => Ok(()),
+    };
+    if let Err(error) = gone {
+        tracing::error!(%error, id, "a container that nobody asks for any more is left");
+    }
+}
+
+async fn create_to_the_end(tasks: &Arc<Tasks>, request: CreateTaskRequest) -> Result<u32, TaskError> {
     let id: ContainerId =
         request.id.parse().map_err(|error| TaskError::InvalidArgument(format!("id: {error}")))?;
     if !request.checkpoint.is_empty() {
