@@ -80,7 +80,7 @@ fn page(findings: &Findings) -> String {
             continue;
         }
         page += &format!("\n## {}\n\n", part.about);
-        page += "| | beside | Bulkhead | beside | unit | ratio | 95 % interval | runs |\n";
+        page += "| row | baseline | Bulkhead | baseline's | unit | ratio | 95 % interval | pairs |\n";
         page += "|---|---|---|---|---|---|---|---|\n";
         page.extend(rows.into_iter().map(line));
     }

@@ -5,13 +5,13 @@ use crate::row::Findings;
 /// All rows, and what is not there.
 pub(crate) fn of(findings: &Findings) -> String {
     let mut text = format!(
-        "{:<22} {:<13} {:>10} {:>10} {:<7} {:>6}   {:<14} {:>4}\n",
-        "", "beside", "Bulkhead", "beside", "", "ratio", "95 % interval", "runs"
+        "{:<22} {:<13} {:>10} {:>10} {:<7} {:>6}   {:<14} {:>5}\n",
+        "", "baseline", "Bulkhead", "baseline's", "", "ratio", "95 % interval", "pairs"
     );
     for row in &findings.rows {
         let compared = row.compared;
         text += &format!(
-            "{:<22} {:<13} {:>10} {:>10} {:<7} {:>6.2}   {:<14} {:>4}\n",
+            "{:<22} {:<13} {:>10} {:>10} {:<7} {:>6.2}   {:<14} {:>5}\n",
             row.name,
             row.baseline,
             number(compared.subject_median),

@@ -12,9 +12,9 @@ use bulkhead_integration::{Containerd, HarnessError};
 
 use crate::{
     interrupt,
-    row::{Findings, SUBJECT},
+    row::Findings,
     runtimes::Runtime,
-    series::Series,
+    series::{Series, in_turn},
     stage::Stage,
     wrong,
 };
@@ -32,18 +32,16 @@ const PROGRAMS: [&str; 5] = ["containerd-shim", "bulkhead", "runsc", "runc", "cr
 pub(super) fn one_pod_each(stage: &Stage, findings: &mut Findings) -> Result<(), HarnessError> {
     let mut pss: BTreeMap<usize, Series> = BTreeMap::new();
     let mut idle = Series::default();
-    for runtime in &stage.runtimes {
-        match of_one(stage, runtime) {
-            Ok((sizes, milliseconds)) => {
-                for (count, megabytes) in sizes {
-                    pss.entry(count).or_default().add(runtime.name, megabytes);
-                }
-                idle.add(runtime.name, milliseconds);
-            }
-            Err(error) if runtime.name == SUBJECT || interrupt::came() => return Err(error),
-            Err(error) => findings.lacks(format!("memory beside {}", runtime.name), &error),
+    // Twenty containers of each: a round takes as long as ten of anything else, and differs by a hundredth.
+    let rounds = stage.settings.runs.div_ceil(10);
+    in_turn("memory", rounds, &stage.runtimes, findings, |runtime, _| {
+        let (sizes, milliseconds) = of_one(stage, runtime)?;
+        for (count, megabytes) in sizes {
+            pss.entry(count).or_default().add(runtime.name, megabytes);
         }
-    }
+        idle.add(runtime.name, milliseconds);
+        Ok(())
+    })?;
     for (count, series) in pss {
         series.rows(&format!("pss-{count}"), "MB", findings);
     }
