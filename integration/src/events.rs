@@ -9,7 +9,7 @@ use std::{
 };
 
 use containerd_client::{
-    events::{TaskCreate, TaskDelete, TaskExecAdded, TaskExecStarted, TaskExit, TaskStart},
+    events::{TaskCreate, TaskDelete, TaskExecAdded, TaskExecStarted, TaskExit, TaskOom, TaskStart},
     services::v1::{PublishRequest, SubscribeRequest, events_client::EventsClient},
 };
 use prost_types::Any;
@@ -34,7 +34,7 @@ pub struct Event {
     pub container: String,
     /// The exec; empty for init.
     pub exec: String,
-    /// `create`, `start`, `exec-added`, `exec-started`, `exit`, `delete`.
+    /// `create`, `start`, `exec-added`, `exec-started`, `oom`, `exit`, `delete`.
     pub what: &'static str,
     /// Of an exit and a delete.
     pub status: u32,
@@ -156,6 +156,7 @@ fn read(topic: &str, any: &Any) -> Option<Event> {
         MARKER => event(String::new(), String::new(), "marker", 0),
         "/tasks/create" => event(TaskCreate::decode(bytes).ok()?.container_id, String::new(), "create", 0),
         "/tasks/start" => event(TaskStart::decode(bytes).ok()?.container_id, String::new(), "start", 0),
+        "/tasks/oom" => event(TaskOom::decode(bytes).ok()?.container_id, String::new(), "oom", 0),
         "/tasks/exec-added" => {
             let TaskExecAdded { container_id, exec_id } = TaskExecAdded::decode(bytes).ok()?;
             event(container_id, exec_id, "exec-added", 0)

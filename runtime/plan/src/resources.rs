@@ -179,26 +179,23 @@ fn judge_pids(asked: Option<LinuxPids>, most: u32, changes: &mut Changes) -> Res
     LinuxPidsBuilder::default().limit(limit).build().map_err(|_| refuse_unsupported("linux.resources.pids"))
 }
 
-/// Refuses a path that is neither absolute (cgroupfs) nor `slice:prefix:name` (systemd).
+/// Refuses a path that is neither of plain names (cgroupfs; an empty one is filled in) nor `slice:prefix:name` (systemd).
 pub(crate) fn judge_path(path: Option<&Path>) -> Result<(), Refusal> {
     const FIELD: &str = "linux.cgroupsPath";
-    let Some(path) = path else { return Ok(()) };
+    let Some(path) = path.filter(|path| !path.as_os_str().is_empty()) else { return Ok(()) };
     let text = path.to_string_lossy();
     no_nul(FIELD, &text)?;
     at_most(FIELD, text.len(), PATH_BYTES_MAX, "bytes")?;
     let plain = path.components().all(|part| matches!(part, Component::RootDir | Component::Normal(_)));
-    let systemd = !text.contains('/') && text.matches(':').count() == 2;
-    if plain
-        && !text.chars().any(char::is_control)
-        && (systemd || path.is_absolute() && path.parent().is_some())
-    {
+    // `slice:prefix:name` is one plain name as well. The root is nobody's.
+    if plain && !text.chars().any(char::is_control) && path.file_name().is_some() {
         return Ok(());
     }
     Err(refuse(
         Rule::Spec,
         FIELD,
         format!("{:?}", short(&text)),
-        "a path is absolute without \"..\", or slice:prefix:name",
+        "a path is of plain names without \"..\" and not the root, or slice:prefix:name",
         "correct the path",
     ))
 }
@@ -291,11 +288,11 @@ mod tests {
     }
 
     #[test]
-    fn cgroup_path_is_absolute_or_systemds() {
-        for path in ["/kubepods/burstable/pod1/c", "kubepods-pod1.slice:cri-containerd:c"] {
+    fn cgroup_path_is_of_plain_names_or_systemds_or_left_to_us() {
+        for path in ["/kubepods/burstable/pod1/c", "kubepods-pod1.slice:cri-containerd:c", "a/b", ""] {
             assert!(judge_path(Some(Path::new(path))).is_ok(), "{path} was refused");
         }
-        for path in ["", "/", "a/b", "/a/../b", "a:b", "../a:b:c", "/a\n"] {
+        for path in ["/", "//", ".", "/a/../b", "../a:b:c", "a/..", "/a\n"] {
             assert!(judge_path(Some(Path::new(path))).is_err(), "{path:?} was accepted");
         }
     }
