@@ -11,7 +11,8 @@ use std::{
 };
 
 use bulkhead_integration::{
-    ALLOWED, BULKHEAD, Bench, Cri, Release, Result, StreamPaths, on_each_containerd, parent_of, run, until,
+    ALLOWED, BULKHEAD, Bench, Cri, Release, Result, StreamPaths, child_named, on_each_containerd, parent_of,
+    run, until,
 };
 use serde_json::{Value, json};
 
@@ -373,9 +374,9 @@ fn a_full_pids_cgroup_of_the_shim_fails_the_exec_and_a_full_one_above_a_containe
     let id = bench.start_task("pids", &["/bin/sleep", "600"]).unwrap();
     let tasks = bench.daemon.tasks().unwrap();
     let server = parent_of(tasks.state(&id, "").unwrap().pid).unwrap();
-    let zygotes = bulkhead_integration::children_named(server, "bulkhead-zygote").unwrap();
+    let zygote = child_named(server, "bulkhead-zygote").unwrap();
     let full = Pids::new(&format!("{}-full", bench.daemon.tag()));
-    for pid in zygotes.iter().chain([&server]) {
+    for pid in [zygote, server] {
         full.write("cgroup.procs", &pid.to_string());
     }
     full.write("pids.max", &full.current().to_string());

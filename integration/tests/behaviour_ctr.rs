@@ -172,19 +172,6 @@ fn server_that_is_killed_leaves_nothing() {
     bench.assert_nothing_left();
 }
 
-#[test]
-fn without_its_zygote_a_server_starts_nothing_more_and_ends_what_runs() {
-    let bench = Bench::start(Release::V2_1, Cri::Off).unwrap();
-    let id = bench.start_task("zygote", &["/bin/probe", "pause"]).unwrap();
-    let (_, children) = server_of(&bench, &id);
-    kill_9(children.iter().find(|(_, name)| name == "bulkhead-zygote").unwrap().0);
-    let output = bench.exec(&id, &["/bin/true"]).unwrap();
-    assert!(!output.ok() && output.stderr.contains("zygote"), "{output:?}");
-    assert_eq!(bench.daemon.tasks().unwrap().state(&id, "").unwrap().status, "RUNNING");
-    bench.remove(&id).unwrap();
-    bench.assert_nothing_left();
-}
-
 on_each_cri! {
     fn containers_of_a_pod_behave_as_under_runc(release) {
         let bench = Bench::start(release, Cri::On).unwrap();

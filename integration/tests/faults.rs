@@ -357,7 +357,11 @@ fn a_zygote_that_is_killed_again_and_again_is_replaced_each_time_and_when_all_ar
     let id = bench.start_task("many", &["/bin/sleep", "600"]).unwrap();
     let tasks = bench.daemon.tasks().unwrap();
     let server = parent_of(tasks.state(&id, "").unwrap().pid).unwrap();
-    let zygotes = || children_named(server, "bulkhead-zygote").unwrap();
+    let zygotes = || {
+        let named = ["bulkhead-zygote", "bulkhead-spare"].map(|name| children_named(server, name).unwrap());
+        assert!(named.iter().all(|pids| pids.len() <= 1), "{named:?}");
+        named.concat()
+    };
     let kill = |pids: &[u32]| {
         let pids: Vec<String> = pids.iter().map(u32::to_string).collect();
         run(Command::new("/bin/kill").arg("-KILL").args(pids), Duration::from_secs(5))

@@ -2,6 +2,7 @@
 //! workers.
 
 use std::{
+    ffi::CStr,
     fs,
     os::{
         fd::{AsFd, BorrowedFd, OwnedFd},
@@ -30,6 +31,10 @@ use crate::{
     wire::{self, GroupChange, Job},
     worker, working_dir,
 };
+
+/// What the zygote and its spare are called, as ps(1) shows them.
+const WORKING: &CStr = c"bulkhead-zygote";
+const SPARE: &CStr = c"bulkhead-spare";
 
 /// The descriptor under which the zygote keeps its socket.
 const ZYGOTE_SOCKET: i32 = 3;
@@ -60,8 +65,7 @@ impl Zygote {
         check_executable()?;
         let ceilings = Ceilings::read()?;
         let server = std::process::id();
-        let fork = || fork_one(&host, server);
-        let line = Line::new(fork()?, fork()?);
+        let line = Line::new(fork_one(&host, server, WORKING)?, fork_one(&host, server, SPARE)?);
         Ok(Self { line, host, ceilings })
     }
 
@@ -167,14 +171,14 @@ impl Zygote {
     }
 }
 
-fn fork_one(host: &Host, server: u32) -> Result<Member, LaunchError> {
+fn fork_one(host: &Host, server: u32, name: &CStr) -> Result<Member, LaunchError> {
     let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
         .map_err(LaunchError::io("socketpair(2)", "zygote"))?;
     match sys::fork().map_err(LaunchError::io("fork(2)", "zygote"))? {
         Forked::Parent(pid) => Ok(Member { socket: ours, pid }),
         Forked::Child => {
             drop(ours);
-            let code = match catch_unwind(AssertUnwindSafe(|| serve(theirs, host, server))) {
+            let code = match catch_unwind(AssertUnwindSafe(|| serve(theirs, host, server, name))) {
                 Ok(Ok(())) => 0,
                 Ok(Err(error)) => {
                     tracing::error!(%error, "the zygote failed");
@@ -258,12 +262,13 @@ pub(crate) fn die_with(server: u32) -> Result<(), LaunchError> {
 }
 
 /// The zygote's life.
-fn serve(socket: OwnedFd, host: &Host, server: u32) -> Result<(), LaunchError> {
+fn serve(socket: OwnedFd, host: &Host, server: u32, name: &CStr) -> Result<(), LaunchError> {
     die_with(server)?;
     // Inherited by every worker and by every process of a container until its execve(2): nobody without
     // CAP_SYS_PTRACE in the host's user namespace can trace them or follow their /proc/<pid>/{exe,fd,root}.
     sys::prctl(libc::PR_SET_DUMPABLE, 0).map_err(LaunchError::io("prctl(2)", "PR_SET_DUMPABLE"))?;
-    sys::set_name(c"bulkhead-zygote");
+    sys::set_name(name);
+    let mut is_spare = name == SPARE;
     sys::reset_signals().map_err(LaunchError::io("sigprocmask(2)", "zygote"))?;
     sys::clear_environment().map_err(LaunchError::io("clearenv(3)", "zygote"))?;
     std::env::set_current_dir("/").map_err(LaunchError::io("chdir(2)", "/"))?;
@@ -271,9 +276,15 @@ fn serve(socket: OwnedFd, host: &Host, server: u32) -> Result<(), LaunchError> {
     // Dropped at each turn: the parent's copies of a job's descriptors must not outlive the clone, or the
     // server would never see the end of a reply socket.
     while let Some((what, fds)) = message::receive_job(socket.as_fd())? {
+        if is_spare {
+            sys::set_name(WORKING);
+            is_spare = false;
+        }
         match sys::clone_sibling() {
             Ok(Forked::Parent(_)) => {}
             Ok(Forked::Child) if what == wire::SPARE => {
+                sys::set_name(SPARE);
+                is_spare = true;
                 die_with(server)?;
                 let own = fds.into_iter().next().ok_or(LaunchError::Protocol("a spare without a socket"))?;
                 // The descriptor stays the same: what is there is closed.
