@@ -1,7 +1,7 @@
 #!/bin/sh
 # A world of its own for one containerd, in which the tests of a suite run one after the other.
 #
-#   world.sh DIR      DIR/settings sets: tag handler type path registry hosts suite package binary claims
+#   world.sh DIR      DIR/settings sets: tag handler type path registry hosts busybox suite package binary claims
 #                     seconds; DIR/tests names the tests;
 #                     DIR/claims, which worlds share, holds a directory for each test that one of them has taken
 #
@@ -70,6 +70,7 @@ hostname conformance
 cp "$own/network.conflist" /etc/cni/net.d/10-conformance.conflist
 [ -e /proc/sys/net/ipv6 ] || sed -i 's/, *\[{ "subnet": "fd[^]]*\]//; s/, *{ "dst": "::.0" }//' /etc/cni/net.d/*
 sed "s/@HANDLER@/$handler/" "$own/containerd.toml" >config.toml
+sed "s/@BUSYBOX@/$busybox/" "$own/images.toml" >images.toml
 export PATH="$path" BULKHEAD_ROOT="$dir/bulkhead" HOME="$dir" BULKHEAD_TEST_TAG="$tag" TEST_RUNTIME="$type"
 
 # The names that the suites pull from lead to loopback, under a certificate of this world's.
@@ -103,7 +104,7 @@ ready() {
 case $suite in
 cri)
     keep &
-    flags="-cri-endpoint unix://$address -runtime-handler $handler -containerd-bin containerd -image-list $own/images.toml"
+    flags="-cri-endpoint unix://$address -runtime-handler $handler -containerd-bin containerd -image-list $dir/images.toml"
     ;;
 client)
     # Starts and ends its own.

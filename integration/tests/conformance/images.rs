@@ -19,6 +19,8 @@ const REPOSITORY: &str = "conformance";
 pub(crate) struct Registry {
     pub(crate) dir: PathBuf,
     pub(crate) digests: Vec<String>,
+    /// That of busybox: newer suites name it so, too.
+    pub(crate) busybox: String,
     /// Whose names the suites give to the images: in a world they lead to loopback.
     pub(crate) hosts: BTreeSet<String>,
 }
@@ -31,10 +33,14 @@ pub(crate) fn registry(built: &Path) -> Result<Registry> {
     }
     let path = built.join("images");
     let theirs = fs::read_to_string(&path).map_err(HarnessError::at("read", &path))?;
-    let mut registry = Registry { dir, digests: Vec::new(), hosts: BTreeSet::new() };
+    let mut registry = Registry { dir, digests: Vec::new(), busybox: String::new(), hosts: BTreeSet::new() };
     for (key, tag, image) in images()? {
         let own = format!("{REPOSITORY}/{}", key.to_ascii_lowercase());
-        registry.digests.push(store(&registry.dir, &own, tag, &image)?);
+        let digest = store(&registry.dir, &own, tag, &image)?;
+        if key == "BusyBox" {
+            registry.busybox.clone_from(&digest);
+        }
+        registry.digests.push(digest);
         let name = theirs.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' '));
         let Some((host, rest)) = name.and_then(|name| name.split_once('/')) else { continue };
         let Some((repository, tag)) = rest.rsplit_once(':') else { continue };

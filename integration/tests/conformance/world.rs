@@ -165,6 +165,7 @@ impl World {
             ("path", path),
             ("registry", registry.dir.display().to_string()),
             ("hosts", registry.hosts.iter().cloned().collect::<Vec<_>>().join(" ")),
+            ("busybox", registry.busybox.clone()),
             ("suite", suite.name.to_owned()),
             ("package", built.join(suite.name).display().to_string()),
             ("binary", built.join(format!("{}.test", suite.name)).display().to_string()),
