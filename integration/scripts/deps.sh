@@ -6,7 +6,7 @@
 #   deps.sh --bench   what `make bench` compares with: crun, and runsc where it can be had
 #
 # From the machine's own suite: containerd, runc, CNI plugins, a static busybox, a compiler, protoc.
-# From newer suites of the same mirror, unpacked below target/deps and never installed: containerd 1.7 and 2.1 (Debian).
+# From newer suites of the same mirror, unpacked below target/deps and never installed: containerd 1.7 and 2.1, gVisor's runsc.
 # A small Debian userland for test images, packed by mmdebstrap.
 # The mirror is the one that this machine's apt already uses; lists, cache and sources of the newer suites stay private.
 # containerd's own test suites, built from its Go module (integration/conformance).
@@ -139,6 +139,8 @@ case "${1:-}" in
     mkdir -p $deps
     unpack containerd-1.7 trixie containerd
     unpack containerd-2.1 sid containerd
+    # A column of the table of attacks.
+    unpack runsc trixie runsc
     userland
     integration/conformance/build.sh 2.1
     ;;
