@@ -134,7 +134,7 @@ case "${1:-}" in
     (unpack containerd-1.7 trixie containerd) || true
     ;;
 "")
-    system_packages mmdebstrap=mmdebstrap docker-registry=docker-registry strace=strace jq=jq \
+    system_packages mmdebstrap=mmdebstrap docker-registry=docker-registry strace=strace pgrep=procps jq=jq \
         mke2fs=e2fsprogs xz=xz-utils strip=binutils flock=util-linux openssl=openssl pkill=procps
     mkdir -p $deps
     unpack containerd-1.7 trixie containerd

@@ -42,38 +42,44 @@ pub struct Fault {
     pub call: String,
     /// At which of them, counted from 1, in each process by itself.
     pub nth: u32,
-    /// The signal: `KILL`, or `STOP` to have it stand still there.
-    pub signal: &'static str,
+    /// What strace injects: `signal=SIGKILL`; `signal=SIGSTOP` to have it stand still there; `error=EPERM`.
+    pub injected: &'static str,
 }
 
 impl Fault {
     /// SIGKILL at the `nth` system call of that name.
     #[must_use]
     pub fn kill(victim: Victim, call: &str, nth: u32) -> Self {
-        Self { victim, call: call.to_owned(), nth, signal: "KILL" }
+        Self { victim, call: call.to_owned(), nth, injected: "signal=SIGKILL" }
     }
 
     /// SIGSTOP there.
     #[must_use]
     pub fn stop(victim: Victim, call: &str, nth: u32) -> Self {
-        Self { signal: "STOP", ..Self::kill(victim, call, nth) }
+        Self { injected: "signal=SIGSTOP", ..Self::kill(victim, call, nth) }
+    }
+
+    /// EPERM from there.
+    #[must_use]
+    pub fn fail(victim: Victim, call: &str, nth: u32) -> Self {
+        Self { injected: "error=EPERM", ..Self::kill(victim, call, nth) }
     }
 
     fn options(&self) -> String {
-        let Self { victim, call, nth, signal } = self;
+        let Self { victim, call, nth, injected } = self;
         let follow = match victim {
             Victim::Server | Victim::Zygote => "",
             Victim::Front | Victim::Launch | Victim::Judge => "-f ",
         };
-        format!("{follow}-e trace={call} -e inject={call}:signal=SIG{signal}:when={nth}")
+        format!("{follow}-e trace={call} -e inject={call}:{injected}:when={nth}")
     }
 }
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { victim, call, nth, signal } = self;
-        let signal = if *signal == "KILL" { String::new() } else { format!(" SIG{signal}") };
-        write!(f, "{victim:?} at {call} {nth}{signal}")
+        let Self { victim, call, nth, injected } = self;
+        let injected = if *injected == "signal=SIGKILL" { String::new() } else { format!(" {injected}") };
+        write!(f, "{victim:?} at {call} {nth}{injected}")
     }
 }
 

@@ -100,7 +100,8 @@ impl Range {
 
     /// The system calls of `victim` during a call that nothing happens to, and how often one process makes each.
     fn steps(&mut self, during: During, victim: Victim) -> BTreeMap<String, u32> {
-        let fault = Fault { victim, call: "all".to_owned(), nth: u16::MAX.into(), signal: "CONT" };
+        let fault =
+            Fault { victim, call: "all".to_owned(), nth: u16::MAX.into(), injected: "signal=SIGCONT" };
         self.shoot(during, &fault);
         let log = self.bench.daemon.dir().join(format!("fault-{during:?}{}", self.shots).to_lowercase());
         let mut counts: BTreeMap<(String, String), u32> = BTreeMap::new();
@@ -197,7 +198,7 @@ impl Range {
 
 /// What strace writes may come a moment after the death that it tells of.
 fn seen(fault: &Fault, happened: impl Fn() -> bool) -> bool {
-    if fault.signal == "KILL" {
+    if fault.injected != "signal=SIGCONT" {
         // Its absence is what is reported.
         drop(until("the fault", Duration::from_secs(2), || Ok(happened())));
     }
@@ -277,6 +278,35 @@ fn a_worker_that_is_killed_when_its_container_is_ready_is_noticed() {
         }
         assert!(met > 0, "{during:?}: no process was killed");
     }
+}
+
+#[test]
+fn a_step_of_the_confinement_that_fails_is_named_in_the_answer_and_nothing_runs() {
+    let bench = Bench::start(Release::V2_1, Cri::Off).unwrap();
+    let tasks = bench.daemon.tasks().unwrap();
+    for (call, says) in [("landlock_restrict_self", "Landlock"), ("seccomp", "seccomp")] {
+        let fault = Fault::fail(Victim::Launch, call, 1);
+        let id = bench.create_container(BULKHEAD, ALLOWED, call, &["/bin/sleep", "600"]).unwrap();
+        let init = tasks.create(&id, tasks.mounts(&id).unwrap()).unwrap();
+        let tracer = bench.daemon.attach(&format!("{call}-start"), init, &fault).unwrap();
+        let error = tasks.start(&id).unwrap_err().to_string();
+        assert!(seen(&fault, || tracer.happened()) && error.contains(says), "{call}: {error}");
+        assert_ne!(tasks.wait(&id).unwrap(), 0);
+        bench.remove(&id).unwrap();
+
+        // An exec as well, and its container goes on.
+        let id = bench.start_task(&format!("{call}-exec"), &["/bin/sleep", "600"]).unwrap();
+        let server = parent_of(tasks.state(&id, "").unwrap().pid).unwrap();
+        let zygote = child_named(server, "bulkhead-zygote").unwrap();
+        let tracer = bench.daemon.attach(&format!("{call}-exec"), zygote, &fault).unwrap();
+        tasks.add_exec(&id, "e", &["/bin/true"], NO_STREAMS).unwrap();
+        let error = tasks.start_exec(&id, "e").unwrap_err().to_string();
+        assert!(seen(&fault, || tracer.happened()) && error.contains(says), "{call}: {error}");
+        drop(tracer);
+        bench.exec(&id, &["/bin/true"]).unwrap().success().unwrap();
+        bench.remove(&id).unwrap();
+    }
+    bench.assert_nothing_left();
 }
 
 #[test]
