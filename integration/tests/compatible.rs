@@ -226,6 +226,36 @@ on_each_containerd! {
 }
 
 #[test]
+fn label_of_a_module_that_the_kernel_has_not_is_refused_by_name_at_both_levels() {
+    let infra = Infra::start(Release::System);
+    let has = |path: &str| Path::new(path).exists();
+    for level in [COMPATIBLE, "user = { force = 65532 }"] {
+        infra.allow(level);
+        infra.script(BULKHEAD, "true", |_| {}).success().unwrap();
+        for (module, edit) in [
+            (
+                "AppArmor",
+                (|spec| spec["process"]["apparmorProfile"] = json!("cri-containerd.apparmor.d"))
+                    as fn(&mut Value),
+            ),
+            ("SELinux", |spec| {
+                spec["process"]["selinuxLabel"] = json!("system_u:system_r:container_t:s0:c1,c2")
+            }),
+            ("SELinux", |spec| {
+                spec["linux"]["mountLabel"] = json!("system_u:object_r:container_file_t:s0:c1,c2")
+            }),
+        ] {
+            if has("/sys/fs/selinux/status") || has("/sys/module/apparmor/parameters/enabled") {
+                continue;
+            }
+            let refused = Refused::of(infra.script(BULKHEAD, "true", edit)).unwrap();
+            assert!(refused.line().contains(module) && refused.rule() == "spec", "{}", refused.line());
+        }
+    }
+    infra.bench.assert_nothing_left();
+}
+
+#[test]
 fn mounts_of_the_node_appear_in_a_container_that_follows_and_a_containers_on_a_node_that_shares() {
     let infra = Infra::start(Release::System);
     infra.allow(COMPATIBLE);
@@ -239,6 +269,7 @@ fn mounts_of_the_node_appear_in_a_container_that_follows_and_a_containers_on_a_n
             let script =
                 "mount -t tmpfs tmpfs /data/up && touch /data/up/made && echo ready > /data/ready; sleep 600";
             let id = infra.background(runtime, "propagation", script, |spec| {
+                spec["linux"]["maskedPaths"] = json!([]);
                 bind(spec, &dir, "/data", &["rbind", propagation]);
                 spec["linux"]["rootfsPropagation"] =
                     json!(if propagation == "rprivate" { "rslave" } else { propagation });
@@ -246,6 +277,7 @@ fn mounts_of_the_node_appear_in_a_container_that_follows_and_a_containers_on_a_n
                     push(spec, &format!("/process/capabilities/{set}"), json!("CAP_SYS_ADMIN"));
                 }
             });
+            // Session keyring of the container's own, named as runc names it; an exec joins the same.
             until("the container's mount", Duration::from_secs(20), || Ok(dir.join("ready").exists()))
                 .unwrap();
             let down = dir.join("down").display().to_string();
@@ -253,6 +285,8 @@ fn mounts_of_the_node_appear_in_a_container_that_follows_and_a_containers_on_a_n
             infra.on_node(&["touch", &format!("{down}/made")]).success().unwrap();
             let seen = infra.bench.exec(&id, &["/bin/ls", "/data/down"]).unwrap().success().unwrap().stdout;
             assert_eq!(seen.contains("made"), follows, "{runtime} {propagation}");
+            let keys = infra.bench.exec(&id, &["/bin/cat", "/proc/keys"]).unwrap().success().unwrap().stdout;
+            assert!(keys.contains(&format!("_ses.{id}: ")), "{runtime}: {keys}");
             let up = dir.join("up/made").display().to_string();
             assert_eq!(infra.on_node(&["ls", &up]).ok(), shares, "{runtime} {propagation}");
             infra.bench.remove(&id).unwrap();

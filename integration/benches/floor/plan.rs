@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, fs, path::PathBuf};
 use bulkhead_binding::{Claim, CriRecord, Observed, Snapshot, SnapshotKind, bind};
 use bulkhead_integration::{ALLOWED, HarnessError, RootMount};
 use bulkhead_model::{ContainerKind, CreateRequest, Digest, ImageFacts, ImageUser, Mount, Tenant, chain_ids};
-use bulkhead_plan::{HardLimits, HostFacts, Plan, SysResource, needs_mountinfo, plan};
+use bulkhead_plan::{HardLimits, HostFacts, Plan, SecurityModules, SysResource, needs_mountinfo, plan};
 use bulkhead_policy::{Policy, Source};
 
 use crate::{stage::Stage, wrong};
@@ -110,6 +110,7 @@ fn host(stage: &Stage, request: &CreateRequest) -> Result<HostFacts, HarnessErro
         oom_score_adj: score.trim().parse().map_err(|_| wrong("an OOM score", score))?,
         canary_source: run_dir.join("canary"),
         cgroup_view: Some(run_dir.join("tasks").join(daemon.tag()).join(request.id.as_str()).join("cgroup")),
+        modules: SecurityModules::default(),
         mountinfo: needs_mountinfo(request).then(|| read("/proc/self/mountinfo")).transpose()?,
     })
 }

@@ -60,7 +60,8 @@ pub struct Hardened {
 
 impl Hardened {
     fn new(spec: &HardenedSpec) -> Result<Self, ConfineError> {
-        let HardenedSpec { credentials, root_read_only, landlock, seccomp } = spec;
+        // The label is set before this, by whoever holds the node's own /proc.
+        let HardenedSpec { credentials, root_read_only, landlock, seccomp, selinux_label: _ } = spec;
         let programs = seccomp::unpack(seccomp)?;
         let ruleset = ruleset::ruleset(landlock)?;
         canary::opens(&landlock.canary)?;

@@ -114,7 +114,7 @@ pub(crate) fn check_unfiltered(status: &Status, credentials: &Credentials) -> Re
 
 /// What a request asks for at the compatible level, no more and no less, but how many filters there are.
 pub(crate) fn check_compatible(status: &Status, spec: &CompatibleSpec) -> Result<(), Difference> {
-    let CompatibleSpec { credentials, capabilities, no_new_privileges, seccomp } = spec;
+    let CompatibleSpec { credentials, capabilities, no_new_privileges, seccomp, selinux_label: _ } = spec;
     let CapabilitySets { bounding, permitted, inheritable, effective, ambient } = *capabilities;
     check_ids(status.uids, status.gids, &status.groups, credentials)?;
     is("Threads", 1, status.threads)?;
@@ -206,6 +206,7 @@ mod tests {
                 canary: "/canary".into(),
             },
             seccomp: vec![vec![6]],
+            selinux_label: None,
         })
     }
 
@@ -218,6 +219,7 @@ mod tests {
             capabilities,
             no_new_privileges: false,
             seccomp: Some(SeccompFilter { program: vec![6], flags: 0 }),
+            selinux_label: None,
         });
         let mut text = GOOD.replace("NoNewPrivs:\t1", "NoNewPrivs:\t0");
         for (field, set) in CAPABILITIES.iter().zip([1_u64, 2, 4, 8, 16]) {

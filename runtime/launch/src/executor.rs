@@ -18,6 +18,7 @@ use oci_spec::runtime::Spec;
 
 use crate::{
     confinement::Prepared,
+    label,
     lookup::{NoProgram, Program},
     message::{self, CONFINED, GO},
     sys,
@@ -29,6 +30,7 @@ use crate::{
 pub(crate) struct Confined {
     confine: Rc<ConfineSpec>,
     reply: Rc<OwnedFd>,
+    proc: Option<Rc<OwnedFd>>,
     mount_namespace: Option<ExpectedNamespace>,
     ready: Rc<RefCell<Option<(Prepared, Program)>>>,
 }
@@ -64,9 +66,10 @@ impl Confined {
     pub(crate) fn new(
         confine: ConfineSpec,
         reply: Rc<OwnedFd>,
+        proc: Option<Rc<OwnedFd>>,
         mount_namespace: Option<ExpectedNamespace>,
     ) -> Self {
-        Self { confine: Rc::new(confine), reply, mount_namespace, ready: Rc::default() }
+        Self { confine: Rc::new(confine), reply, proc, mount_namespace, ready: Rc::default() }
     }
 
     /// Tells the server why; what libcontainer makes of the same error comes later and says less.
@@ -89,6 +92,10 @@ impl Confined {
             if found != expected.identity {
                 return Err("the container ended while the exec was on its way".to_owned().into());
             }
+        }
+        if let Some(label) = self.confine.selinux_label() {
+            let proc = self.proc.as_ref().ok_or_else(|| "the node's /proc is not at hand".to_owned())?;
+            label::at_execve(proc, label)?;
         }
         let process = spec.process().as_ref().ok_or_else(|| "no process".to_owned())?;
         let program = Program::of(process)?;

@@ -21,6 +21,8 @@ mod error;
 mod executor;
 mod group_link;
 mod job;
+mod keyring;
+mod label;
 mod late;
 mod limits;
 mod line;

@@ -142,6 +142,9 @@ fn make(
                 }
             }
             Some((key, value)) => {
+                // containerd quotes an SELinux context, as mount(2) takes it; fsconfig(2) takes it as it is.
+                let value =
+                    value.strip_prefix('"').and_then(|value| value.strip_suffix('"')).unwrap_or(value);
                 set(&text(key)?, value)?.map_err(LaunchError::io("fsconfig(2)", named(parameter)))?;
             }
             None => sys::fsconfig(context.as_fd(), &FsParameter::Flag(&text(parameter)?))

@@ -7,6 +7,7 @@ use std::{
     ptr,
 };
 
+pub(crate) mod keys;
 pub(crate) mod trees;
 
 /// A process that was forked: where we are now.

@@ -24,7 +24,7 @@ use crate::{
     LaunchError, binds, blind, derive,
     error::chain,
     executor::{Confined, ExpectedNamespace, namespace_identity},
-    group_link, limits, loopback, message, places, rootfs, scarcity, sealed, sources,
+    group_link, keyring, limits, loopback, message, places, rootfs, scarcity, sealed, sources,
     stdio::{Kept, Opened},
     sys::{self, Forked},
     wire::{Create, Exec, Group, GroupChange, Job, WorkingDir},
@@ -136,7 +136,8 @@ fn create(job: Create, reply: &Rc<OwnedFd>, host: &Host, server: u32) -> Result<
     pinned.iter().try_for_each(|tree| binds::pin(tree, &job.task_dir))?;
     blind::hide()?;
 
-    let executor = Confined::new(job.confine, Rc::clone(reply), None);
+    let proc = node_proc_for(&job.confine, &job.id)?;
+    let executor = Confined::new(job.confine, Rc::clone(reply), proc, None);
     let builder = ContainerBuilder::new(job.id.clone(), SyscallType::default())
         .with_root_path(state_root(&job.task_dir))
         .map_err(libcontainer_failed)?
@@ -184,7 +185,8 @@ fn exec(
     rootfs::private_namespace()?;
     blind::hide()?;
 
-    let executor = Confined::new(job.confine, Rc::clone(reply), Some(expected));
+    let proc = node_proc_for(&job.confine, &job.container)?;
+    let executor = Confined::new(job.confine, Rc::clone(reply), proc, Some(expected));
     let builder = ContainerBuilder::new(job.container.clone(), SyscallType::default())
         .with_root_path(&files.root)
         .map_err(libcontainer_failed)?
@@ -224,6 +226,27 @@ fn own_process(oom_score_adj: Option<i32>) -> Result<(), LaunchError> {
         Some(score) => limits::set_oom_score(score),
         None => Ok(()),
     }
+}
+
+/// The node's /proc, where a label is to be written through it; and, at the compatible level, a keyring of its own.
+fn node_proc_for(confine: &ConfineSpec, container: &str) -> Result<Option<Rc<OwnedFd>>, LaunchError> {
+    if confine.selinux_label().is_none() && confine.compatible().is_none() {
+        return Ok(None);
+    }
+    let proc = node_proc()?;
+    if confine.compatible().is_some() {
+        keyring::join(container, &proc, confine.selinux_label())?;
+    }
+    Ok(Some(Rc::new(proc)))
+}
+
+fn node_proc() -> Result<OwnedFd, LaunchError> {
+    fs::OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_PATH | libc::O_DIRECTORY)
+        .open("/proc")
+        .map(OwnedFd::from)
+        .map_err(LaunchError::io("open(2)", "/proc"))
 }
 
 /// Goes on inside the control group. On v2 a second worker is born there and the first one ends: a move by
@@ -281,12 +304,7 @@ fn libcontainer_failed(error: libcontainer::error::LibcontainerError) -> LaunchE
 
 /// The container's mount namespace, and proof that the pid still was the container's when it was looked up.
 fn namespace_of(pid: u32, pidfd: &OwnedFd) -> Result<ExpectedNamespace, LaunchError> {
-    let proc: OwnedFd = fs::OpenOptions::new()
-        .read(true)
-        .custom_flags(libc::O_PATH | libc::O_DIRECTORY)
-        .open("/proc")
-        .map_err(LaunchError::io("open(2)", "/proc"))?
-        .into();
+    let proc = node_proc()?;
     let name = format!("{pid}/ns/mnt");
     let identity =
         namespace_identity(&proc, &name).map_err(LaunchError::io("stat(2)", format!("/proc/{name}")))?;

@@ -24,6 +24,15 @@ impl ConfineSpec {
         }
     }
 
+    /// The SELinux context that execve(2) gives the process.
+    #[must_use]
+    pub fn selinux_label(&self) -> Option<&str> {
+        match self {
+            ConfineSpec::Hardened(spec) => spec.selinux_label.as_deref(),
+            ConfineSpec::Compatible(spec) => spec.selinux_label.as_deref(),
+        }
+    }
+
     /// How many seccomp programs are loaded.
     #[must_use]
     pub fn seccomp_programs(&self) -> usize {
@@ -65,6 +74,8 @@ pub struct HardenedSpec {
     /// Seccomp programs, each a list of `sock_filter` packed as u64, loaded in this order; the kernel takes
     /// the strictest answer of all.
     pub seccomp: Vec<Vec<u64>>,
+    /// The SELinux context that execve(2) gives it.
+    pub selinux_label: Option<String>,
 }
 
 /// A process with what its request asks for. The kernel is asked back all the same.
@@ -79,6 +90,8 @@ pub struct CompatibleSpec {
     pub no_new_privileges: bool,
     /// The request's own filter; unconfined where it has none.
     pub seccomp: Option<SeccompFilter>,
+    /// The SELinux context that execve(2) gives it.
+    pub selinux_label: Option<String>,
 }
 
 /// The five capability sets, bit N for capability number N.

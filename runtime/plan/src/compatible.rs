@@ -21,7 +21,7 @@ use crate::{
     ExecPlan, Plan,
     change::Changes,
     facts::HostFacts,
-    hooks,
+    hooks, labels,
     limits::{MASKS_MAX, PATH_BYTES_MAX, at_most, no_nul},
     refuse::{refuse, short},
     resources, spec,
@@ -46,7 +46,7 @@ pub(crate) fn plan(
     let namespaces = linux.namespaces().as_deref().unwrap_or_default();
     judge_namespaces(namespaces)?;
     let root = spec::root(request, RootRule::Writable, &mut changes)?;
-    let (process, privileges) = process::as_asked(process, None, &mut changes)?;
+    let (process, privileges) = process::as_asked(process, None, host, &mut changes)?;
     let mounts = mounts::as_asked(asked.mounts().as_deref().unwrap_or_default(), host, &mut changes)?;
     resources::judge_path(linux.cgroups_path().as_deref())?;
     judge_paths(linux)?;
@@ -57,6 +57,7 @@ pub(crate) fn plan(
     as_asked_linux
         .set_resources(Some(resources_with_devices(linux.resources().as_ref(), &mut changes)?))
         .set_rootfs_propagation(propagation(linux)?)
+        .set_mount_label(labels::selinux("linux.mountLabel", linux.mount_label().as_deref(), host.modules)?)
         .set_personality(None);
     as_asked
         .set_root(Some(root.section))
@@ -71,6 +72,7 @@ pub(crate) fn plan(
             capabilities: privileges.capabilities,
             no_new_privileges: privileges.no_new_privileges,
             seccomp,
+            selinux_label: privileges.selinux_label,
         }),
         changes: changes.into_vec(),
         memfd: MemfdRule::Allowed,
@@ -100,12 +102,13 @@ pub(crate) fn plan_exec(
     }
     let mut changes = Changes::default();
     let init = plan.spec().process().as_ref();
-    let (process, privileges) = process::as_asked(&request.process, init, &mut changes)?;
+    let (process, privileges) = process::as_asked(&request.process, init, &plan.host, &mut changes)?;
     let confine = ConfineSpec::Compatible(CompatibleSpec {
         credentials: privileges.credentials,
         capabilities: privileges.capabilities,
         no_new_privileges: privileges.no_new_privileges,
         seccomp: created.seccomp.clone(),
+        selinux_label: privileges.selinux_label.or_else(|| created.selinux_label.clone()),
     });
     Ok(ExecPlan { process, confine, changes: changes.into_vec() })
 }

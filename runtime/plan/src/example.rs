@@ -10,7 +10,7 @@ use bulkhead_model::{
 };
 use oci_spec::runtime::{Process, Spec};
 
-use crate::{HardLimits, HostFacts, PodFacts, SysResource};
+use crate::{HardLimits, HostFacts, PodFacts, SecurityModules, SysResource};
 
 /// `ctr run --user 1000:1000` of containerd 1.6.20, as it was written to config.json.
 const CTR_USER: &str = include_str!("../tests/golden/ctr-1.6-user/config.json");
@@ -51,6 +51,7 @@ pub(crate) fn host() -> HostFacts {
         oom_score_adj: 0,
         canary_source: "/run/bulkhead/canary".into(),
         cgroup_view: Some("/run/bulkhead/tasks/default/c1/cgroup".into()),
+        modules: SecurityModules { apparmor: true, selinux: true },
         mountinfo: None,
     }
 }

@@ -46,7 +46,12 @@ pub(crate) fn plan(
 ) -> Result<ExecPlan, Refusal> {
     let mut changes = Changes::default();
     let host = &plan.host;
-    let hardened = process::harden(&request.process, confinement, host, &mut changes)?;
+    let mut hardened = process::harden(&request.process, confinement, host, &mut changes)?;
+    // What an exec leaves out it has from init, as under runc.
+    let init = plan.spec().process().as_ref();
+    if hardened.process.apparmor_profile().is_none() {
+        hardened.process.set_apparmor_profile(init.and_then(|init| init.apparmor_profile().clone()));
+    }
     let seccomp = if plan.memfd == confinement.memfd {
         created.seccomp.clone()
     } else {
@@ -62,6 +67,7 @@ pub(crate) fn plan(
         root_read_only: created.root_read_only,
         landlock,
         seccomp,
+        selinux_label: hardened.selinux_label.or_else(|| created.selinux_label.clone()),
     });
     Ok(ExecPlan { process: hardened.process, confine, changes: changes.into_vec() })
 }

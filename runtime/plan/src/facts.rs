@@ -27,6 +27,8 @@ pub struct HostFacts {
     pub canary_source: PathBuf,
     /// A host directory that shows the container's own cgroups and nothing else.
     pub cgroup_view: Option<PathBuf>,
+    /// Which modules that label processes the kernel has switched on.
+    pub modules: SecurityModules,
     /// `/proc/self/mountinfo` of the server; needed where [`needs_mountinfo`](crate::needs_mountinfo) says so.
     pub mountinfo: Option<String>,
 }
@@ -40,6 +42,15 @@ pub struct PodFacts {
     pub network_namespace: Option<PathBuf>,
     /// Process ids of the init processes of this pod's containers that run.
     pub init_pids: BTreeSet<u32>,
+}
+
+/// Security modules of the kernel that a request may name labels of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SecurityModules {
+    /// AppArmor.
+    pub apparmor: bool,
+    /// SELinux.
+    pub selinux: bool,
 }
 
 /// Whether CAP_SYS_RESOURCE is there.

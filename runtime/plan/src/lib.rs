@@ -27,6 +27,7 @@ mod example;
 mod exec;
 mod facts;
 mod hooks;
+mod labels;
 mod landlock;
 mod limits;
 mod masks;
@@ -45,7 +46,7 @@ mod user;
 
 pub use change::{Change, Section};
 pub use exec::ExecPlan;
-pub use facts::{HardLimits, HostFacts, PodFacts, SysResource};
+pub use facts::{HardLimits, HostFacts, PodFacts, SecurityModules, SysResource};
 pub use mounts::needs_mountinfo;
 pub use resources::plan_update;
 

@@ -12,6 +12,7 @@ use crate::{
     capabilities,
     change::{Changes, Section},
     facts::{HostFacts, SysResource},
+    labels,
     limits::{COMMAND_BYTES_MAX, PATH_BYTES_MAX, STRING_BYTES_MAX, STRINGS_MAX, at_most, no_nul},
     refuse::{nothing_left, refuse, refuse_unsupported, short},
     rlimits, user,
@@ -37,6 +38,8 @@ pub(crate) struct Hardened {
     pub(crate) credentials: Credentials,
     /// What sysctls stand in for.
     pub(crate) asked: capabilities::Asked,
+    /// The SELinux context that it gets at execve.
+    pub(crate) selinux_label: Option<String>,
 }
 
 /// Judges a process and returns it as it may run.
@@ -60,6 +63,8 @@ pub(crate) fn harden(
             "no set-uid program or file capability takes effect",
         );
     }
+    let selinux_label =
+        labels::selinux("process.selinuxLabel", process.selinux_label().as_deref(), host.modules)?;
     let mut hardened = process.clone();
     hardened
         .set_terminal(Some(process.terminal().unwrap_or(false)))
@@ -69,14 +74,14 @@ pub(crate) fn harden(
         .set_capabilities(Some(capabilities::none()))
         .set_rlimits(Some(limits))
         .set_no_new_privileges(Some(true))
-        .set_apparmor_profile(apparmor(process.apparmor_profile().as_deref(), changes)?)
-        .set_selinux_label(None)
+        .set_apparmor_profile(labels::apparmor(process.apparmor_profile().as_deref(), host.modules, changes)?)
+        .set_selinux_label(selinux_label.clone())
         .set_command_line(None)
         .set_io_priority(None)
         .set_scheduler(None)
         .set_exec_cpu_affinity(None)
         .set_oom_score_adj(Some(oom_score(process.oom_score_adj(), host, changes)?));
-    Ok(Hardened { process: hardened, credentials, asked })
+    Ok(Hardened { process: hardened, credentials, asked, selinux_label })
 }
 
 pub(crate) fn known_fields_only(process: &Process) -> Result<(), Refusal> {
@@ -107,7 +112,6 @@ pub(crate) fn unsupported(process: &Process) -> Result<(), Refusal> {
             "process.commandLine (Windows)",
             process.command_line().as_ref().is_some_and(|text| !text.is_empty()),
         ),
-        ("process.selinuxLabel", process.selinux_label().as_ref().is_some_and(|text| !text.is_empty())),
         ("process.ioPriority", process.io_priority().is_some()),
         ("process.scheduler", process.scheduler().is_some()),
         ("process.execCPUAffinity", process.exec_cpu_affinity().is_some()),
@@ -195,31 +199,6 @@ fn environment(env: &[String], changes: &mut Changes) -> Vec<String> {
     env
 }
 
-/// A profile that the host has loaded: libcontainer asks the kernel for it, and fails where there is none.
-fn apparmor(profile: Option<&str>, changes: &mut Changes) -> Result<Option<String>, Refusal> {
-    match profile {
-        None | Some("") => Ok(None),
-        Some("unconfined") => {
-            let reason = "no profile is asked for; seccomp and Landlock hold all the same";
-            changes.record(Section::Process, "apparmorProfile: unconfined left out", reason);
-            Ok(None)
-        }
-        Some(name)
-            if name.len() <= 256
-                && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-/".contains(&b)) =>
-        {
-            Ok(Some(name.to_owned()))
-        }
-        Some(name) => Err(refuse(
-            Rule::Spec,
-            "process.apparmorProfile",
-            format!("{:?}", short(name)),
-            "a profile's name is letters, digits, dots, dashes and slashes",
-            "name a loaded profile",
-        )),
-    }
-}
-
 fn oom_score(asked: Option<i32>, host: &HostFacts, changes: &mut Changes) -> Result<i32, Refusal> {
     let score = asked.unwrap_or(0);
     if !(-OOM_SCORE_MAX..=OOM_SCORE_MAX).contains(&score) {
@@ -270,9 +249,8 @@ mod tests {
     #[test]
     fn what_is_never_applied_is_refused_by_name() {
         type Edit = fn(&mut Process) -> &mut Process;
-        let edits: [(&str, Edit); 5] = [
+        let edits: [(&str, Edit); 4] = [
             ("commandLine", |p| p.set_command_line(Some("a".into()))),
-            ("selinuxLabel", |p| p.set_selinux_label(Some("a:b:c".into()))),
             ("ioPriority", |p| p.set_io_priority(Some(LinuxIOPriority::default()))),
             ("scheduler", |p| p.set_scheduler(Some(Scheduler::default()))),
             ("execCPUAffinity", |p| p.set_exec_cpu_affinity(Some(ExecCPUAffinity::default()))),
@@ -280,7 +258,6 @@ mod tests {
         for (field, edit) in edits {
             assert!(run(edit).unwrap_err().what.contains(field), "{field}");
         }
-        assert!(run(|p| p.set_selinux_label(Some(String::new()))).is_ok());
     }
 
     #[test]
@@ -333,14 +310,5 @@ mod tests {
         assert_eq!(score(Some(500), missing), Ok(500));
         assert_eq!(score(None, held.clone()), Ok(0));
         assert!(score(Some(1001), held).is_err());
-    }
-
-    #[test]
-    fn loaded_apparmor_profile_is_kept_and_unconfined_left_out() {
-        let mut changes = Changes::default();
-        assert_eq!(apparmor(Some("unconfined"), &mut changes), Ok(None));
-        let name = "cri-containerd.apparmor.d";
-        assert_eq!(apparmor(Some(name), &mut changes), Ok(Some(name.to_owned())));
-        assert!(apparmor(Some("a\nexec b"), &mut changes).is_err());
     }
 }

@@ -10,7 +10,7 @@ use crate::{
     change::{Changes, Section},
     devices,
     facts::HostFacts,
-    hooks,
+    hooks, labels,
     landlock::{self, Console},
     limits::{ANNOTATION_BYTES_MAX, ANNOTATIONS_MAX, HOSTNAME_BYTES_MAX, at_most, no_nul},
     masks, mounts, namespaces, process,
@@ -76,7 +76,7 @@ pub(crate) fn plan(
         .set_devices(None)
         .set_uid_mappings(None)
         .set_gid_mappings(None)
-        .set_mount_label(None)
+        .set_mount_label(labels::selinux("linux.mountLabel", linux.mount_label().as_deref(), host.modules)?)
         .set_intel_rdt(None)
         .set_memory_policy(None)
         .set_personality(None)
@@ -103,6 +103,7 @@ pub(crate) fn plan(
         root_read_only: root.rule == RootRule::ReadOnly,
         landlock,
         seccomp: programs,
+        selinux_label: process.selinux_label,
     });
     Ok(Plan {
         spec: hardened,
@@ -156,11 +157,11 @@ pub(crate) fn judge_linux(linux: &Linux) -> Result<(), Refusal> {
         .set_seccomp(None)
         .set_rootfs_propagation(None)
         .set_masked_paths(None)
-        .set_readonly_paths(None);
+        .set_readonly_paths(None)
+        .set_mount_label(None);
     absent("linux.netDevices", &rest.net_devices_mut().take())?;
     absent("linux.uidMappings (user namespaces are not built yet)", &rest.uid_mappings_mut().take())?;
     absent("linux.gidMappings (user namespaces are not built yet)", &rest.gid_mappings_mut().take())?;
-    absent("linux.mountLabel (SELinux is not applied yet)", &rest.mount_label_mut().take())?;
     absent("linux.timeOffsets", &rest.time_offsets_mut().take())?;
     if rest.intel_rdt_mut().take().is_some() {
         return Err(refuse_unsupported("linux.intelRdt"));

@@ -4,7 +4,7 @@
 use bulkhead_model::{ConfineSpec, MemfdRule};
 use oci_spec::runtime::{Process, Spec};
 
-use crate::{ExecPlan, HardLimits, HostFacts, Plan, SysResource};
+use crate::{ExecPlan, HardLimits, HostFacts, Plan, SecurityModules, SysResource};
 
 impl Plan {
     /// A plan of exactly this.
@@ -21,6 +21,7 @@ impl Plan {
             oom_score_adj: 0,
             canary_source: "/run/bulkhead/canary".into(),
             cgroup_view: None,
+            modules: SecurityModules { apparmor: true, selinux: true },
             mountinfo: None,
         };
         Self { spec, confine, changes: Vec::new(), memfd: MemfdRule::Denied, host, source_roots: Vec::new() }

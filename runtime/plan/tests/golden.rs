@@ -13,7 +13,11 @@ use common::{golden_dir, plan_of, spec};
 use serde_json::{Value, json};
 
 /// Policies under which each request is planned.
-const POLICIES: [(&str, &str); 2] = [("non-root", ""), ("force", "user = { force = 65532 }")];
+const POLICIES: [(&str, &str); 3] = [
+    ("non-root", ""),
+    ("force", "user = { force = 65532 }"),
+    ("compatible", "level = \"compatible\"\nnamespaces = [\"*\"]"),
+];
 
 fn answer(name: &str, keys: &str) -> String {
     let plan = match plan_of(spec(name), keys) {

@@ -7,7 +7,7 @@ use std::{
 };
 
 use bulkhead_model::{ContainerKind, CreateRequest, Layout};
-use bulkhead_plan::{HardLimits, HostFacts, PodFacts, SysResource};
+use bulkhead_plan::{HardLimits, HostFacts, PodFacts, SecurityModules, SysResource};
 
 use crate::task::TaskError;
 
@@ -40,6 +40,7 @@ pub(super) struct Constant {
     sys_resource: SysResource,
     oom_score_adj: i32,
     canary_source: PathBuf,
+    modules: SecurityModules,
 }
 
 impl Constant {
@@ -68,6 +69,7 @@ impl Constant {
                 .parse()
                 .map_err(|error| TaskError::Internal(format!("oom_score_adj: {error}")))?,
             canary_source: layout.run_dir().join("canary"),
+            modules: modules(Path::new("/sys")),
         })
     }
 
@@ -97,6 +99,7 @@ impl Constant {
             oom_score_adj: self.oom_score_adj,
             canary_source: self.canary_source.clone(),
             cgroup_view: Some(bulkhead_launch::cgroup_view(task_dir)),
+            modules: self.modules,
             mountinfo,
         })
     }
@@ -126,6 +129,17 @@ fn containerd_dirs(bundle: &Path) -> io::Result<(PathBuf, PathBuf)> {
     Ok((above(&work)?, above(bundle)?))
 }
 
+/// What the kernel has switched on.
+///
+/// Source: `isEnabled` of containerd pkg/apparmor; `getSelinuxMountPoint` of opencontainers/selinux.
+fn modules(sys: &Path) -> SecurityModules {
+    let enabled = fs::read_to_string(sys.join("module/apparmor/parameters/enabled"));
+    SecurityModules {
+        apparmor: enabled.is_ok_and(|text| text.starts_with('Y')),
+        selinux: sys.join("fs/selinux/status").exists(),
+    }
+}
+
 fn sys_resource(status: &str) -> SysResource {
     let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
     let bits = effective.and_then(|text| u64::from_str_radix(text.trim(), 16).ok()).unwrap_or(0);
@@ -149,6 +163,20 @@ mod tests {
             .unwrap();
         let (root, state) = containerd_dirs(&bundle).unwrap();
         assert_eq!((root, state), (PathBuf::from("/data/root"), dir.path().join("state")));
+    }
+
+    #[test]
+    fn security_modules_are_those_that_are_switched_on() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(modules(dir.path()), SecurityModules { apparmor: false, selinux: false });
+        let parameters = dir.path().join("module/apparmor/parameters");
+        fs::create_dir_all(&parameters).unwrap();
+        fs::write(parameters.join("enabled"), "N\n").unwrap();
+        assert!(!modules(dir.path()).apparmor);
+        fs::write(parameters.join("enabled"), "Y\n").unwrap();
+        fs::create_dir_all(dir.path().join("fs/selinux")).unwrap();
+        fs::write(dir.path().join("fs/selinux/status"), "").unwrap();
+        assert_eq!(modules(dir.path()), SecurityModules { apparmor: true, selinux: true });
     }
 
     #[test]

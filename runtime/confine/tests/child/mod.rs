@@ -166,5 +166,6 @@ pub(crate) fn spec() -> HardenedSpec {
             canary: "/.canary".into(),
         },
         seccomp: vec![bulkhead_profiles::program(MemfdRule::Denied, None).unwrap()],
+        selinux_label: None,
     }
 }

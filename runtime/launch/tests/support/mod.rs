@@ -450,6 +450,7 @@ fn confine(spec: &Spec) -> HardenedSpec {
         },
         // BPF_RET of SECCOMP_RET_ALLOW.
         seccomp: vec![vec![ALLOW]],
+        selinux_label: None,
     }
 }
 

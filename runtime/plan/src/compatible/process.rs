@@ -5,6 +5,8 @@ use oci_spec::runtime::{Capabilities, Capability, LinuxCapabilities, Process};
 
 use crate::{
     change::{Changes, Section},
+    facts::HostFacts,
+    labels,
     limits::{GROUPS_MAX, at_most},
     process::{console_size, judge_command, judge_cwd, known_fields_only, unsupported},
     refuse::refuse,
@@ -15,6 +17,7 @@ pub(super) struct Privileges {
     pub(super) credentials: Credentials,
     pub(super) capabilities: CapabilitySets,
     pub(super) no_new_privileges: bool,
+    pub(super) selinux_label: Option<String>,
 }
 
 /// A process as it is asked for. What an exec leaves out, it has from `init`.
@@ -23,6 +26,7 @@ pub(super) struct Privileges {
 pub(super) fn as_asked(
     asked: &Process,
     init: Option<&Process>,
+    host: &HostFacts,
     changes: &mut Changes,
 ) -> Result<(Process, Privileges), Refusal> {
     known_fields_only(asked)?;
@@ -47,21 +51,24 @@ pub(super) fn as_asked(
         || init.and_then(|init| init.no_new_privileges()).unwrap_or(false);
     let capabilities = sets_of(sets.as_ref(), changes);
 
+    let selinux_label =
+        labels::selinux("process.selinuxLabel", asked.selinux_label().as_deref(), host.modules)?;
+    let profile = asked.apparmor_profile().clone().filter(|profile| !profile.is_empty());
+    let profile = profile.or_else(|| init.and_then(|init| init.apparmor_profile().clone()));
+
     let mut process = asked.clone();
     process
+        .set_apparmor_profile(labels::apparmor(profile.as_deref(), host.modules, changes)?)
         .set_terminal(Some(asked.terminal().unwrap_or(false)))
         .set_console_size(console_size(asked)?)
         .set_no_new_privileges(Some(no_new_privileges))
         .set_capabilities(Some(sets.unwrap_or_else(none)));
-    if let Some(init) = init {
-        if process.rlimits().as_ref().is_none_or(Vec::is_empty) {
-            process.set_rlimits(init.rlimits().clone());
-        }
-        if process.apparmor_profile().as_ref().is_none_or(String::is_empty) {
-            process.set_apparmor_profile(init.apparmor_profile().clone());
-        }
+    if let Some(init) = init
+        && process.rlimits().as_ref().is_none_or(Vec::is_empty)
+    {
+        process.set_rlimits(init.rlimits().clone());
     }
-    Ok((process, Privileges { credentials, capabilities, no_new_privileges }))
+    Ok((process, Privileges { credentials, capabilities, no_new_privileges, selinux_label }))
 }
 
 fn none() -> LinuxCapabilities {

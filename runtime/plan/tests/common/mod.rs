@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use bulkhead_binding::{bind, example};
 use bulkhead_model::{ContainerKind, CreateRequest, Refusal, Tenant};
-use bulkhead_plan::{HardLimits, HostFacts, Plan, PodFacts, SysResource, plan};
+use bulkhead_plan::{HardLimits, HostFacts, Plan, PodFacts, SecurityModules, SysResource, plan};
 use bulkhead_policy::{Grant, Policy, Source};
 use oci_spec::runtime::Spec;
 
@@ -51,12 +51,12 @@ pub fn request(spec: Spec) -> CreateRequest {
     }
 }
 
-/// A grant of a policy whose `[confine.default]` holds `keys`.
+/// A grant of a policy whose section for the image holds `keys`.
 pub fn grant(request: &CreateRequest, keys: &str) -> Grant {
     let name = "registry.example/app:1";
     let facts = example::facts("app");
     let text = format!(
-        "version = 1\n[image]\n\"registry.example/**\" = {{ digests = [\"{}\"] }}\n[confine.default]\n{keys}\n",
+        "version = 1\n[image]\n\"registry.example/**\" = {{ digests = [\"{}\"], confine = \"it\" }}\n[confine.it]\n{keys}\n",
         facts.target
     );
     let policy = Policy::parse(&Source { path: "/etc/bulkhead/policy.toml".into(), text }, None).unwrap();
@@ -89,11 +89,12 @@ pub fn host(request: &CreateRequest) -> HostFacts {
         oom_score_adj: 0,
         canary_source: "/run/bulkhead/canary".into(),
         cgroup_view: Some("/run/bulkhead/tasks/default/c1/cgroup".into()),
+        modules: SecurityModules { apparmor: true, selinux: true },
         mountinfo: None,
     }
 }
 
-/// The plan for a spec under `[confine.default]` with `keys`.
+/// The plan for a spec under a section with `keys`.
 pub fn plan_of(spec: Spec, keys: &str) -> Result<Plan, Refusal> {
     let request = request(spec);
     plan(&request, &grant(&request, keys), &host(&request))
