@@ -4,7 +4,9 @@
 
 use std::{process::Command, thread, time::Duration};
 
-use bulkhead_integration::{Bench, Cri, Release, on_each_containerd, run, until};
+use bulkhead_integration::{
+    ALLOWED, Bench, ContainerOptions, Cri, Release, on_each_containerd, on_each_cri, parent_of, run, until,
+};
 
 on_each_containerd! {
     fn a_shim_that_is_killed_takes_its_container_with_it_and_leaves_nothing(release) {
@@ -97,4 +99,43 @@ fn a_refused_create_leaves_no_listening_shim_even_when_nobody_comes_back() {
         assert!(!bench.run(&format!("no{round}"), &["/bin/true"]).unwrap().ok());
     }
     bench.assert_nothing_left();
+}
+
+on_each_cri! {
+    fn a_pod_whose_server_is_killed_is_found_ended_and_removed_without_a_trace(release) {
+        let bench = Bench::start(release, Cri::On).unwrap();
+        let pods = bench.daemon.pods().unwrap();
+        let pod = pods.run("bulkhead", "team-a", "dies").unwrap();
+        let sleep = |name: &str| ContainerOptions::restricted(name, ALLOWED, &["/bin/sleep", "600"]);
+        let containers = ["one", "two"].map(|name| pods.launch(&pod, &sleep(name)).unwrap());
+        // A neighbour has a server of its own.
+        let other = pods.run("bulkhead", "team-a", "lives").unwrap();
+        let neighbour = pods.launch(&other, &sleep("neighbour")).unwrap();
+
+        let processes = bench.daemon.leftovers().unwrap().processes;
+        let sleeper = processes.iter().find(|process| process.contains("sleep 600")).unwrap();
+        let server = parent_of(sleeper.split(' ').next().unwrap().parse().unwrap()).unwrap().to_string();
+        run(Command::new("kill").args(["-KILL", &server]), Duration::from_secs(5)).unwrap().success().unwrap();
+        // Whichever pod it was: its containers end, with what a kill leaves, and the other's run on.
+        until("the end of the containers", Duration::from_secs(30), || {
+            Ok(pods.exit_code(&containers[0])?.is_some() || pods.exit_code(&neighbour)?.is_some())
+        })
+        .unwrap();
+        let (dead, alive) = match pods.exit_code(&neighbour).unwrap() {
+            None => (containers.to_vec(), vec![neighbour]),
+            Some(_) => (vec![neighbour], containers.to_vec()),
+        };
+        for container in &dead {
+            // 255 is CRI's for a Wait that was cut off, 137 what `delete` says: whichever it hears first.
+            assert!([137, 255].contains(&pods.wait(container).unwrap()));
+        }
+        for container in &alive {
+            assert_eq!(pods.exec(container, &["/bin/echo", "still"]).unwrap().stdout, "still\n");
+        }
+        for pod in [&pod, &other] {
+            pods.remove_pod(pod).unwrap();
+        }
+        assert_eq!(pods.count().unwrap(), 0);
+        bench.assert_nothing_left();
+    }
 }
