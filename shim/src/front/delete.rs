@@ -1,6 +1,7 @@
 //! `delete`: containerd calls it when a server is gone and its container may not be.
 //!
-//! Invariant: it finds everything by names (namespace, id, bundle), never by a pid that may be another's by now.
+//! Invariant: it finds everything by names (namespace, id, bundle), never by a pid that may be another's by now:
+//! the pid that its answer names is read, not used.
 
 use std::{
     fs,
@@ -11,7 +12,7 @@ use std::{
 
 use bulkhead_cgroup::Host;
 use bulkhead_containerd::remove_stale_files;
-use bulkhead_launch::cgroup_of;
+use bulkhead_launch::{cgroup_of, init_pid_of};
 use bulkhead_model::{ContainerId, Namespace};
 use containerd_shim::Flags;
 use containerd_shim_protos::api::DeleteResponse;
@@ -42,6 +43,7 @@ pub(crate) fn delete(flags: &Flags) -> Result<(), FrontError> {
         None
     });
     let cgroup = cgroup.map(|path| host.cgroup(&path));
+    let pid = init_pid_of(&task_dir, &id);
     // Dead processes first: systemd would wait for those that live.
     if let Some(cgroup) = cgroup.as_ref().filter(|cgroup| cgroup.is_systemds())
         && let Err(error) = cgroup.kill_all().and_then(|()| cgroup.release())
@@ -55,7 +57,7 @@ pub(crate) fn delete(flags: &Flags) -> Result<(), FrontError> {
     for problem in remove_stale_files(&layout) {
         complain(&problem);
     }
-    answer()
+    answer(pid)
 }
 
 /// Removes the socket and the judge of a server that is gone. Another container's, of the same pod, is removed by the
@@ -96,8 +98,10 @@ fn bundle(flags: &Flags, id: &ContainerId) -> Result<PathBuf, FrontError> {
     Ok(here.parent().unwrap_or(Path::new("/")).join(id.as_str()))
 }
 
-fn answer() -> Result<(), FrontError> {
+/// containerd tells of the exit with what this says.
+fn answer(pid: Option<u32>) -> Result<(), FrontError> {
     let mut response = DeleteResponse::new();
+    response.pid = pid.unwrap_or_default();
     response.exit_status = EXIT_STATUS;
     response.exited_at = MessageField::some(Timestamp::from(SystemTime::now()));
     let bytes = response.write_to_bytes()?;
