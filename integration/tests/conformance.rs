@@ -177,7 +177,9 @@ fn every_test_in_a_list_is_one_that_the_suite_has_and_in_no_other_list() {
             names().filter(|name| names().filter(|other| other == name).count() > 1).collect();
         assert!(twice.is_empty(), "{}: in two lists: {twice:?}", suite.name);
         for (test, exception) in lists.exceptions(suite.name) {
-            assert!(all.iter().any(|name| name == test.split('/').next().unwrap()), "no such test: {test}");
+            let whole = test.split('/').next().unwrap();
+            let there = all.iter().any(|name| name == whole);
+            assert!(there || exception.since.is_some(), "no such test: {test}");
             assert!(exception.limit.len() > 20, "{test}: name the limit");
         }
     }

@@ -36,6 +36,8 @@ pub(crate) struct List {
 pub(crate) struct Exception {
     pub(crate) suite: String,
     pub(crate) test: String,
+    /// The first version of containerd whose suite has it, where the oldest does not.
+    pub(crate) since: Option<String>,
     /// The limit of the kernel or of containerd that is behind it.
     pub(crate) limit: String,
 }

@@ -85,8 +85,12 @@ fn what_runc_passes_and_bulkhead_does_not_is_lost_unless_it_is_excepted() {
     let runc =
         of(&[("A", Passed), ("A/x", Passed), ("B", Passed), ("C", Failed), ("D", Passed), ("E", Skipped)]);
     let bulkhead = of(&[("A", Failed), ("A/x", Failed), ("B", Passed), ("C", Failed), ("E", Skipped)]);
-    let exception =
-        |test: &str| Exception { suite: String::new(), test: test.to_owned(), limit: String::new() };
+    let exception = |test: &str| Exception {
+        suite: String::new(),
+        test: test.to_owned(),
+        since: None,
+        limit: String::new(),
+    };
     let (part, wrong) = (exception("A/x"), exception("B"));
     let judge = |exceptions: &BTreeMap<&str, &Exception>| -> Vec<(String, Fault)> {
         let rows = rows(&runc, &bulkhead, exceptions);
