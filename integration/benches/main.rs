@@ -5,8 +5,8 @@
 //!                    └► inside its mount namespace: shims without containerd, and the kernel floor
 //!                                                     ─► table, target/reports/bench.json, docs/numbers.md, docs/numbers.svg
 //! ```
-//! `RUNS` is how often (10 is the default of a run of some minutes); `ONLY=start,exec` measures a part and leaves the
-//! documents alone. A peer that cannot be had is named with the reason. Exit 0 unless a measurement failed: whether a
+//! `RUNS` is how often (10 is the default of a run of some minutes); `ONLY=start,exec` measures a part and leaves
+//! documents and report alone (`bench-part.json`). A peer that cannot be had is named with the reason. Exit 0 unless a measurement failed: whether a
 //! target is met is said, and is nobody's exit status.
 //!
 //! Invariant: what it started is gone when it ends, after Ctrl-C too.

@@ -60,9 +60,10 @@ impl Findings {
         self.absent.push(Absent { what: what.into(), why: why.join(" / ").chars().take(400).collect() });
     }
 
-    /// Writes target/reports/bench.json.
+    /// Writes target/reports/bench.json; a part has a file of its own, and leaves the whole as it is.
     pub(crate) fn write(&self, settings: &Settings) -> Result<PathBuf, HarnessError> {
-        write_report_of("bench", self.report(settings))
+        let name = if settings.everything() { "bench" } else { "bench-part" };
+        write_report_of(name, self.report(settings))
     }
 
     fn report(&self, settings: &Settings) -> Value {

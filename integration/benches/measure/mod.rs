@@ -44,7 +44,7 @@ pub(crate) fn all(stage: &Stage, findings: &mut Findings) -> Result<(), HarnessE
 /// Containers in one pod.
 pub(crate) fn in_one_pod(settings: &Settings, findings: &mut Findings) -> Result<(), HarnessError> {
     if settings.wants("pods") {
-        one("pods", findings, |findings| pods::in_one_pod(settings, findings))?;
+        one("pods", findings, pods::in_one_pod)?;
     }
     Ok(())
 }

@@ -39,7 +39,7 @@ pub(super) fn own_part(stage: &Stage, findings: &mut Findings) -> Result<(), Har
         }
         Ok(())
     })?;
-    let measured = taken(stage, &steps, findings)?;
+    let measured = taken(stage, &steps)?;
     let (mut own, mut cpu, mut create) = (Series::default(), Series::default(), Series::default());
     for (who, took) in measured.iter().skip(steps.len() / rounds) {
         own.add(who, took.wall_ms - took.waited_ms);
@@ -66,7 +66,7 @@ pub(super) fn gates(stage: &Stage, findings: &mut Findings) -> Result<(), Harnes
         })?;
         steps.extend([("create", Step::Launch(created)), (SUBJECT, Step::Refused(refused))]);
     }
-    let measured = taken(stage, &steps, findings)?;
+    let measured = taken(stage, &steps)?;
     let (mut all, mut own) = (Series::default(), Series::default());
     for (who, took) in measured.iter().skip(2) {
         all.add(who, took.create_ms);
@@ -89,7 +89,7 @@ pub(super) fn throughput(stage: &Stage, findings: &mut Findings) -> Result<(), H
         Ok(())
     })?;
     let mut series = Series::default();
-    for (who, took) in taken(stage, &steps, findings)? {
+    for (who, took) in taken(stage, &steps)? {
         series.add(who, took.megabytes_per_second);
     }
     series.rows("stdio-throughput", "MB/s", findings);
@@ -102,7 +102,6 @@ fn as_it_is(_: &mut Value) {}
 fn taken(
     stage: &Stage,
     steps: &[(&'static str, Step)],
-    _: &mut Findings,
 ) -> Result<Vec<(&'static str, Measured)>, HarnessError> {
     let measured = prepare::take(stage, steps.iter().map(|(_, step)| step.clone()).collect())?;
     if measured.len() != steps.len() {

@@ -12,13 +12,13 @@ use crate::{
     row::{Findings, SUBJECT},
     runtimes,
     series::Series,
-    stage::{self, Settings},
+    stage,
 };
 
 /// Tried on 2026-11-21 with runsc 20240729.
 const NO_PODS_OF_RUNSC: &str = "with --ignore-cgroups --network=none behind runc's shim, StartContainer in a CRI pod did not return in 60 s";
 
-pub(super) fn in_one_pod(_: &Settings, findings: &mut Findings) -> Result<(), HarnessError> {
+pub(super) fn in_one_pod(findings: &mut Findings) -> Result<(), HarnessError> {
     // Why a peer is not there was said before.
     let runtimes = runtimes::find(&mut Findings::default())?;
     let handlers = stage::handlers(&runtimes);
