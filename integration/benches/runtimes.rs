@@ -79,6 +79,8 @@ pub(crate) fn find(findings: &mut Findings) -> Result<Vec<Runtime>, HarnessError
     let runsc = workspace().join("target/deps/runsc/usr/bin/runsc");
     let versions = &mut findings.versions;
     versions.ask("containerd", Path::new("containerd"));
+    let newer = workspace().join("target/deps/containerd-1.7/usr/bin/containerd");
+    versions.ask("containerd, for pods", &newer);
     versions.ask("runc", Path::new("runc"));
     versions.ask("rustc", Path::new("rustc"));
     let binaries = bulkhead_dir()?;
