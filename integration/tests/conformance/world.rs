@@ -148,6 +148,10 @@ impl World {
         let dir = directory(&tag);
         make(&dir.join("bulkhead/etc/bulkhead"))?;
         make(&dir.join("bin"))?;
+        // A hook of a test's: policy takes it only from where root alone can write, as here.
+        let containerd = dir.join("bin/containerd");
+        fs::copy(containerd_dir(suite).join("containerd"), &containerd)
+            .map_err(HarnessError::at("copy", &containerd))?;
         let handler = runtime.handler();
         let built = suite.built();
         let own = workspace().join("integration/conformance");
@@ -175,7 +179,7 @@ impl World {
         let settings: String = settings.iter().map(|(name, value)| format!("{name}='{value}'\n")).collect();
         write(&dir.join("settings"), &settings)?;
         write(&dir.join("tests"), &run.tests.iter().map(|test| format!("{test}\n")).collect::<String>())?;
-        write(&dir.join("bulkhead/etc/bulkhead/policy.toml"), &policy(suite, registry)?)?;
+        write(&dir.join("bulkhead/etc/bulkhead/policy.toml"), &policy(&containerd, registry)?)?;
         let broken = dir.join("bin/containerd-shim-broken-v2");
         write(&broken, "#!/bin/sh\nexit 1\n")?;
         let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
@@ -226,13 +230,13 @@ impl Drop for World {
 }
 
 /// The images of the suites, at the compatible level: what a request asks is granted as runc would.
-fn policy(suite: Suite, registry: &Registry) -> Result<String> {
+fn policy(containerd: &Path, registry: &Registry) -> Result<String> {
     let path = workspace().join("integration/conformance/policy.toml");
     let text = fs::read_to_string(&path).map_err(HarnessError::at("read", &path))?;
     let hosts = registry.hosts.iter().map(String::as_str).chain(["127.0.0.1:5000"]);
     let scope =
         |host| format!("\"{host}/**\" = {{ digests = {:?}, confine = \"conformance\" }}\n", registry.digests);
-    let hook = format!("{:?}", containerd_dir(suite).join("containerd"));
+    let hook = format!("{containerd:?}");
     Ok(text.replace("@CONTAINERD@", &hook).replace("@SCOPES@", &hosts.map(scope).collect::<String>()))
 }
 
