@@ -8,6 +8,7 @@ use std::{fs, os::unix::fs::MetadataExt as _, path::Path, process::Command, time
 use bulkhead_integration::{
     Answers, BULKHEAD, Bench, Cri, Image, Output, RUNC, Refused, Release, on_each_containerd, run, until,
 };
+use nix::sys::statvfs::{FsFlags, statvfs};
 use serde_json::{Value, json};
 
 /// An image whose user is root.
@@ -223,6 +224,94 @@ on_each_containerd! {
         }
         infra.bench.assert_nothing_left();
     }
+}
+
+#[test]
+fn executable_of_the_runtime_cannot_be_written_through_a_process_that_waits_to_be_roots() {
+    let infra = Infra::start(Release::System);
+    let tasks = infra.bench.daemon.tasks().unwrap();
+    // While anybody runs the file, the kernel says ETXTBSY before it looks at the mount: so the mount is asked.
+    let is_read_only = |name: &str| {
+        let id = infra.bench.create_container(BULKHEAD, ROOT, name, &["/bin/true"]).unwrap();
+        let pid = tasks.create(&id, tasks.mounts(&id).unwrap()).unwrap();
+        let executable = format!("/proc/{pid}/exe");
+        assert!(fs::OpenOptions::new().write(true).open(&executable).is_err());
+        let flags = statvfs(executable.as_str()).unwrap().flags();
+        infra.bench.remove(&id).unwrap();
+        flags.contains(FsFlags::ST_RDONLY)
+    };
+    // The file itself: what keeps a hardened container from it is that it has no root.
+    infra.allow("user = { force = 65532 }");
+    assert!(!is_read_only("plain"));
+    infra.allow(COMPATIBLE);
+    assert!(is_read_only("sealed"));
+    infra.bench.assert_nothing_left();
+}
+
+#[test]
+fn exec_has_what_init_has_as_under_runc_and_is_refused_once_policy_takes_the_level_back() {
+    let infra = Infra::start(Release::System);
+    infra.allow(COMPATIBLE);
+    let privileged = |spec: &mut Value| {
+        spec["process"]["noNewPrivileges"] = json!(false);
+        for set in ["bounding", "permitted", "effective"] {
+            push(spec, &format!("/process/capabilities/{set}"), json!("CAP_SYS_ADMIN"));
+        }
+    };
+    let mut said = Vec::new();
+    for runtime in [RUNC, BULKHEAD] {
+        let id = infra.background(runtime, "exec", "sleep 600", privileged);
+        let answers = infra.bench.probe_exec(&id, &["facts"]).unwrap();
+        let facts =
+            ["Uid", "Groups", "CapEff", "CapBnd", "CapInh", "CapAmb", "NoNewPrivs", "Seccomp", "fds", "cwd"];
+        said.push(facts.map(|name| format!("{name} {}", answers.get(name))));
+        if runtime == BULKHEAD {
+            infra.allow(HARDENED);
+            let refused = Refused::of(infra.bench.exec(&id, &["/bin/true"]).unwrap()).unwrap();
+            assert!(
+                refused.rule() == "policy" && refused.line().contains("level compatible"),
+                "{}",
+                refused.line()
+            );
+        }
+        infra.bench.remove(&id).unwrap();
+    }
+    assert_eq!(said[1], said[0]);
+    assert!(said[0].iter().any(|fact| fact.starts_with("CapEff 00000000a82425fb")), "{said:?}");
+    infra.bench.assert_nothing_left();
+}
+
+#[test]
+fn tenant_neither_gets_the_level_by_its_own_file_nor_where_the_node_names_others() {
+    let infra = Infra::start(Release::System);
+    let tenant = infra.bench.daemon.tag().to_owned();
+    let node = |namespace: &str| {
+        infra.allow(
+            &COMPATIBLE.replace('*', namespace).replace(&format!("exec = [\"{namespace}\"]"), HARDENED),
+        )
+    };
+    let run = || infra.run(BULKHEAD, &["--privileged"], &["/bin/true"]);
+    node(&tenant);
+    run().success().unwrap();
+    node("kube-system");
+    assert_eq!(Refused::of(run()).unwrap().rule(), "devices");
+
+    let scope = "version = 1\n[image]\n\"registry.test/team-a/*\" = { confine = \"mine\" }\n[confine.mine]\n";
+    infra.bench.daemon.tenant_policy(&tenant, &format!("{scope}{COMPATIBLE}")).unwrap();
+    let refused = Refused::of(run()).unwrap();
+    assert_eq!(refused.rule(), "policy");
+    assert!(
+        refused.line().contains("line 5, column 9: `level` is \"compatible\" in a tenant's file"),
+        "{}",
+        refused.line()
+    );
+    // And takes it back where it writes anything stricter.
+    node(&tenant);
+    infra.bench.daemon.tenant_policy(&tenant, scope).unwrap();
+    run().success().unwrap();
+    infra.bench.daemon.tenant_policy(&tenant, &format!("{scope}root = \"read-only\"")).unwrap();
+    Refused::of(run()).unwrap();
+    infra.bench.assert_nothing_left();
 }
 
 #[test]
