@@ -19,6 +19,11 @@ use std::{
     time::Duration,
 };
 
+use nix::{
+    sys::signal::{self, Signal},
+    unistd::Pid,
+};
+
 use crate::{
     HarnessError, Result,
     config::{self, Cri, Places},
@@ -113,14 +118,30 @@ impl Containerd {
 
     /// As [`Self::restart`], with something done while no daemon is there.
     pub fn restart_after(&mut self, meanwhile: impl FnOnce()) -> Result<()> {
+        self.restart_by(Signal::SIGKILL, || {
+            meanwhile();
+            Ok(())
+        })
+    }
+
+    /// As [`Self::restart_after`], ended by that signal.
+    pub fn restart_by(&mut self, end: Signal, meanwhile: impl FnOnce() -> Result<()>) -> Result<()> {
         let namespace = format!("/proc/{}/ns/mnt", self.pid());
         // Open, it outlives the daemon, should no shim be in it.
         let namespace = fs::File::open(&namespace).map_err(HarnessError::at("open", &namespace))?;
         let failed = |source| HarnessError::Run { program: "containerd".to_owned(), source };
-        self.child.kill().and_then(|()| self.child.wait()).map_err(failed)?;
-        meanwhile();
+        // No child's pid is another's before it is waited for.
+        let pid = Pid::from_raw(self.child.id().cast_signed());
+        signal::kill(pid, end).map_err(|errno| failed(errno.into()))?;
+        self.child.wait().map_err(failed)?;
+        meanwhile()?;
         let socket = self.socket();
-        fs::remove_file(&socket).map_err(HarnessError::at("remove", socket))?;
+        match fs::remove_file(&socket) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(HarnessError::at("remove", socket)(error));
+            }
+            _ => {}
+        }
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "KILL", "--", "nsenter"]);
         command.arg(format!("--mount=/proc/{}/fd/{}", std::process::id(), namespace.as_raw_fd()));

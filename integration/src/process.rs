@@ -174,6 +174,6 @@ impl Tasks {
 }
 
 /// JSON in the form of containerd's typeurl.
-fn typed(name: &str, value: &serde_json::Value) -> Any {
+pub(crate) fn typed(name: &str, value: &serde_json::Value) -> Any {
     Any { type_url: name.to_owned(), value: value.to_string().into_bytes() }
 }

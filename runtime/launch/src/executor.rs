@@ -21,6 +21,7 @@ use crate::{
     label,
     lookup::{NoProgram, Program},
     message::{self, CONFINED, GO},
+    stdio::open_null_for_both,
     sys,
 };
 
@@ -98,6 +99,7 @@ impl Confined {
             label::at_execve(proc, label)?;
         }
         let process = spec.process().as_ref().ok_or_else(|| "no process".to_owned())?;
+        open_null_for_both().map_err(|error| format!("/dev/null for a standard stream: {error}"))?;
         let program = Program::of(process)?;
         let prepared = Prepared::new(&self.confine)?;
         // Everything from 3 on goes at execve(2), whatever libcontainer left open.

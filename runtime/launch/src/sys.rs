@@ -53,6 +53,27 @@ pub(crate) fn clone_sibling() -> io::Result<Forked> {
     }
 }
 
+/// The same, with the child's pidfd for the caller: its parent may have reaped it before it could be opened by number.
+pub(crate) fn clone_sibling_with_pidfd() -> io::Result<Option<OwnedFd>> {
+    let mut pidfd: c_int = -1;
+    // SAFETY: as in `clone_sibling`; with CLONE_PIDFD the kernel writes one int to the third argument, in the caller
+    // alone, and `pidfd` outlives the call.
+    let pid = unsafe {
+        libc::syscall(
+            libc::SYS_clone,
+            (libc::CLONE_PARENT | libc::CLONE_PIDFD) as c_ulong,
+            ptr::null::<u8>(),
+            &raw mut pidfd,
+            0usize,
+            0usize,
+        )
+    };
+    match check(pid)? {
+        0 => Ok(None),
+        _ => Ok(Some(adopt(pidfd))),
+    }
+}
+
 /// Arguments of clone3(2), as far as CLONE_INTO_CGROUP (Linux 5.7).
 ///
 /// Source: `struct clone_args`, include/uapi/linux/sched.h.

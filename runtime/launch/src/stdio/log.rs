@@ -34,7 +34,7 @@ use nix::{
 use crate::{
     LaunchError,
     job::{Log, LogProgram, Ready},
-    sys::{self, Forked},
+    sys,
 };
 
 /// How long a logger may take until it is ready, in milliseconds.
@@ -149,9 +149,9 @@ fn log_file(path: &Path) -> Result<File, LaunchError> {
 }
 
 fn fork_copier(reader: OwnedFd, file: File) -> Result<LogProcess, LaunchError> {
-    match sys::clone_sibling().map_err(LaunchError::io("clone(2)", "copier"))? {
-        Forked::Parent(pid) => process(pid),
-        Forked::Child => {
+    match sys::clone_sibling_with_pidfd().map_err(LaunchError::io("clone(2)", "copier"))? {
+        Some(pidfd) => Ok(LogProcess::new(pidfd)),
+        None => {
             sys::set_name(c"bulkhead-copier");
             let code = match sys::arrange(&[reader.as_fd(), file.as_fd()]) {
                 Ok(()) => {
@@ -209,9 +209,9 @@ fn start_logger(program: &LogProgram, uid: u32, gid: u32) -> Result<Started, Lau
     let (stderr_reader, stderr) = pipe_of(uid, gid)?;
     let (ready_reader, ready_writer) = io::pipe().map_err(LaunchError::io("pipe2(2)", "logger"))?;
     let (failed_reader, failed_writer) = io::pipe().map_err(LaunchError::io("pipe2(2)", "logger"))?;
-    let process = match sys::clone_sibling().map_err(LaunchError::io("clone(2)", "logger"))? {
-        Forked::Parent(pid) => process(pid)?,
-        Forked::Child => {
+    let process = match sys::clone_sibling_with_pidfd().map_err(LaunchError::io("clone(2)", "logger"))? {
+        Some(pidfd) => LogProcess::new(pidfd),
+        None => {
             let fds = [
                 null.as_fd(),
                 null.as_fd(),
@@ -290,10 +290,6 @@ fn readable(fd: BorrowedFd<'_>, at_most_ms: u16) -> Result<bool, LaunchError> {
             Err(error) => return Err(LaunchError::io("poll(2)", "logger")(error)),
         }
     }
-}
-
-fn process(pid: u32) -> Result<LogProcess, LaunchError> {
-    sys::pidfd_open(pid).map(LogProcess::new).map_err(LaunchError::io("pidfd_open(2)", "logger"))
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ mod console;
 mod fifo;
 mod kept;
 mod log;
+mod null;
 
 use std::{fs, os::fd::OwnedFd, path::Path};
 
@@ -19,6 +20,7 @@ use libcontainer::container::builder::ContainerBuilder;
 pub(crate) use kept::KEPT_FDS_MAX;
 pub use kept::{Ends, Kept};
 pub use log::LogProcess;
+pub(crate) use null::open_null_for_both;
 
 use self::{console::Console, fifo::Fifo, log::pipe_of};
 use crate::{

@@ -4,6 +4,7 @@ use std::{
     fs::File,
     io::{self, Read, Write},
     sync::Arc,
+    time::Duration,
 };
 
 use containerd_shim_protos::{
@@ -13,9 +14,16 @@ use containerd_shim_protos::{
 use tokio::{
     io::{Interest, unix::AsyncFd},
     sync::{Mutex, watch},
+    time::sleep,
 };
 
 use super::messages::{self, DATA_BYTES_MAX, Message, WINDOW_BYTES};
+
+/// How much a client may be owed before it is told, in bytes.
+const GRANT_BYTES: i32 = WINDOW_BYTES / 2;
+
+/// How long it must have been silent before.
+const QUIET: Duration = Duration::from_millis(1);
 
 /// The process's end of a stream.
 #[derive(Clone)]
@@ -205,22 +213,23 @@ async fn output(file: &AsyncFd<File>, client: &mut Client, held: &mut Vec<u8>) -
 }
 
 /// Copies a client's data to a process, and lets it send as much again.
+///
+/// Invariant: the client's last words are heard before it is answered. It may close its connection right behind them,
+/// and an answer that fails would take along what was not read yet: so it is listened to first, and answered seldom.
 async fn input(
     file: &AsyncFd<File>,
     client: &mut Client,
     held: &mut Vec<u8>,
     closing: &mut watch::Receiver<bool>,
 ) -> Result<Left, String> {
-    let window = WINDOW_BYTES - i32::try_from(held.len()).unwrap_or(WINDOW_BYTES);
-    if client.to.send(&messages::window_update(window.max(0))?).await.is_err() {
-        return Ok(Left::Lost);
-    }
-    let mut closed = false;
+    let mut owed = WINDOW_BYTES - i32::try_from(held.len()).unwrap_or(WINDOW_BYTES);
+    let (mut closed, mut lost) = (false, false);
     loop {
         if closed && held.is_empty() {
             return Ok(Left::Closed);
         }
         tokio::select! {
+            biased;
             message = client.from.recv(), if !closed => match message {
                 Ok(Some(any)) => match messages::read(&any)? {
                     Message::Data(data) if held.len() + data.len() <= WINDOW_BYTES as usize => held.extend(data),
@@ -228,22 +237,26 @@ async fn input(
                     other => return Err(format!("{other:?} is not for an input")),
                 },
                 Ok(None) => closed = true,
-                Err(_) => return Ok(Left::Lost),
+                Err(_) => lost = true,
             },
+            // Quiet: it waits for more room.
+            () = sleep(QUIET), if owed >= GRANT_BYTES && !closed && !lost => {
+                lost = client.to.send(&messages::window_update(owed)?).await.is_err();
+                owed = 0;
+            }
+            // What has come is in the channel by the time that a connection is known to be gone.
+            () = std::future::ready(()), if lost && held.is_empty() => return Ok(Left::Lost),
             // A client that has gone without a word is found out by being written to.
             _ = closing.changed() => {
-                if client.to.send(&messages::window_update(0)?).await.is_err() {
-                    return Ok(Left::Lost);
+                if !closed && !lost {
+                    lost = client.to.send(&messages::window_update(0)?).await.is_err();
                 }
             }
             written = file.async_io(Interest::WRITABLE, |mut file| file.write(held)), if !held.is_empty() => {
                 match written {
                     Ok(count) => {
                         held.drain(..count);
-                        let count = i32::try_from(count).unwrap_or(WINDOW_BYTES);
-                        if !closed && client.to.send(&messages::window_update(count)?).await.is_err() {
-                            return Ok(Left::Lost);
-                        }
+                        owed += i32::try_from(count).unwrap_or(WINDOW_BYTES);
                     }
                     Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(Left::End),
                     Err(error) if error.raw_os_error() == Some(libc::EIO) => return Ok(Left::End),
