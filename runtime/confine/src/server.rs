@@ -71,7 +71,7 @@ pub struct ServerNeeds {
 /// A step failed or the kernel does not confirm it: the process must exit.
 pub fn confine_server(needs: &ServerNeeds) -> Result<(), ConfineError> {
     let ServerNeeds { paths, program } = needs;
-    // Six capabilities are fewer than a container of the compatible level may have: one that shares the node's PID
+    // Five capabilities are fewer than a container of the compatible level may have: one that shares the node's PID
     // namespace could trace it without CAP_SYS_PTRACE, were it dumpable.
     prctl::set_dumpable(false).map_err(ConfineError::errno("prctl(2)", "PR_SET_DUMPABLE"))?;
     let programs = seccomp::unpack(std::slice::from_ref(program))?;
