@@ -40,11 +40,21 @@ fn answer(name: &str, keys: &str) -> String {
     text
 }
 
+/// The properties of `process.capabilities`.
+const CAPABILITY_SETS: [&str; 5] = ["bounding", "effective", "inheritable", "permitted", "ambient"];
+
 /// Objects in the order of their keys: oci-spec keeps maps and sets in none. Capabilities are sets as well.
 fn sorted(value: Value) -> Value {
     match value {
         Value::Object(map) => {
             let mut entries: Vec<_> = map.into_iter().map(|(key, value)| (key, sorted(value))).collect();
+            for (key, value) in &mut entries {
+                if CAPABILITY_SETS.contains(&key.as_str())
+                    && let Value::Array(list) = value
+                {
+                    list.sort_by_key(ToString::to_string);
+                }
+            }
             entries.sort_by(|a, b| a.0.cmp(&b.0));
             Value::Object(entries.into_iter().collect())
         }
