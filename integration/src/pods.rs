@@ -270,9 +270,15 @@ impl Pods {
         Ok(code.unwrap_or(-1))
     }
 
+    /// Where CRI writes what the container `name` of a pod writes.
+    #[must_use]
+    pub fn log(&self, pod: &Pod, name: &str) -> PathBuf {
+        PathBuf::from(&pod.config.log_directory).join(format!("{name}.log"))
+    }
+
     /// What the container `name` of a pod wrote, without the log's prefixes.
     pub fn output(&self, pod: &Pod, name: &str) -> Result<String> {
-        let path = PathBuf::from(&pod.config.log_directory).join(format!("{name}.log"));
+        let path = self.log(pod, name);
         // CRI writes it on its own time, which may be a little after the exit.
         let mut log = fs::read_to_string(&path).map_err(HarnessError::at("read", &path))?;
         for _ in 0..100 {

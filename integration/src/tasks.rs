@@ -35,9 +35,14 @@ pub struct Tasks {
 impl Containerd {
     /// A client of the task API in the daemon's own namespace.
     pub fn tasks(&self) -> Result<Tasks> {
+        self.tasks_in(self.tag())
+    }
+
+    /// A client of the task API in another namespace of containerd's: CRI's is `k8s.io`.
+    pub fn tasks_in(&self, namespace: &str) -> Result<Tasks> {
         let runtime = runtime()?;
         let channel = connect(&runtime, &self.socket())?;
-        Ok(Tasks { runtime, channel, namespace: self.tag().to_owned() })
+        Ok(Tasks { runtime, channel, namespace: namespace.to_owned() })
     }
 }
 
@@ -145,7 +150,7 @@ impl Tasks {
     pub(crate) fn request<T>(&self, body: T) -> Request<T> {
         let mut request = Request::new(body);
         request.set_timeout(CALL);
-        // Tags are letters and digits: they parse.
+        // Tags, and CRI's, are letters, digits and dots: they parse.
         if let Ok(namespace) = self.namespace.parse() {
             request.metadata_mut().insert("containerd-namespace", namespace);
         }

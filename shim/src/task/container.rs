@@ -330,9 +330,12 @@ impl Container {
         self.lifecycle().execs.contains_key(exec_id)
     }
 
-    /// Forgets an exec.
-    pub(crate) fn remove_exec(&self, exec_id: &str) {
-        self.lifecycle().execs.remove(exec_id);
+    /// Forgets an exec; not another of the same id, which may be there after a second Delete at the same time.
+    pub(crate) fn remove_exec(&self, process: &Arc<Process>) {
+        let mut lifecycle = self.lifecycle();
+        if lifecycle.execs.get(&process.exec_id).is_some_and(|found| Arc::ptr_eq(found, process)) {
+            lifecycle.execs.remove(&process.exec_id);
+        }
     }
 
     /// Its processes. A worker is in the control group too while it launches one, and until it is gone: a child of

@@ -123,6 +123,10 @@ pub(crate) async fn delete(
     exec_id: &str,
 ) -> Result<DeleteResponse, TaskError> {
     let process = container.process(exec_id)?;
+    // The reader of an exec that has ended may be slow: nothing else of the container waits for it.
+    if !process.is_init() && process.status(container.is_paused()) == Status::STOPPED {
+        process.take_rest().drain().await;
+    }
     let _one_change = container.changing.lock().await;
     if process.is_init() {
         return delete_container(tasks, container).await;
@@ -130,8 +134,9 @@ pub(crate) async fn delete(
     if matches!(process.status(container.is_paused()), Status::RUNNING | Status::PAUSED) {
         return Err(running());
     }
+    // Where it ended while this waited for its turn.
     process.take_rest().drain().await;
-    container.remove_exec(exec_id);
+    container.remove_exec(&process);
     Ok(response(&process, process.exited()))
 }
 
