@@ -404,10 +404,8 @@ fn a_zygote_that_is_killed_again_and_again_is_replaced_each_time_and_when_all_ar
         // Whichever it is, the working one or the spare.
         let victim = zygotes()[round % 2];
         kill(&[victim]);
-        until("another zygote", Duration::from_secs(10), || {
-            Ok(complete() && !zygotes().contains(&victim))
-        })
-        .unwrap();
+        until("another zygote", Duration::from_secs(10), || Ok(complete() && !zygotes().contains(&victim)))
+            .unwrap();
         let output = bench.exec(&id, &["/bin/echo", "still"]).unwrap().success().unwrap();
         assert_eq!(output.stdout, "still\n");
     }
