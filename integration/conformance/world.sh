@@ -61,8 +61,15 @@ done
 mount -t tmpfs -o mode=0755 lib /var/lib
 mkdir -p "$dir" /var/lib/kubelet
 mount --no-canonicalize --rbind . "$dir"
-mount -t tmpfs -o mode=0755 run /run
-mount -t tmpfs -o mode=1777 tmp /tmp
+for place in run tmp; do
+    # The source tree may lie in what is hidden.
+    cd "$own/../.."
+    tree=$(pwd)
+    mount -t tmpfs -o mode=1777 $place /$place
+    case $tree in /$place/*) mkdir -p "$tree" && mount --no-canonicalize --rbind . "$tree" ;; esac
+    cd "$dir"
+done
+chmod 0755 /run
 mkdir -p /run/containerd-test /run/netns /etc/cni/net.d
 mount --make-rshared /
 ip link set lo up
