@@ -135,18 +135,18 @@ fn settle(gid: u32, mut groups: Vec<u32>, changes: &mut Changes) -> Vec<u32> {
     groups
 }
 
+/// A umask as open(2) has it.
+pub(crate) fn within_nine_bits(umask: u32) -> Result<(), Refusal> {
+    if umask <= 0o777 {
+        return Ok(());
+    }
+    let found = format!("{umask:#o}");
+    Err(refuse(Rule::Spec, "process.user.umask", found, "it has more than nine bits", "use 0022"))
+}
+
 fn judge_umask(umask: Option<u32>, changes: &mut Changes) -> Result<u32, Refusal> {
     let asked = umask.unwrap_or(UMASK);
-    if asked > 0o777 {
-        let found = format!("{asked:#o}");
-        return Err(refuse(
-            Rule::Spec,
-            "process.user.umask",
-            found,
-            "it has more than nine bits",
-            "use 0022",
-        ));
-    }
+    within_nine_bits(asked)?;
     if umask != Some(asked | UMASK) {
         let reason = "files that others can write are not made by default";
         changes.record(Section::User, format!("umask {:#05o}", asked | UMASK), reason);

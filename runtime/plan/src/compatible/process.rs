@@ -10,6 +10,7 @@ use crate::{
     limits::{GROUPS_MAX, at_most},
     process::{console_size, judge_command, judge_cwd, known_fields_only, unsupported},
     refuse::refuse,
+    user::within_nine_bits,
 };
 
 /// What the process must turn out to have.
@@ -35,16 +36,7 @@ pub(super) fn as_asked(
     judge_cwd(asked.cwd())?;
     let credentials = credentials(asked)?;
     let umask = asked.user().umask();
-    if umask.is_some_and(|umask| umask > 0o777) {
-        let found = format!("{:#o}", umask.unwrap_or_default());
-        return Err(refuse(
-            Rule::Spec,
-            "process.user.umask",
-            found,
-            "it has more than nine bits",
-            "use 0022",
-        ));
-    }
+    umask.map_or(Ok(()), within_nine_bits)?;
     let inherited = init.and_then(|init| init.capabilities().clone());
     let sets = asked.capabilities().clone().or(inherited);
     let no_new_privileges = asked.no_new_privileges().unwrap_or(false)
