@@ -48,12 +48,7 @@ fn exit(result: Result<(), HarnessError>) -> ExitCode {
         eprintln!("bench: interrupted; everything that it had started is gone");
         return ExitCode::from(130);
     }
-    eprintln!("bench: {error}");
-    let mut cause = std::error::Error::source(&error);
-    while let Some(error) = cause {
-        eprintln!("  caused by: {error}");
-        cause = error.source();
-    }
+    error.tell("bench");
     ExitCode::FAILURE
 }
 

@@ -77,6 +77,16 @@ pub enum HarnessError {
 pub type Result<T> = std::result::Result<T, HarnessError>;
 
 impl HarnessError {
+    /// Tells people on standard error what failed, and what was behind it.
+    pub fn tell(&self, program: &str) {
+        eprintln!("{program}: {self}");
+        let mut cause = std::error::Error::source(self);
+        while let Some(error) = cause {
+            eprintln!("  caused by: {error}");
+            cause = error.source();
+        }
+    }
+
     /// For `map_err`: `call` on `path` failed.
     pub fn at(call: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();

@@ -52,12 +52,7 @@ fn main() -> ExitCode {
         }
     };
     outcome.unwrap_or_else(|error| {
-        eprintln!("vm: {error}");
-        let mut cause = std::error::Error::source(&error);
-        while let Some(error) = cause {
-            eprintln!("  caused by: {error}");
-            cause = error.source();
-        }
+        error.tell("vm");
         ExitCode::FAILURE
     })
 }
