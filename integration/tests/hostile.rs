@@ -5,7 +5,9 @@
 
 use std::{fs, os::unix::fs::symlink, path::Path};
 
-use bulkhead_integration::{ALLOWED, BULKHEAD, Bench, Cri, Entry, Image, Layer, Output, RUNC, Release};
+use bulkhead_integration::{
+    ALLOWED, Answers, BULKHEAD, Bench, Cri, Entry, Image, Layer, Output, RUNC, Release,
+};
 use serde_json::{Value, json};
 
 /// An allowed image with one more layer, run once.
@@ -192,5 +194,29 @@ fn a_container_gets_no_control_group_in_which_others_live() {
         assert!(bench.exec(&victim, &["/bin/true"]).unwrap().ok(), "the other container lives");
     }
     bench.remove(&victim).unwrap();
+    bench.assert_nothing_left();
+}
+
+/// Names that other runtimes, or we, might listen to.
+#[test]
+fn annotations_that_name_options_of_runtimes_loosen_nothing() {
+    let bench = Bench::start(Release::System, Cri::Off).unwrap();
+    let facts = |name: &str, annotations: Value| {
+        let output = run_spec(&bench, BULKHEAD, name, |spec| {
+            spec["process"]["args"] = json!(["/bin/probe", "facts"]);
+            spec["annotations"] = annotations;
+        });
+        let answers = Answers::read(&output.success().unwrap().stdout).unwrap();
+        ["Uid", "Groups", "CapEff", "CapBnd", "NoNewPrivs", "Seccomp", "Seccomp_filters", "dev"]
+            .map(|fact| answers.get(fact).to_owned())
+    };
+    let plain = facts("plain", json!({}));
+    assert_eq!((plain[3].as_str(), plain[5].as_str()), ("0000000000000000", "2"));
+    let loosening = json!({
+        "io.bulkhead.confine": "off", "io.bulkhead.policy.mode": "audit", "bulkhead/level": "compatible",
+        "run.oci.seccomp_fail_unknown_syscall": "0", "run.oci.keep_original_groups": "1",
+        "io.katacontainers.config.hypervisor.path": "/bin/sh", "io.kubernetes.cri.container-type": "container",
+    });
+    assert_eq!(facts("loosening", loosening), plain);
     bench.assert_nothing_left();
 }
