@@ -29,7 +29,7 @@ vm-test: deps ## cgroup v2, systemd and kernels 6.1 and 6.12, in machines of the
 	$(CARGO) build --locked --workspace --bins
 	target/debug/bulkhead-vm test $(KERNELS)
 
-attacks: deps ## what a hostile tenant tries, under runc and under Bulkhead: the table
+attacks: deps ## what a hostile tenant tries, under runc, gVisor and Bulkhead: the table
 	$(CARGO) build --locked --workspace --bins
 	BULKHEAD_WRITE_DOCS=1 $(CARGO) test --locked -p bulkhead-attacks --test attacks
 
@@ -42,6 +42,8 @@ install: build ## binaries below DESTDIR and PREFIX
 
 fmt: ## unformatted files are an error
 	$(CARGO) fmt --all --check
+	@# Listed by build scripts, where cargo does not look.
+	rustfmt --check --edition 2024 integration/attacks/src/outside/*.rs integration/attacks/inside/src/techniques/*.rs
 
 lint: ## clippy warnings are errors
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings

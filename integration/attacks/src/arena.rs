@@ -60,7 +60,7 @@ impl Arena {
         let anyone = Permissions::from_mode(0o777);
         fs::create_dir(&volume)
             .and_then(|()| fs::set_permissions(&volume, anyone))
-            .map_err(|source| HarnessError::Path { call: "mkdir", path: volume.clone(), source })?;
+            .map_err(HarnessError::at("mkdir", &volume))?;
         let runsc = wrapper(bench.daemon.dir())?;
         let arena = Self { bench, volume, runsc, allowed: Mutex::default(), program };
         for column in [Column::Runc, Column::RuncNonRoot, Column::BulkheadCompatible] {
@@ -140,11 +140,7 @@ impl Arena {
     /// An empty directory of the host that nothing else uses.
     pub(crate) fn fresh_directory(&self, name: &str) -> Result<PathBuf> {
         let path = self.bench.daemon.dir().join(format!("{name}-{}", unique()));
-        fs::create_dir(&path).map_err(|source| HarnessError::Path {
-            call: "mkdir",
-            path: path.clone(),
-            source,
-        })?;
+        fs::create_dir(&path).map_err(HarnessError::at("mkdir", &path))?;
         Ok(path)
     }
 
@@ -214,7 +210,7 @@ fn wrapper(dir: &Path) -> Result<String> {
     );
     fs::write(&path, text)
         .and_then(|()| fs::set_permissions(&path, Permissions::from_mode(0o755)))
-        .map_err(|source| HarnessError::Path { call: "write", path: path.clone(), source })?;
+        .map_err(HarnessError::at("write", &path))?;
     Ok(path.display().to_string())
 }
 

@@ -38,7 +38,7 @@ pub(crate) fn build() -> Result<PathBuf> {
 
 /// The attacker's bytes.
 pub(crate) fn bytes(path: &Path) -> Result<Vec<u8>> {
-    fs::read(path).map_err(|source| HarnessError::Path { call: "read", path: path.to_owned(), source })
+    fs::read(path).map_err(HarnessError::at("read", &path))
 }
 
 /// The JSON lines of what it printed.

@@ -25,12 +25,12 @@ impl Column {
     /// All of them, in the order of the table.
     pub(crate) const ALL: [Column; 7] = [
         Column::RuncPrivileged,
-        Column::Bulkhead,
         Column::RuncNoSeccomp,
         Column::Runc,
         Column::RuncNonRoot,
-        Column::BulkheadCompatible,
         Column::Runsc,
+        Column::Bulkhead,
+        Column::BulkheadCompatible,
     ];
 
     /// Its name in table and report.

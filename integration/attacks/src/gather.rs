@@ -14,8 +14,7 @@ use crate::{
     arena::Arena,
     attacker,
     column::{Column, Phase},
-    image,
-    technique::{Listed, Outcome, Row, Said},
+    technique::{Listed, Outcome, Row, Said, reason},
 };
 
 /// What came of a technique, by column and phase.
@@ -24,7 +23,7 @@ pub(crate) type Cells = BTreeMap<(Column, Phase), Outcome>;
 /// What came of each.
 pub(crate) type Table = BTreeMap<Row, Cells>;
 
-/// Takes it. Two columns at a time: there are two cores; the longest come first.
+/// Takes it. Two columns at a time: there are two cores.
 pub(crate) fn table() -> Result<Table> {
     let arena = Arena::start()?;
     let listed = list(&arena)?;
@@ -90,7 +89,7 @@ fn inside(arena: &Arena, listed: &[Listed], column: Column, phase: Phase) -> Res
             let outcome = match said.remove(&listed.name) {
                 Some(outcome) => outcome,
                 // A technique may take its whole container down with it: that is what stopped it.
-                None if lone => Outcome::Stopped(format!("the container ended: {}", image::reason(&output))),
+                None if lone => Outcome::Stopped(format!("the container ended: {}", reason(&output))),
                 None => {
                     let what = "an answer of the attacker";
                     return Err(HarnessError::Format { what, found: format!("{}: {output:?}", listed.name) });

@@ -41,11 +41,3 @@ pub(crate) fn run_by_name(
     }
     Ok(output)
 }
-
-/// Why a container did not run, or that it ran and nothing came of it.
-pub(crate) fn reason(output: &Output) -> String {
-    let text = if output.stderr.trim().is_empty() { &output.stdout } else { &output.stderr };
-    let line =
-        text.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("ran, and nothing came of it");
-    line.trim_start_matches("ctr: ").chars().take(200).collect()
-}

@@ -1,6 +1,6 @@
 //! The table in the terminal, in target/reports/attacks.json and in docs/attacks.md.
 
-use std::{fmt::Write as _, fs};
+use std::fs;
 
 use bulkhead_integration::{HarnessError, Result, workspace, write_report};
 use serde_json::json;
@@ -19,13 +19,7 @@ pub(crate) fn print(table: &Table) {
     for (row, cells) in ordered(table) {
         let mut line = format!("{:52}", row.name);
         for column in Column::ALL {
-            let marks: Vec<&str> = Phase::ALL
-                .into_iter()
-                .filter_map(|phase| cells.get(&(column, phase)))
-                .map(|outcome| if matches!(outcome, Outcome::Succeeded(_)) { "BITES" } else { "stopped" })
-                .collect();
-            // Writing to a String does not fail.
-            write!(line, " {:16}", marks.join("/")).unwrap_or_default();
+            line += &format!(" {:16}", marks(cells, column, "BITES").join("/"));
         }
         if verdict::bites_us(cells) { println!("\x1b[31m{line}\x1b[0m") } else { println!("{line}") }
     }
@@ -47,9 +41,18 @@ pub(crate) fn write(table: &Table) -> Result<()> {
     write_report("attacks", &rows)?;
     if std::env::var_os("BULKHEAD_WRITE_DOCS").is_some() {
         let path = workspace().join("docs/attacks.md");
-        fs::write(&path, page(table)).map_err(|source| HarnessError::Path { call: "write", path, source })?;
+        fs::write(&path, page(table)).map_err(HarnessError::at("write", &path))?;
     }
     Ok(())
+}
+
+/// What came of a row in a column, as init and by exec.
+fn marks(cells: &Cells, column: Column, bites: &'static str) -> Vec<&'static str> {
+    Phase::ALL
+        .into_iter()
+        .filter_map(|phase| cells.get(&(column, phase)))
+        .map(|outcome| if matches!(outcome, Outcome::Succeeded(_)) { bites } else { "stopped" })
+        .collect()
 }
 
 fn ordered(table: &Table) -> Vec<(&Row, &Cells)> {
@@ -73,11 +76,7 @@ fn page(table: &Table) -> String {
     for (row, cells) in ordered(table) {
         text += &format!("| **{}**: {} | {} |", row.name.replace('_', " "), row.tries, row.source);
         for column in Column::ALL {
-            let marks: Vec<&str> = Phase::ALL
-                .into_iter()
-                .filter_map(|phase| cells.get(&(column, phase)))
-                .map(|outcome| if matches!(outcome, Outcome::Succeeded(_)) { "**bites**" } else { "stopped" })
-                .collect();
+            let marks = marks(cells, column, "**bites**");
             let same = marks.windows(2).all(|pair| pair[0] == pair[1]);
             text += &format!(
                 " {} |",

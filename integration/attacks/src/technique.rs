@@ -1,6 +1,6 @@
 //! What a technique is, and what came of it.
 
-use bulkhead_integration::Result;
+use bulkhead_integration::{Output, Result};
 use serde::Deserialize;
 
 use crate::{
@@ -15,6 +15,26 @@ pub(crate) enum Outcome {
     Succeeded(String),
     /// It did not; what stopped it, as observed.
     Stopped(String),
+}
+
+impl Outcome {
+    /// `evidence` where it bit; else what the client was told, or that it ran and nothing came of it.
+    pub(crate) fn judged(bit: bool, evidence: impl Into<String>, output: &Output) -> Self {
+        if bit { Outcome::Succeeded(evidence.into()) } else { Outcome::Stopped(reason(output)) }
+    }
+
+    /// Of what the attacker said of one technique, run with what was asked for.
+    pub(crate) fn said(output: &Output) -> Self {
+        Self::judged(output.stdout.contains("\"succeeded\""), output.stdout.trim(), output)
+    }
+}
+
+/// Why a container did not run, or that it ran and nothing came of it.
+pub(crate) fn reason(output: &Output) -> String {
+    let text = if output.stderr.trim().is_empty() { &output.stdout } else { &output.stderr };
+    let line =
+        text.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("ran, and nothing came of it");
+    line.trim_start_matches("ctr: ").chars().take(200).collect()
 }
 
 /// A technique that needs hands outside: an image, a spec, a request, a look at the host.

@@ -6,7 +6,12 @@ use std::fs;
 
 use bulkhead_integration::Result;
 
-use crate::{arena::Arena, column::{Column, Phase}, image, technique::{Outcome, Outside}};
+use crate::{
+    arena::Arena,
+    column::{Column, Phase},
+    image,
+    technique::{Outcome, Outside},
+};
 
 pub(crate) const THIS: Outside = Outside {
     source: "CVE-2025-52565",
@@ -20,9 +25,5 @@ fn attempt(arena: &Arena, column: Column, _: Phase) -> Result<Outcome> {
     let target = victim.to_string_lossy().into_owned();
     let output = image::run_with_link(arena, column, "dev", &target)?;
     let made = fs::read_dir(&victim).map_or(0, Iterator::count);
-    Ok(if made > 0 {
-        Outcome::Succeeded(format!("{made} files made in {target} of the host"))
-    } else {
-        Outcome::Stopped(image::reason(&output))
-    })
+    Ok(Outcome::judged(made > 0, format!("{made} files made in {target} of the host"), &output))
 }

@@ -7,7 +7,6 @@ use bulkhead_integration::Result;
 use crate::{
     arena::Arena,
     column::{Column, Phase},
-    image::reason,
     technique::{Outcome, Outside},
 };
 
@@ -19,10 +18,11 @@ pub(crate) const THIS: Outside = Outside {
 };
 
 fn attempt(arena: &Arena, column: Column, phase: Phase) -> Result<Outcome> {
-    let output = arena.run_with(column, phase, &["--cap-add", "CAP_SYS_ADMIN"], &["/bin/attacker", "run", "bind_the_root_elsewhere"])?;
-    Ok(if output.stdout.contains("\"succeeded\"") {
-        Outcome::Succeeded(output.stdout.trim().to_owned())
-    } else {
-        Outcome::Stopped(reason(&output))
-    })
+    let output = arena.run_with(
+        column,
+        phase,
+        &["--cap-add", "CAP_SYS_ADMIN"],
+        &["/bin/attacker", "run", "bind_the_root_elsewhere"],
+    )?;
+    Ok(Outcome::said(&output))
 }

@@ -8,7 +8,6 @@ use serde_json::json;
 use crate::{
     arena::Arena,
     column::{Column, Phase},
-    image::reason,
     spec,
     technique::{Outcome, Outside},
 };
@@ -27,9 +26,5 @@ fn attempt(arena: &Arena, column: Column, _: Phase) -> Result<Outcome> {
             spec["process"]["capabilities"][set] = held.clone();
         }
     })?;
-    Ok(if output.stdout.contains("CapEff 0000000000200000") {
-        Outcome::Succeeded(output.stdout.trim().to_owned())
-    } else {
-        Outcome::Stopped(reason(&output))
-    })
+    Ok(Outcome::judged(output.stdout.contains("CapEff 0000000000200000"), output.stdout.trim(), &output))
 }

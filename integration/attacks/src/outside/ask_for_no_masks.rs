@@ -8,7 +8,6 @@ use serde_json::json;
 use crate::{
     arena::Arena,
     column::{Column, Phase},
-    image::reason,
     spec,
     technique::{Outcome, Outside},
 };
@@ -25,9 +24,5 @@ fn attempt(arena: &Arena, column: Column, _: Phase) -> Result<Outcome> {
         spec["linux"]["maskedPaths"] = json!([]);
         spec["linux"]["readonlyPaths"] = json!([]);
     })?;
-    Ok(if output.stdout.contains("\"succeeded\"") {
-        Outcome::Succeeded(output.stdout.trim().to_owned())
-    } else {
-        Outcome::Stopped(reason(&output))
-    })
+    Ok(Outcome::said(&output))
 }

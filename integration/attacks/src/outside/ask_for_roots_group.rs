@@ -8,7 +8,6 @@ use serde_json::json;
 use crate::{
     arena::Arena,
     column::{Column, Phase},
-    image::reason,
     spec,
     technique::{Outcome, Outside},
 };
@@ -24,9 +23,9 @@ fn attempt(arena: &Arena, column: Column, _: Phase) -> Result<Outcome> {
     let output = spec::run(arena, column, &["/bin/sh", "-c", "grep ^Groups: /proc/self/status"], |spec| {
         spec["process"]["user"]["additionalGids"] = json!([0]);
     })?;
-    Ok(if output.stdout.split_whitespace().any(|group| group == "0") {
-        Outcome::Succeeded(output.stdout.trim().to_owned())
-    } else {
-        Outcome::Stopped(reason(&output))
-    })
+    Ok(Outcome::judged(
+        output.stdout.split_whitespace().any(|group| group == "0"),
+        output.stdout.trim(),
+        &output,
+    ))
 }

@@ -7,7 +7,6 @@ use bulkhead_integration::Result;
 use crate::{
     arena::Arena,
     column::{Column, Phase},
-    image::reason,
     technique::{Outcome, Outside},
 };
 
@@ -19,10 +18,11 @@ pub(crate) const THIS: Outside = Outside {
 };
 
 fn attempt(arena: &Arena, column: Column, phase: Phase) -> Result<Outcome> {
-    let output = arena.run_with(column, phase, &["--device", "/dev/kmsg"], &["/bin/dd", "if=/dev/kmsg", "of=/dev/null", "bs=8192", "count=1"])?;
-    Ok(if output.ok() {
-        Outcome::Succeeded("/dev/kmsg was read".to_owned())
-    } else {
-        Outcome::Stopped(reason(&output))
-    })
+    let output = arena.run_with(
+        column,
+        phase,
+        &["--device", "/dev/kmsg"],
+        &["/bin/dd", "if=/dev/kmsg", "of=/dev/null", "bs=8192", "count=1"],
+    )?;
+    Ok(Outcome::judged(output.ok(), "/dev/kmsg was read", &output))
 }

@@ -7,7 +7,6 @@ use bulkhead_integration::Result;
 use crate::{
     arena::Arena,
     column::{Column, Phase},
-    image::reason,
     technique::{Outcome, Outside},
 };
 
@@ -19,10 +18,11 @@ pub(crate) const THIS: Outside = Outside {
 };
 
 fn attempt(arena: &Arena, column: Column, phase: Phase) -> Result<Outcome> {
-    let output = arena.run_with(column, phase, &["--privileged"], &["/bin/attacker", "run", "hold_a_capability"])?;
-    Ok(if output.stdout.contains("\"succeeded\"") && output.stdout.contains("ffffff") {
-        Outcome::Succeeded(output.stdout.trim().to_owned())
-    } else {
-        Outcome::Stopped(reason(&output))
-    })
+    let output =
+        arena.run_with(column, phase, &["--privileged"], &["/bin/attacker", "run", "hold_a_capability"])?;
+    Ok(Outcome::judged(
+        output.stdout.contains("\"succeeded\"") && output.stdout.contains("ffffff"),
+        output.stdout.trim(),
+        &output,
+    ))
 }

@@ -9,7 +9,6 @@ use bulkhead_integration::{HarnessError, Result};
 use crate::{
     arena::Arena,
     column::{Column, Phase},
-    image::reason,
     technique::{Outcome, Outside},
 };
 
@@ -24,12 +23,8 @@ fn attempt(arena: &Arena, column: Column, phase: Phase) -> Result<Outcome> {
     let secret = arena.fresh_directory("secret")?;
     let link = arena.volume().join(format!("link-{}", arena.next()));
     let made = fs::write(secret.join("key"), "of the node\n").and_then(|()| symlink(&secret, &link));
-    made.map_err(|source| HarnessError::Path { call: "symlink", path: link.clone(), source })?;
+    made.map_err(HarnessError::at("symlink", &link))?;
     let mount = format!("type=bind,src={},dst=/mnt,options=rbind:ro", link.display());
     let output = arena.run_with(column, phase, &["--mount", &mount], &["/bin/cat", "/mnt/key"])?;
-    Ok(if output.stdout == "of the node\n" {
-        Outcome::Succeeded("a file of the node was read".to_owned())
-    } else {
-        Outcome::Stopped(reason(&output))
-    })
+    Ok(Outcome::judged(output.stdout == "of the node\n", "a file of the node was read", &output))
 }

@@ -8,7 +8,6 @@ use serde_json::json;
 use crate::{
     arena::Arena,
     column::{Column, Phase},
-    image::reason,
     spec,
     technique::{Outcome, Outside},
 };
@@ -24,9 +23,5 @@ fn attempt(arena: &Arena, column: Column, _: Phase) -> Result<Outcome> {
     let output = spec::run(arena, column, &["/bin/attacker", "run", "unshare_user_namespace"], |spec| {
         spec["linux"]["seccomp"] = json!({ "defaultAction": "SCMP_ACT_ALLOW" });
     })?;
-    Ok(if output.stdout.contains("\"succeeded\"") {
-        Outcome::Succeeded(output.stdout.trim().to_owned())
-    } else {
-        Outcome::Stopped(reason(&output))
-    })
+    Ok(Outcome::said(&output))
 }

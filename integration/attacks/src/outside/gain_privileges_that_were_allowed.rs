@@ -7,7 +7,6 @@ use bulkhead_integration::Result;
 use crate::{
     arena::Arena,
     column::{Column, Phase},
-    image::reason,
     technique::{Outcome, Outside},
 };
 
@@ -20,9 +19,5 @@ pub(crate) const THIS: Outside = Outside {
 
 fn attempt(arena: &Arena, column: Column, phase: Phase) -> Result<Outcome> {
     let output = arena.run_with(column, phase, &["--allow-new-privs"], &["/bin/setuid-id", "whoami"])?;
-    Ok(if output.stdout.trim() == "0" {
-        Outcome::Succeeded("effective uid 0".to_owned())
-    } else {
-        Outcome::Stopped(reason(&output))
-    })
+    Ok(Outcome::judged(output.stdout.trim() == "0", "effective uid 0", &output))
 }

@@ -8,7 +8,6 @@ use serde_json::json;
 use crate::{
     arena::Arena,
     column::{Column, Phase},
-    image::reason,
     spec,
     technique::{Outcome, Outside},
 };
@@ -26,9 +25,5 @@ fn attempt(arena: &Arena, column: Column, _: Phase) -> Result<Outcome> {
     let output = spec::run(arena, column, &["/bin/true"], |spec| {
         spec["hooks"] = json!({ "prestart": [touch], "createRuntime": [touch] });
     })?;
-    Ok(if marker.exists() {
-        Outcome::Succeeded("a hook ran on the node".to_owned())
-    } else {
-        Outcome::Stopped(reason(&output))
-    })
+    Ok(Outcome::judged(marker.exists(), "a hook ran on the node", &output))
 }

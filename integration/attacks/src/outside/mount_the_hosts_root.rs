@@ -2,12 +2,11 @@
 //!
 //! Source: Bad Pods #3; Pod Security baseline.
 
-use bulkhead_integration::Result;
+use bulkhead_integration::{HarnessError, Result};
 
 use crate::{
     arena::Arena,
     column::{Column, Phase},
-    image::reason,
     technique::{Outcome, Outside},
 };
 
@@ -19,11 +18,12 @@ pub(crate) const THIS: Outside = Outside {
 };
 
 fn attempt(arena: &Arena, column: Column, phase: Phase) -> Result<Outcome> {
-    let host = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
-    let output = arena.run_with(column, phase, &["--mount", "type=bind,src=/,dst=/host,options=rbind:ro"], &["/bin/cat", "/host/etc/passwd"])?;
-    Ok(if output.stdout == host {
-        Outcome::Succeeded("the node's /etc/passwd was read".to_owned())
-    } else {
-        Outcome::Stopped(reason(&output))
-    })
+    let host = std::fs::read_to_string("/etc/passwd").map_err(HarnessError::at("read", "/etc/passwd"))?;
+    let output = arena.run_with(
+        column,
+        phase,
+        &["--mount", "type=bind,src=/,dst=/host,options=rbind:ro"],
+        &["/bin/cat", "/host/etc/passwd"],
+    )?;
+    Ok(Outcome::judged(output.stdout == host, "the node's /etc/passwd was read", &output))
 }

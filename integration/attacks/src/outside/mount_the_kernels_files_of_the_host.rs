@@ -2,12 +2,11 @@
 //!
 //! Source: ATT&CK T1611.
 
-use bulkhead_integration::Result;
+use bulkhead_integration::{HarnessError, Result};
 
 use crate::{
     arena::Arena,
     column::{Column, Phase},
-    image::reason,
     technique::{Outcome, Outside},
 };
 
@@ -19,11 +18,12 @@ pub(crate) const THIS: Outside = Outside {
 };
 
 fn attempt(arena: &Arena, column: Column, phase: Phase) -> Result<Outcome> {
-    let host = std::fs::read_to_string("/proc/1/comm").unwrap_or_default();
-    let output = arena.run_with(column, phase, &["--mount", "type=bind,src=/proc,dst=/hostproc,options=rbind:ro"], &["/bin/cat", "/hostproc/1/comm"])?;
-    Ok(if output.stdout == host {
-        Outcome::Succeeded("the node's first process was seen".to_owned())
-    } else {
-        Outcome::Stopped(reason(&output))
-    })
+    let host = std::fs::read_to_string("/proc/1/comm").map_err(HarnessError::at("read", "/proc/1/comm"))?;
+    let output = arena.run_with(
+        column,
+        phase,
+        &["--mount", "type=bind,src=/proc,dst=/hostproc,options=rbind:ro"],
+        &["/bin/cat", "/hostproc/1/comm"],
+    )?;
+    Ok(Outcome::judged(output.stdout == host, "the node's first process was seen", &output))
 }

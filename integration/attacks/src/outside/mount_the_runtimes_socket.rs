@@ -7,7 +7,6 @@ use bulkhead_integration::Result;
 use crate::{
     arena::Arena,
     column::{Column, Phase},
-    image::reason,
     technique::{Outcome, Outside},
 };
 
@@ -21,10 +20,7 @@ pub(crate) const THIS: Outside = Outside {
 fn attempt(arena: &Arena, column: Column, phase: Phase) -> Result<Outcome> {
     let socket = arena.bench.daemon.socket();
     let mount = format!("type=bind,src={},dst=/run/c.sock,options=bind:rw", socket.display());
-    let output = arena.run_with(column, phase, &["--mount", &mount], &["/bin/attacker", "connect", "/run/c.sock"])?;
-    Ok(if output.stdout.starts_with("connected") {
-        Outcome::Succeeded("connected to containerd".to_owned())
-    } else {
-        Outcome::Stopped(reason(&output))
-    })
+    let output =
+        arena.run_with(column, phase, &["--mount", &mount], &["/bin/attacker", "connect", "/run/c.sock"])?;
+    Ok(Outcome::judged(output.stdout.starts_with("connected"), "connected to containerd", &output))
 }

@@ -24,9 +24,5 @@ fn attempt(arena: &Arena, column: Column, _: Phase) -> Result<Outcome> {
     let evil = Layer::of(&[Entry::Dir("etc", 0o755), Entry::File("etc/evil", 0o644, EVIL.as_bytes())])?;
     arena.import_unallowed(&arena.busybox(column, &name)?.with(evil))?;
     let output = image::run_by_name(arena, column, &name, &["/bin/cat", "/etc/evil"])?;
-    Ok(if output.stdout == EVIL {
-        Outcome::Succeeded("contents that nobody allowed ran".to_owned())
-    } else {
-        Outcome::Stopped(image::reason(&output))
-    })
+    Ok(Outcome::judged(output.stdout == EVIL, "contents that nobody allowed ran", &output))
 }

@@ -2,14 +2,16 @@
 //!
 //! Source: CVE-2020-15257.
 
-use std::os::{linux::net::SocketAddrExt as _, unix::net::{SocketAddr, UnixListener}};
+use std::os::{
+    linux::net::SocketAddrExt as _,
+    unix::net::{SocketAddr, UnixListener},
+};
 
 use bulkhead_integration::{HarnessError, Result};
 
 use crate::{
     arena::Arena,
     column::{Column, Phase},
-    image::reason,
     technique::{Outcome, Outside},
 };
 
@@ -24,12 +26,8 @@ fn attempt(arena: &Arena, column: Column, phase: Phase) -> Result<Outcome> {
     let name = format!("bulkhead-attack-{}-{}", std::process::id(), arena.next());
     let address = SocketAddr::from_abstract_name(&name);
     let listener = address.and_then(|address| UnixListener::bind_addr(&address));
-    let _listener = listener.map_err(|source| HarnessError::Path { call: "bind", path: name.clone().into(), source })?;
+    let _listener = listener.map_err(HarnessError::at("bind", &name))?;
     let target = format!("@{name}");
     let output = arena.run_with(column, phase, &["--net-host"], &["/bin/attacker", "connect", &target])?;
-    Ok(if output.stdout.starts_with("connected") {
-        Outcome::Succeeded(format!("connected to {target}"))
-    } else {
-        Outcome::Stopped(reason(&output))
-    })
+    Ok(Outcome::judged(output.stdout.starts_with("connected"), format!("connected to {target}"), &output))
 }

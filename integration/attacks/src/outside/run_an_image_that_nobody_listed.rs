@@ -22,9 +22,5 @@ fn attempt(arena: &Arena, column: Column, _: Phase) -> Result<Outcome> {
     let name = format!("registry.test/elsewhere/unlisted-{}:1", arena.next());
     arena.import_unallowed(&arena.busybox(column, &name)?)?;
     let output = image::run_by_name(arena, column, &name, &["/bin/echo", "ran"])?;
-    Ok(if output.stdout == "ran\n" {
-        Outcome::Succeeded("an image that nobody listed ran".to_owned())
-    } else {
-        Outcome::Stopped(image::reason(&output))
-    })
+    Ok(Outcome::judged(output.stdout == "ran\n", "an image that nobody listed ran", &output))
 }

@@ -9,7 +9,6 @@ use bulkhead_integration::{HarnessError, Result};
 use crate::{
     arena::Arena,
     column::{Column, Phase},
-    image::reason,
     technique::{Outcome, Outside},
 };
 
@@ -24,7 +23,7 @@ fn attempt(arena: &Arena, column: Column, _: Phase) -> Result<Outcome> {
     let root = arena.fresh_directory("rootfs")?;
     let bin = root.join("bin");
     let made = fs::create_dir(&bin).and_then(|()| fs::copy("/bin/busybox", bin.join("echo")).map(drop));
-    made.map_err(|source| HarnessError::Path { call: "copy", path: bin, source })?;
+    made.map_err(HarnessError::at("copy", &bin))?;
     let id = arena.bench.daemon.id(&format!("bare-{}", arena.next()));
     let root = root.display().to_string();
     let mut arguments = vec!["run", "--rm"];
@@ -33,9 +32,5 @@ fn attempt(arena: &Arena, column: Column, _: Phase) -> Result<Outcome> {
     arguments.extend(["--rootfs", &root, &id, "/bin/echo", "ran"]);
     let output = arena.bench.daemon.ctr(&arguments)?;
     arena.forget(&id)?;
-    Ok(if output.stdout == "ran\n" {
-        Outcome::Succeeded("a directory of the node ran".to_owned())
-    } else {
-        Outcome::Stopped(reason(&output))
-    })
+    Ok(Outcome::judged(output.stdout == "ran\n", "a directory of the node ran", &output))
 }

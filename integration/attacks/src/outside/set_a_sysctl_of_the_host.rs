@@ -8,7 +8,6 @@ use serde_json::json;
 use crate::{
     arena::Arena,
     column::{Column, Phase},
-    image::reason,
     spec,
     technique::{Outcome, Outside},
 };
@@ -21,12 +20,9 @@ pub(crate) const THIS: Outside = Outside {
 };
 
 fn attempt(arena: &Arena, column: Column, _: Phase) -> Result<Outcome> {
-    let output = spec::run(arena, column, &["/bin/cat", "/proc/sys/net/ipv4/conf/all/route_localnet"], |spec| {
-        spec["linux"]["sysctl"] = json!({ "net.ipv4.conf.all.route_localnet": "1" });
-    })?;
-    Ok(if output.stdout.trim() == "1" {
-        Outcome::Succeeded("net.ipv4.conf.all.route_localnet = 1".to_owned())
-    } else {
-        Outcome::Stopped(reason(&output))
-    })
+    let output =
+        spec::run(arena, column, &["/bin/cat", "/proc/sys/net/ipv4/conf/all/route_localnet"], |spec| {
+            spec["linux"]["sysctl"] = json!({ "net.ipv4.conf.all.route_localnet": "1" });
+        })?;
+    Ok(Outcome::judged(output.stdout.trim() == "1", "net.ipv4.conf.all.route_localnet = 1", &output))
 }

@@ -7,7 +7,6 @@ use bulkhead_integration::Result;
 use crate::{
     arena::Arena,
     column::{Column, Phase},
-    image::reason,
     spec,
     technique::{Outcome, Outside},
 };
@@ -20,15 +19,5 @@ pub(crate) const THIS: Outside = Outside {
 };
 
 fn attempt(arena: &Arena, column: Column, _: Phase) -> Result<Outcome> {
-    let host = std::fs::read_link("/proc/self/ns/ipc").unwrap_or_default();
-    let output = spec::run(arena, column, &["/bin/readlink", "/proc/self/ns/ipc"], |spec| {
-        if let Some(namespaces) = spec["linux"]["namespaces"].as_array_mut() {
-            namespaces.retain(|namespace| namespace["type"] != "ipc");
-        }
-    })?;
-    Ok(if output.stdout.trim() == host.to_string_lossy() {
-        Outcome::Succeeded(format!("in {}", host.display()))
-    } else {
-        Outcome::Stopped(reason(&output))
-    })
+    spec::share_namespace(arena, column, "ipc")
 }

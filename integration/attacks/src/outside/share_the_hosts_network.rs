@@ -7,7 +7,7 @@ use bulkhead_integration::Result;
 use crate::{
     arena::Arena,
     column::{Column, Phase},
-    image::reason,
+    spec,
     technique::{Outcome, Outside},
 };
 
@@ -18,12 +18,6 @@ pub(crate) const THIS: Outside = Outside {
     attempt,
 };
 
-fn attempt(arena: &Arena, column: Column, phase: Phase) -> Result<Outcome> {
-    let host = std::fs::read_link("/proc/self/ns/net").unwrap_or_default();
-    let output = arena.run_with(column, phase, &["--net-host"], &["/bin/readlink", "/proc/self/ns/net"])?;
-    Ok(if output.stdout.trim() == host.to_string_lossy() {
-        Outcome::Succeeded(format!("in {}", host.display()))
-    } else {
-        Outcome::Stopped(reason(&output))
-    })
+fn attempt(arena: &Arena, column: Column, _: Phase) -> Result<Outcome> {
+    spec::share_namespace(arena, column, "net")
 }

@@ -7,7 +7,6 @@ use bulkhead_integration::{EVIL, Entry, Layer, Result};
 use crate::{
     arena::Arena,
     column::{Column, Phase},
-    image::reason,
     technique::{Outcome, Outside},
 };
 
@@ -30,9 +29,5 @@ fn attempt(arena: &Arena, column: Column, _: Phase) -> Result<Outcome> {
     tasks.prepare(&id, &digests.chain_id())?;
     let output = arena.bench.start_container(&id)?;
     arena.forget(&id)?;
-    Ok(if output.stdout == EVIL {
-        Outcome::Succeeded("contents of another image ran".to_owned())
-    } else {
-        Outcome::Stopped(reason(&output))
-    })
+    Ok(Outcome::judged(output.stdout == EVIL, "contents of another image ran", &output))
 }

@@ -2,8 +2,8 @@
 //!
 //! Source: user_namespaces(7), Pod Security restricted.
 
-use std::os::unix::fs::MetadataExt as _;
 use crate::{Stop, Technique};
+use std::os::unix::fs::MetadataExt as _;
 
 pub(crate) const THIS: Technique = Technique {
     source: "Pod Security",

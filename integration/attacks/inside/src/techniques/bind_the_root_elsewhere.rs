@@ -4,12 +4,8 @@
 
 use crate::{Stop, Technique, sys::call};
 
-pub(crate) const THIS: Technique = Technique {
-    source: "mount(2) MS_MOVE",
-    tries: "bind the root elsewhere",
-    attempt,
-    alone: false,
-};
+pub(crate) const THIS: Technique =
+    Technique { source: "mount(2) MS_MOVE", tries: "bind the root elsewhere", attempt, alone: false };
 
 fn attempt() -> Result<String, Stop> {
     std::fs::create_dir_all("/tmp/root").map_err(Stop::at("mkdir /tmp/root"))?;

@@ -4,12 +4,8 @@
 
 use crate::{Stop, Technique};
 
-pub(crate) const THIS: Technique = Technique {
-    source: "ATT&CK T1554",
-    tries: "write to /etc of the image",
-    attempt,
-    alone: false,
-};
+pub(crate) const THIS: Technique =
+    Technique { source: "ATT&CK T1554", tries: "write to /etc of the image", attempt, alone: false };
 
 fn attempt() -> Result<String, Stop> {
     std::fs::write("/etc/attacker", "x").map_err(Stop::at("/etc/attacker"))?;

@@ -4,12 +4,8 @@
 
 use crate::{Stop, Technique, sys::call};
 
-pub(crate) const THIS: Technique = Technique {
-    source: "CVE-2015-5157",
-    tries: "modify_ldt writes an entry",
-    attempt,
-    alone: false,
-};
+pub(crate) const THIS: Technique =
+    Technique { source: "CVE-2015-5157", tries: "modify_ldt writes an entry", attempt, alone: false };
 
 fn attempt() -> Result<String, Stop> {
     // struct user_desc: entry, base, limit, flags (32-bit data segment, not present).

@@ -4,12 +4,8 @@
 
 use crate::{Stop, Technique, sys::call};
 
-pub(crate) const THIS: Technique = Technique {
-    source: "chroot(2)",
-    tries: "chroot and walk out of it",
-    attempt,
-    alone: false,
-};
+pub(crate) const THIS: Technique =
+    Technique { source: "chroot(2)", tries: "chroot and walk out of it", attempt, alone: false };
 
 fn attempt() -> Result<String, Stop> {
     std::fs::create_dir_all("/tmp/jail").map_err(Stop::at("mkdir /tmp/jail"))?;

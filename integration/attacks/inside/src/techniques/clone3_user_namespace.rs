@@ -2,7 +2,10 @@
 //!
 //! Source: clone(2); moby#42680.
 
-use crate::{Stop, Technique, sys::{self, call}};
+use crate::{
+    Stop, Technique,
+    sys::{self, call},
+};
 
 pub(crate) const THIS: Technique = Technique {
     source: "clone3(2), moby#42680",

@@ -4,12 +4,8 @@
 
 use crate::{Stop, Technique, sys};
 
-pub(crate) const THIS: Technique = Technique {
-    source: "AF_ALG",
-    tries: "socket(AF_ALG)",
-    attempt,
-    alone: false,
-};
+pub(crate) const THIS: Technique =
+    Technique { source: "AF_ALG", tries: "socket(AF_ALG)", attempt, alone: false };
 
 fn attempt() -> Result<String, Stop> {
     sys::socket("AF_ALG", libc::AF_ALG, libc::SOCK_SEQPACKET, 0)?;

@@ -4,12 +4,7 @@
 
 use crate::{Stop, Technique, sys};
 
-pub(crate) const THIS: Technique = Technique {
-    source: "ioperm(2)",
-    tries: "ioperm",
-    attempt,
-    alone: false,
-};
+pub(crate) const THIS: Technique = Technique { source: "ioperm(2)", tries: "ioperm", attempt, alone: false };
 
 fn attempt() -> Result<String, Stop> {
     // Port 0x80: the one that nothing listens on.

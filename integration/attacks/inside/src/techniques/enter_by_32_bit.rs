@@ -4,12 +4,8 @@
 
 use crate::{Stop, Technique, sys};
 
-pub(crate) const THIS: Technique = Technique {
-    source: "CVE-2009-0835",
-    tries: "int 0x80",
-    attempt,
-    alone: false,
-};
+pub(crate) const THIS: Technique =
+    Technique { source: "CVE-2009-0835", tries: "int 0x80", attempt, alone: false };
 
 fn attempt() -> Result<String, Stop> {
     // getpid in arch/x86/entry/syscalls/syscall_32.tbl.

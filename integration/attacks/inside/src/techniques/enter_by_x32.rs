@@ -4,12 +4,8 @@
 
 use crate::{Stop, Technique, sys};
 
-pub(crate) const THIS: Technique = Technique {
-    source: "seccomp(2)",
-    tries: "getpid with __X32_SYSCALL_BIT",
-    attempt,
-    alone: false,
-};
+pub(crate) const THIS: Technique =
+    Technique { source: "seccomp(2)", tries: "getpid with __X32_SYSCALL_BIT", attempt, alone: false };
 
 fn attempt() -> Result<String, Stop> {
     match sys::raw(0x4000_0000 + libc::SYS_getpid, [0; 6]) {

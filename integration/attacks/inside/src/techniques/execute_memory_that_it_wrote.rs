@@ -13,6 +13,10 @@ pub(crate) const THIS: Technique = Technique {
 
 fn attempt() -> Result<String, Stop> {
     let kind = i64::from(libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
-    call("mmap", libc::SYS_mmap, [0, 4096, i64::from(libc::PROT_READ | libc::PROT_WRITE | libc::PROT_EXEC), kind, -1, 0])?;
+    call(
+        "mmap",
+        libc::SYS_mmap,
+        [0, 4096, i64::from(libc::PROT_READ | libc::PROT_WRITE | libc::PROT_EXEC), kind, -1, 0],
+    )?;
     Ok("memory that is writable and executable".to_owned())
 }

@@ -4,12 +4,8 @@
 
 use crate::{Stop, Technique, sys};
 
-pub(crate) const THIS: Technique = Technique {
-    source: "CVE-2022-48816",
-    tries: "socket(AF_XDP)",
-    attempt,
-    alone: false,
-};
+pub(crate) const THIS: Technique =
+    Technique { source: "CVE-2022-48816", tries: "socket(AF_XDP)", attempt, alone: false };
 
 fn attempt() -> Result<String, Stop> {
     sys::socket("AF_XDP", libc::AF_XDP, libc::SOCK_RAW, 0)?;

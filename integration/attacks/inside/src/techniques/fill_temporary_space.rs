@@ -2,15 +2,11 @@
 //!
 //! Source: ATT&CK T1499.
 
-use std::io::Write as _;
 use crate::{Stop, Technique};
+use std::io::Write as _;
 
-pub(crate) const THIS: Technique = Technique {
-    source: "ATT&CK T1499",
-    tries: "write 600 MiB to /tmp",
-    attempt,
-    alone: true,
-};
+pub(crate) const THIS: Technique =
+    Technique { source: "ATT&CK T1499", tries: "write 600 MiB to /tmp", attempt, alone: true };
 
 fn attempt() -> Result<String, Stop> {
     let mut file = std::fs::File::create("/tmp/full").map_err(Stop::at("/tmp/full"))?;

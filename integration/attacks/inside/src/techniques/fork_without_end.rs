@@ -4,12 +4,8 @@
 
 use crate::{Stop, Technique, sys};
 
-pub(crate) const THIS: Technique = Technique {
-    source: "ATT&CK T1499.001",
-    tries: "start 4,500 processes",
-    attempt,
-    alone: true,
-};
+pub(crate) const THIS: Technique =
+    Technique { source: "ATT&CK T1499.001", tries: "start 4,500 processes", attempt, alone: true };
 
 fn attempt() -> Result<String, Stop> {
     let mut children = Vec::new();

@@ -2,8 +2,8 @@
 //!
 //! Source: execve(2), no_new_privs.
 
-use std::process::Command;
 use crate::{Stop, Technique};
+use std::process::Command;
 
 pub(crate) const THIS: Technique = Technique {
     source: "ATT&CK T1548.001",

@@ -4,12 +4,8 @@
 
 use crate::{Stop, Technique, sys::call};
 
-pub(crate) const THIS: Technique = Technique {
-    source: "userfaultfd(2)",
-    tries: "userfaultfd",
-    attempt,
-    alone: false,
-};
+pub(crate) const THIS: Technique =
+    Technique { source: "userfaultfd(2)", tries: "userfaultfd", attempt, alone: false };
 
 fn attempt() -> Result<String, Stop> {
     call("userfaultfd", libc::SYS_userfaultfd, [i64::from(libc::O_CLOEXEC), 0, 0, 0, 0, 0])?;

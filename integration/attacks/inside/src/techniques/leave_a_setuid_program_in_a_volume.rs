@@ -2,8 +2,8 @@
 //!
 //! Source: ATT&CK T1548.001.
 
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use crate::{Stop, Technique, attempt};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 
 pub(crate) const THIS: Technique = Technique {
     source: "ATT&CK T1548.001",

@@ -2,8 +2,8 @@
 //!
 //! Source: cgroups(7).
 
-use std::{fs::OpenOptions, io::ErrorKind, path::Path};
 use crate::{Stop, Technique, sys::call};
+use std::{fs::OpenOptions, io::ErrorKind, path::Path};
 
 pub(crate) const THIS: Technique = Technique {
     source: "cgroups(7)",
@@ -20,10 +20,13 @@ fn attempt() -> Result<String, Stop> {
         call("mount cgroup", libc::SYS_mount, [kind, at, kind, 0, c"pids".as_ptr() as i64, 0])?;
     }
     let mut stopped = Stop::because("no cgroup file is there");
-    for path in ["/tmp/limits/cgroup.procs",
-        "/sys/fs/cgroup/pids/pids.max", "/sys/fs/cgroup/pids/cgroup.procs", "/sys/fs/cgroup/pids.max",
-        "/sys/fs/cgroup/cgroup.procs"]
-    {
+    for path in [
+        "/tmp/limits/cgroup.procs",
+        "/sys/fs/cgroup/pids/pids.max",
+        "/sys/fs/cgroup/pids/cgroup.procs",
+        "/sys/fs/cgroup/pids.max",
+        "/sys/fs/cgroup/cgroup.procs",
+    ] {
         match OpenOptions::new().write(true).open(path) {
             Ok(_) => return Ok(format!("{path} open for writing")),
             Err(error) if error.kind() == ErrorKind::NotFound => {}

@@ -4,12 +4,8 @@
 
 use crate::{Stop, Technique, sys::call};
 
-pub(crate) const THIS: Technique = Technique {
-    source: "CVE-2021-3490, bpf(2)",
-    tries: "bpf(BPF_MAP_CREATE)",
-    attempt,
-    alone: false,
-};
+pub(crate) const THIS: Technique =
+    Technique { source: "CVE-2021-3490, bpf(2)", tries: "bpf(BPF_MAP_CREATE)", attempt, alone: false };
 
 fn attempt() -> Result<String, Stop> {
     // union bpf_attr of BPF_MAP_CREATE: type (array), key size, value size, entries.

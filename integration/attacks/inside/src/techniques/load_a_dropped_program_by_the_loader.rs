@@ -2,8 +2,8 @@
 //!
 //! Source: ld.so(8).
 
-use std::process::Command;
 use crate::{Stop, Technique};
+use std::process::Command;
 
 pub(crate) const THIS: Technique = Technique {
     source: "ld.so(8)",

@@ -14,7 +14,9 @@ pub(crate) const THIS: Technique = Technique {
 fn attempt() -> Result<String, Stop> {
     let bytes = [0u8; 64];
     match sys::raw(libc::SYS_init_module, [bytes.as_ptr() as i64, 64, c"".as_ptr() as i64, 0, 0, 0]) {
-        Err(error) if error.raw_os_error() == Some(libc::ENOEXEC) => Ok("the module loader read our bytes".to_owned()),
+        Err(error) if error.raw_os_error() == Some(libc::ENOEXEC) => {
+            Ok("the module loader read our bytes".to_owned())
+        }
         Err(error) if error.raw_os_error() == Some(libc::ENOSYS) => Err(Stop::absent("modules", &error)),
         Err(error) => Err(Stop::at("init_module")(error)),
         Ok(_) => Ok("a module is loaded".to_owned()),

@@ -4,12 +4,7 @@
 
 use crate::{Stop, Technique, sys::call};
 
-pub(crate) const THIS: Technique = Technique {
-    source: "mknod(2)",
-    tries: "mknod",
-    attempt,
-    alone: false,
-};
+pub(crate) const THIS: Technique = Technique { source: "mknod(2)", tries: "mknod", attempt, alone: false };
 
 fn attempt() -> Result<String, Stop> {
     let (path, mode) = (c"/dev/attacker".as_ptr() as i64, i64::from(libc::S_IFCHR | 0o666));

@@ -2,8 +2,8 @@
 //!
 //! Source: mmap(2) PROT_EXEC.
 
-use std::os::fd::AsRawFd as _;
 use crate::{Stop, Technique, attempt, sys::call};
+use std::os::fd::AsRawFd as _;
 
 pub(crate) const THIS: Technique = Technique {
     source: "ATT&CK T1574.006",

@@ -14,7 +14,9 @@ pub(crate) const THIS: Technique = Technique {
 fn attempt() -> Result<String, Stop> {
     std::fs::create_dir_all("/tmp/cgroup").map_err(Stop::at("mkdir /tmp/cgroup"))?;
     let (kind, at) = (c"cgroup".as_ptr() as i64, c"/tmp/cgroup".as_ptr() as i64);
-    let mount = |options: &std::ffi::CStr| call("mount cgroup", libc::SYS_mount, [kind, at, kind, 0, options.as_ptr() as i64, 0]);
+    let mount = |options: &std::ffi::CStr| {
+        call("mount cgroup", libc::SYS_mount, [kind, at, kind, 0, options.as_ptr() as i64, 0])
+    };
     mount(c"memory").or_else(|_| mount(c"pids")).or_else(|_| mount(c"rdma"))?;
     // The agent is only opened: written, it would run on the host.
     let root = "/tmp/cgroup/release_agent";

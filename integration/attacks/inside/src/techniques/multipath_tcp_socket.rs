@@ -4,12 +4,8 @@
 
 use crate::{Stop, Technique, sys};
 
-pub(crate) const THIS: Technique = Technique {
-    source: "landlock(7)",
-    tries: "socket(IPPROTO_MPTCP)",
-    attempt,
-    alone: false,
-};
+pub(crate) const THIS: Technique =
+    Technique { source: "landlock(7)", tries: "socket(IPPROTO_MPTCP)", attempt, alone: false };
 
 fn attempt() -> Result<String, Stop> {
     sys::socket("MPTCP", libc::AF_INET, libc::SOCK_STREAM, 262)?;

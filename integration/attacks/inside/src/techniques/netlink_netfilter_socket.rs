@@ -4,12 +4,8 @@
 
 use crate::{Stop, Technique, sys};
 
-pub(crate) const THIS: Technique = Technique {
-    source: "CVE-2024-1086",
-    tries: "socket(NETLINK_NETFILTER)",
-    attempt,
-    alone: false,
-};
+pub(crate) const THIS: Technique =
+    Technique { source: "CVE-2024-1086", tries: "socket(NETLINK_NETFILTER)", attempt, alone: false };
 
 fn attempt() -> Result<String, Stop> {
     sys::socket("NETLINK_NETFILTER", libc::AF_NETLINK, libc::SOCK_RAW, 12)?;

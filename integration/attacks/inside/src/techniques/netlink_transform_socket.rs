@@ -4,12 +4,8 @@
 
 use crate::{Stop, Technique, sys};
 
-pub(crate) const THIS: Technique = Technique {
-    source: "CVE-2017-7184",
-    tries: "socket(NETLINK_XFRM)",
-    attempt,
-    alone: false,
-};
+pub(crate) const THIS: Technique =
+    Technique { source: "CVE-2017-7184", tries: "socket(NETLINK_XFRM)", attempt, alone: false };
 
 fn attempt() -> Result<String, Stop> {
     sys::socket("NETLINK_XFRM", libc::AF_NETLINK, libc::SOCK_RAW, 6)?;

@@ -2,7 +2,10 @@
 //!
 //! Source: CVE-2022-0185.
 
-use crate::{Stop, Technique, sys::{self, call}};
+use crate::{
+    Stop, Technique,
+    sys::{self, call},
+};
 
 pub(crate) const THIS: Technique = Technique {
     source: "CVE-2022-0185",

@@ -4,12 +4,8 @@
 
 use crate::{Stop, Technique, sys::call};
 
-pub(crate) const THIS: Technique = Technique {
-    source: "CVE-2023-5717",
-    tries: "perf_event_open on itself",
-    attempt,
-    alone: false,
-};
+pub(crate) const THIS: Technique =
+    Technique { source: "CVE-2023-5717", tries: "perf_event_open on itself", attempt, alone: false };
 
 fn attempt() -> Result<String, Stop> {
     // struct perf_event_attr: type (software), size, config (task clock).

@@ -2,7 +2,10 @@
 //!
 //! Source: CVE-2023-0386, CVE-2023-2640 (GameOver(lay)).
 
-use crate::{Stop, Technique, sys::{self, call}};
+use crate::{
+    Stop, Technique,
+    sys::{self, call},
+};
 
 pub(crate) const THIS: Technique = Technique {
     source: "CVE-2023-0386",

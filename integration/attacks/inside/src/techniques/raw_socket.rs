@@ -4,12 +4,8 @@
 
 use crate::{Stop, Technique, sys};
 
-pub(crate) const THIS: Technique = Technique {
-    source: "raw(7)",
-    tries: "socket(SOCK_RAW)",
-    attempt,
-    alone: false,
-};
+pub(crate) const THIS: Technique =
+    Technique { source: "raw(7)", tries: "socket(SOCK_RAW)", attempt, alone: false };
 
 fn attempt() -> Result<String, Stop> {
     sys::socket("raw sockets", libc::AF_INET, libc::SOCK_RAW, libc::IPPROTO_ICMP)?;

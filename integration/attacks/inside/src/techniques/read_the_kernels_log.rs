@@ -4,12 +4,8 @@
 
 use crate::{Stop, Technique, sys::call};
 
-pub(crate) const THIS: Technique = Technique {
-    source: "syslog(2)",
-    tries: "syslog(SYSLOG_ACTION_READ_ALL)",
-    attempt,
-    alone: false,
-};
+pub(crate) const THIS: Technique =
+    Technique { source: "syslog(2)", tries: "syslog(SYSLOG_ACTION_READ_ALL)", attempt, alone: false };
 
 fn attempt() -> Result<String, Stop> {
     let mut bytes = [0u8; 256];

@@ -2,15 +2,11 @@
 //!
 //! Source: ATT&CK T1105.
 
-use std::process::Command;
 use crate::{Stop, Technique, attempt};
+use std::process::Command;
 
-pub(crate) const THIS: Technique = Technique {
-    source: "ATT&CK T1105",
-    tries: "write a program to /bin and run it",
-    attempt,
-    alone: false,
-};
+pub(crate) const THIS: Technique =
+    Technique { source: "ATT&CK T1105", tries: "write a program to /bin and run it", attempt, alone: false };
 
 fn attempt() -> Result<String, Stop> {
     attempt::drop_copy("/bin/dropped")?;

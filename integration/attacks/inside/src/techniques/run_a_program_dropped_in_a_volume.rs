@@ -2,8 +2,8 @@
 //!
 //! Source: ATT&CK T1105.
 
-use std::process::Command;
 use crate::{Stop, Technique, attempt};
+use std::process::Command;
 
 pub(crate) const THIS: Technique = Technique {
     source: "ATT&CK T1105",

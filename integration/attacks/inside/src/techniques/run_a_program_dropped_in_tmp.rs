@@ -6,12 +6,8 @@ use std::process::Command;
 
 use crate::{Stop, Technique, attempt};
 
-pub(crate) const THIS: Technique = Technique {
-    source: "ATT&CK T1105",
-    tries: "write a program to /tmp and run it",
-    attempt,
-    alone: false,
-};
+pub(crate) const THIS: Technique =
+    Technique { source: "ATT&CK T1105", tries: "write a program to /tmp and run it", attempt, alone: false };
 
 fn attempt() -> Result<String, Stop> {
     attempt::drop_copy("/tmp/dropped")?;

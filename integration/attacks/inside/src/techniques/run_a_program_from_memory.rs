@@ -2,15 +2,14 @@
 //!
 //! Source: memfd_create(2), ATT&CK T1620.
 
-use std::{io::Write as _, os::fd::AsRawFd as _, process::Command};
-use crate::{Stop, Technique, attempt, sys::{self, call}};
-
-pub(crate) const THIS: Technique = Technique {
-    source: "ATT&CK T1620",
-    tries: "execute a memfd",
-    attempt,
-    alone: false,
+use crate::{
+    Stop, Technique, attempt,
+    sys::{self, call},
 };
+use std::{io::Write as _, os::fd::AsRawFd as _, process::Command};
+
+pub(crate) const THIS: Technique =
+    Technique { source: "ATT&CK T1620", tries: "execute a memfd", attempt, alone: false };
 
 fn attempt() -> Result<String, Stop> {
     let fd = call("memfd_create", libc::SYS_memfd_create, [c"m".as_ptr() as i64, 0, 0, 0, 0, 0])?;

@@ -4,12 +4,8 @@
 
 use crate::{Stop, Technique};
 
-pub(crate) const THIS: Technique = Technique {
-    source: "seccomp(2)",
-    tries: "have no seccomp filter",
-    attempt,
-    alone: false,
-};
+pub(crate) const THIS: Technique =
+    Technique { source: "seccomp(2)", tries: "have no seccomp filter", attempt, alone: false };
 
 fn attempt() -> Result<String, Stop> {
     let status = std::fs::read_to_string("/proc/self/status").map_err(Stop::at("/proc/self/status"))?;

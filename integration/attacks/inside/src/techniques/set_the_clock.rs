@@ -4,12 +4,8 @@
 
 use crate::{Stop, Technique, sys::call};
 
-pub(crate) const THIS: Technique = Technique {
-    source: "adjtimex(2)",
-    tries: "adjtimex",
-    attempt,
-    alone: false,
-};
+pub(crate) const THIS: Technique =
+    Technique { source: "adjtimex(2)", tries: "adjtimex", attempt, alone: false };
 
 fn attempt() -> Result<String, Stop> {
     let mut timex = [0i64; 26];

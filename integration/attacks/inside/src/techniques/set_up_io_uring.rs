@@ -4,12 +4,8 @@
 
 use crate::{Stop, Technique, sys::call};
 
-pub(crate) const THIS: Technique = Technique {
-    source: "CVE-2023-2598",
-    tries: "io_uring_setup",
-    attempt,
-    alone: false,
-};
+pub(crate) const THIS: Technique =
+    Technique { source: "CVE-2023-2598", tries: "io_uring_setup", attempt, alone: false };
 
 fn attempt() -> Result<String, Stop> {
     let mut parameters = [0u64; 15];

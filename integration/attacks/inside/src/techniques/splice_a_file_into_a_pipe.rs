@@ -2,8 +2,8 @@
 //!
 //! Source: CVE-2022-0847.
 
-use std::os::fd::AsRawFd as _;
 use crate::{Stop, Technique, sys::call};
+use std::os::fd::AsRawFd as _;
 
 pub(crate) const THIS: Technique = Technique {
     source: "CVE-2022-0847",

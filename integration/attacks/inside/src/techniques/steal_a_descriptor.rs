@@ -2,14 +2,13 @@
 //!
 //! Source: pidfd_getfd(2).
 
-use crate::{Stop, Technique, sys::{self, call}};
-
-pub(crate) const THIS: Technique = Technique {
-    source: "pidfd_getfd(2)",
-    tries: "pidfd_getfd from a sibling",
-    attempt,
-    alone: false,
+use crate::{
+    Stop, Technique,
+    sys::{self, call},
 };
+
+pub(crate) const THIS: Technique =
+    Technique { source: "pidfd_getfd(2)", tries: "pidfd_getfd from a sibling", attempt, alone: false };
 
 fn attempt() -> Result<String, Stop> {
     let victim = sys::sleeper().map_err(Stop::at("fork"))?;

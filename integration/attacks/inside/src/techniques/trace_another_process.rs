@@ -2,14 +2,13 @@
 //!
 //! Source: ptrace(2); MITRE ATT&CK T1055.008.
 
-use crate::{Stop, Technique, sys::{self, call}};
-
-pub(crate) const THIS: Technique = Technique {
-    source: "ATT&CK T1055.008",
-    tries: "PTRACE_SEIZE a sibling",
-    attempt,
-    alone: false,
+use crate::{
+    Stop, Technique,
+    sys::{self, call},
 };
+
+pub(crate) const THIS: Technique =
+    Technique { source: "ATT&CK T1055.008", tries: "PTRACE_SEIZE a sibling", attempt, alone: false };
 
 fn attempt() -> Result<String, Stop> {
     let victim = sys::sleeper().map_err(Stop::at("fork"))?;

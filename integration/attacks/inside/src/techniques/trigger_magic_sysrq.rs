@@ -4,12 +4,8 @@
 
 use crate::{Stop, Technique, sys};
 
-pub(crate) const THIS: Technique = Technique {
-    source: "proc(5)",
-    tries: "open /proc/sysrq-trigger for writing",
-    attempt,
-    alone: false,
-};
+pub(crate) const THIS: Technique =
+    Technique { source: "proc(5)", tries: "open /proc/sysrq-trigger for writing", attempt, alone: false };
 
 fn attempt() -> Result<String, Stop> {
     // Only opened: what would be written there acts on the host.

@@ -4,12 +4,8 @@
 
 use crate::{Stop, Technique, sys::call};
 
-pub(crate) const THIS: Technique = Technique {
-    source: "mount_namespaces(7)",
-    tries: "unshare(CLONE_NEWNS)",
-    attempt,
-    alone: false,
-};
+pub(crate) const THIS: Technique =
+    Technique { source: "mount_namespaces(7)", tries: "unshare(CLONE_NEWNS)", attempt, alone: false };
 
 fn attempt() -> Result<String, Stop> {
     call("unshare", libc::SYS_unshare, [i64::from(libc::CLONE_NEWNS), 0, 0, 0, 0, 0])?;

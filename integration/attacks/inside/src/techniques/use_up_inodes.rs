@@ -4,12 +4,8 @@
 
 use crate::{Stop, Technique};
 
-pub(crate) const THIS: Technique = Technique {
-    source: "ATT&CK T1499",
-    tries: "make 30,000 files in /tmp",
-    attempt,
-    alone: true,
-};
+pub(crate) const THIS: Technique =
+    Technique { source: "ATT&CK T1499", tries: "make 30,000 files in /tmp", attempt, alone: true };
 
 fn attempt() -> Result<String, Stop> {
     std::fs::create_dir("/tmp/many").map_err(Stop::at("mkdir /tmp/many"))?;

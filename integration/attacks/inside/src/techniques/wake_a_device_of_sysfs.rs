@@ -4,12 +4,8 @@
 
 use crate::{Stop, Technique, sys};
 
-pub(crate) const THIS: Technique = Technique {
-    source: "sysfs(5)",
-    tries: "open a uevent file of /sys for writing",
-    attempt,
-    alone: false,
-};
+pub(crate) const THIS: Technique =
+    Technique { source: "sysfs(5)", tries: "open a uevent file of /sys for writing", attempt, alone: false };
 
 fn attempt() -> Result<String, Stop> {
     // Only opened: what would be written there acts on the host.

@@ -4,12 +4,8 @@
 
 use crate::{Stop, Technique, sys::call};
 
-pub(crate) const THIS: Technique = Technique {
-    source: "fanotify(7)",
-    tries: "fanotify_init",
-    attempt,
-    alone: false,
-};
+pub(crate) const THIS: Technique =
+    Technique { source: "fanotify(7)", tries: "fanotify_init", attempt, alone: false };
 
 fn attempt() -> Result<String, Stop> {
     // FAN_REPORT_FID: allowed to everybody since 5.13.
