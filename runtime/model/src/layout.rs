@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::{ContainerId, Digest, Namespace};
+use crate::{ContainerId, Digest, Namespace, SignatureFormat};
 
 /// The environment variable that moves every path below a directory.
 pub const ROOT_VARIABLE: &str = "BULKHEAD_ROOT";
@@ -54,6 +54,30 @@ impl Layout {
     #[must_use]
     pub fn facts_file(&self, target: &Digest) -> PathBuf {
         self.verdicts_dir().join(format!("{}.json", target.hex()))
+    }
+
+    /// `/var/lib/bulkhead/trust`: signatures from outside, untrusted until a judge verified them.
+    #[must_use]
+    pub fn trust_dir(&self) -> PathBuf {
+        self.root.join("var/lib/bulkhead/trust")
+    }
+
+    /// The signature files about `subject`, an index or a manifest.
+    #[must_use]
+    pub fn subject_dir(&self, subject: &Digest) -> PathBuf {
+        self.trust_dir().join("sha256").join(subject.hex())
+    }
+
+    /// The signature file with these bytes about `subject`.
+    #[must_use]
+    pub fn signature_file(&self, subject: &Digest, blob: &Digest, format: SignatureFormat) -> PathBuf {
+        self.subject_dir(subject).join(format!("{}{}", blob.hex(), format.suffix()))
+    }
+
+    /// What judges found in the signatures of an image, one file per set of signatures, keys and roots.
+    #[must_use]
+    pub fn signature_facts_dir(&self, target: &Digest) -> PathBuf {
+        self.verdicts_dir().join("signatures").join(target.hex())
     }
 
     /// Where the locks of judges at work are.

@@ -16,6 +16,7 @@ mod layout;
 mod mount;
 mod refusal;
 mod request;
+mod signature;
 
 pub use confine::{
     CapabilitySets, CompatibleSpec, ConfineSpec, Credentials, HardenedSpec, LandlockSpec, PathAccess,
@@ -35,3 +36,7 @@ pub use layout::{Layout, ROOT_VARIABLE};
 pub use mount::Mount;
 pub use refusal::{LINE_BYTES_MAX, Refusal, Rule};
 pub use request::{ContainerKind, CreateRequest, ExecRequest};
+pub use signature::{
+    COSIGN_SIGN_PREDICATE, LogEvidence, RejectedSignature, SIGNATURE_BYTES_MAX, SIGNATURE_FILES_MAX,
+    SIGNATURES_BYTES_MAX, Signature, SignatureFacts, SignatureFormat, Signer, SimpleSigningFile,
+};
