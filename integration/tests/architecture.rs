@@ -17,6 +17,11 @@ const NEVER_REACHED: &[(&str, &[&str], &str)] = &[
     ("bulkhead-profiles", &["nix", "tokio", "landlock", "libcontainer"], "profiles makes no system call"),
     ("bulkhead-confine", &["libcontainer", "tokio", "ttrpc", "tonic"], "host and guest share confine"),
     ("bulkhead-trust", &["tokio", "tonic", "ttrpc", "libcontainer"], "trust knows no socket"),
+    (
+        "bulkhead-audit",
+        &["bulkhead-policy", "tokio", "tonic", "libcontainer"],
+        "the record takes down, and decides nothing",
+    ),
     ("bulkhead-cgroup", &["libcontainer", "libcgroups", "tokio"], "cgroups are ours"),
     ("bulkhead-launch", &["tokio", "tonic", "ttrpc"], "libcontainer never meets a thread"),
     (
@@ -37,6 +42,7 @@ const ONLY_IN: &[(&str, &[&str])] = &[
     ("bulkhead-policy", &["bulkhead-plan", "bulkhead-cli", "bulkhead-node", "containerd-shim-bulkhead-v2"]),
     ("bulkhead-containerd", &["bulkhead-cli", "containerd-shim-bulkhead-v2"]),
     ("bulkhead-launch", &["containerd-shim-bulkhead-v2"]),
+    ("bulkhead-audit", &["containerd-shim-bulkhead-v2"]),
 ];
 
 /// Crates whose sources may not touch the world.

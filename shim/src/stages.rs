@@ -1,25 +1,28 @@
 //! The one way through: what containerd asks for becomes a plan here, or a refusal.
 //!
 //! ```text
-//! request ─► policy files ─► verify (containerd, judge) ─► admit ─► plan ─► launch (crate::task)
-//!                │                    │                      │        │
-//!                └────────────────────┴── Refusal ───────────┴────────┘
-//! exec ────► policy files of this moment ─► admit again ─► plan ─► launch
+//! request ─► policy files ─► verify (containerd, judge) ─► admit ─► plan ─► record ─► launch (crate::task)
+//!                │                    │                      │        │        │
+//!                └────────────────────┴── Refusal ───────────┴────────┴────────┘
+//! exec ────► policy files of this moment ─► admit again ─► plan ─► record ─► launch
 //! ```
 //!
-//! Invariant: an [`Admitted`] is made by [`Stages::admit`] alone, after every stage said yes. Nothing was mounted,
-//! made or started before.
+//! Invariant: an [`Admitted`] is made by [`Stages::admit`] alone, after every stage said yes and that is on record.
+//! Nothing was mounted, made or started before.
 //! Never here: what any stage decides.
 
 mod asked;
 mod facts;
+mod record;
 mod verify;
 
 use std::{
     os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
+    time::Instant,
 };
 
+use bulkhead_audit::Call;
 use bulkhead_binding::VerifiedImage;
 use bulkhead_cgroup::{CgroupError, CgroupPath, systemd_runs};
 use bulkhead_launch::Zygote;
@@ -33,6 +36,8 @@ use oci_spec::runtime::{LinuxNamespaceType, LinuxResources};
 pub(crate) use asked::{Asked, NO_SPEC, cgroup_path, policy_file};
 pub(crate) use facts::Pod;
 pub(crate) use verify::judge_group_path;
+
+use record::{Known, Subject, record};
 
 use crate::task::TaskError;
 
@@ -84,11 +89,22 @@ impl Stages {
         &self.zygote
     }
 
-    /// Takes a Create through the gates. Nothing on the host is changed but Bulkhead's own store of verdicts.
+    /// Takes a Create through the gates and records the verdict. Nothing on the host is changed but Bulkhead's own
+    /// verdicts and their record.
     pub(crate) async fn admit(&self, asked: Asked, pod: Option<Pod>) -> Result<Admitted, TaskError> {
+        let mut known = Known::nothing();
+        let id = asked.id.clone();
+        let result = self.judge(asked, pod, &mut known).await;
+        let subject =
+            Subject { call: Call::Create, namespace: &self.namespace, container: id.as_str(), exec: None };
+        record(&self.layout, &subject, &known, result)
+    }
+
+    async fn judge(&self, asked: Asked, pod: Option<Pod>, known: &mut Known) -> Result<Admitted, TaskError> {
         let policy_file = asked.policy_file()?;
         let driver = asked.cgroup_driver()?;
         let request = asked.request(&self.namespace)?;
+        known.request(&request);
         let cgroup_path = cgroup_path(&request.spec, &self.namespace, &request.id, driver)?;
         if cgroup_path.is_systemds() && !systemd_runs() {
             return Err(TaskError::FailedPrecondition(CgroupError::NoSystemd.to_string()));
@@ -96,8 +112,13 @@ impl Stages {
         let task_dir = self.layout.task_dir(&self.namespace, &request.id);
 
         let policy = load_policy(&self.layout, policy_file.as_deref(), &request.tenant.namespace)?;
+        known.policy = Some(policy.hash());
+        let began = Instant::now();
         let image = self.verifier.verify(&self.layout, &request).await?;
+        known.image(&image, began);
         let grant = policy.admit(&image, &request)?;
+        known.scope = grant.scope().map(str::to_owned);
+        known.would_refuse = grant.would_refuse().cloned();
         say_what_audit_lets_through("create", &request.id, grant.would_refuse());
         self.prepare()?;
         let facts = self.facts.for_request(&request, pod, &task_dir)?;
@@ -128,11 +149,28 @@ impl Stages {
 }
 
 impl Admitted {
-    /// Takes an exec through the gates, under the policy of this moment.
+    /// Takes an exec through the gates, under the policy of this moment, and records the verdict.
     pub(crate) fn admit_exec(&self, asked: &ExecRequest) -> Result<ExecPlan, TaskError> {
+        let mut known = Known::nothing();
+        known.request(&self.request);
+        known.image(&self.image, Instant::now());
+        let result = self.judge_exec(asked, &mut known);
+        let subject = Subject {
+            call: Call::Exec,
+            namespace: &self.request.tenant.containerd_namespace,
+            container: self.request.id.as_str(),
+            exec: Some(asked.exec.as_str()),
+        };
+        record(&self.layout, &subject, &known, result)
+    }
+
+    fn judge_exec(&self, asked: &ExecRequest, known: &mut Known) -> Result<ExecPlan, TaskError> {
         let policy = load_policy(&self.layout, self.policy_file.as_deref(), &self.request.tenant.namespace)?;
+        known.policy = Some(policy.hash());
         let argv = asked.process.args().as_deref().unwrap_or_default();
         let grant = policy.admit_exec(&self.image, &self.request, argv)?;
+        known.scope = grant.scope().map(str::to_owned);
+        known.would_refuse = grant.would_refuse().cloned();
         say_what_audit_lets_through("exec", &self.request.id, grant.would_refuse());
         Ok(bulkhead_plan::plan_exec(asked, &self.plan, &grant)?)
     }

@@ -52,6 +52,8 @@ pub enum ServerAccess {
     Use,
     /// Everything but running it, and making devices.
     Change,
+    /// Files are made, read and written; none is cut, renamed or removed.
+    Append,
     /// Names are removed.
     Remove,
 }
@@ -157,6 +159,9 @@ fn rights(access: ServerAccess) -> BitFlags<AccessFs> {
                 | AccessFs::RemoveDir
                 | AccessFs::RemoveFile
                 | AccessFs::Refer
+        }
+        ServerAccess::Append => {
+            AccessFs::ReadFile | AccessFs::ReadDir | AccessFs::WriteFile | AccessFs::MakeReg
         }
         ServerAccess::Remove => AccessFs::RemoveFile.into(),
     }

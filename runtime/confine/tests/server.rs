@@ -6,6 +6,7 @@ mod child;
 
 use std::{
     fs::{self, File},
+    io::Write as _,
     os::unix::net::{UnixListener, UnixStream},
     path::{Path, PathBuf},
     process::Command,
@@ -14,6 +15,11 @@ use std::{
 use bulkhead_confine::{ServerAccess, ServerNeeds, confine_server};
 use child::{End, in_child};
 use nix::mount::{MsFlags, mount};
+
+/// A directory beside the one that may be changed.
+fn record(dir: &Path) -> PathBuf {
+    dir.with_extension("record")
+}
 
 fn needs(dir: &Path) -> ServerNeeds {
     let paths = vec![
@@ -25,6 +31,7 @@ fn needs(dir: &Path) -> ServerNeeds {
         (PathBuf::from("/no/such/path"), ServerAccess::Change),
         (dir.to_owned(), ServerAccess::Change),
         (dir.join("true"), ServerAccess::ReadExecute),
+        (record(dir), ServerAccess::Append),
     ];
     ServerNeeds { paths, program: bulkhead_profiles::server_program().unwrap() }
 }
@@ -51,6 +58,42 @@ fn file_outside_of_the_list_gives_eacces_and_inside_is_written() {
     assert_eq!(both(outside), (End::said("0"), End::said(&libc::EACCES.to_string())));
     let inside = |dir: &Path| errno(fs::write(dir.join("new"), "text"));
     assert_eq!(both(inside), (End::said("0"), End::said("0")));
+}
+
+#[test]
+fn record_is_made_and_appended_to_and_can_be_neither_cut_nor_moved_nor_removed() {
+    let append = |dir: &Path| {
+        let open = || File::options().append(true).create(true).open(record(dir).join("lines"));
+        errno(open().and_then(|_| open()).and_then(|mut file| file.write_all(b"line")))
+    };
+    let cut = |dir: &Path| {
+        let open = File::options().append(true).create(true).open(record(dir).join("lines"));
+        errno(open.and_then(|_| File::create(record(dir).join("lines"))))
+    };
+    let rename = |dir: &Path| {
+        let open = File::options().append(true).create(true).open(record(dir).join("lines"));
+        errno(open.and_then(|_| fs::rename(record(dir).join("lines"), record(dir).join("old"))))
+    };
+    let remove = |dir: &Path| {
+        let open = File::options().append(true).create(true).open(record(dir).join("lines"));
+        errno(open.and_then(|_| fs::remove_file(record(dir).join("lines"))))
+    };
+    let recorded = |body: &dyn Fn(&Path) -> String| {
+        let dir = tempfile::tempdir().unwrap();
+        fs::copy("/bin/true", dir.path().join("true")).unwrap();
+        fs::create_dir(record(dir.path())).unwrap();
+        let free = in_child(|| body(dir.path()));
+        let confined = in_child(|| {
+            confine_server(&needs(dir.path())).unwrap();
+            body(dir.path())
+        });
+        fs::remove_dir_all(record(dir.path())).unwrap();
+        (free, confined)
+    };
+    assert_eq!(recorded(&append), (End::said("0"), End::said("0")));
+    for denied in [&cut as &dyn Fn(&Path) -> String, &rename, &remove] {
+        assert_eq!(recorded(denied), (End::said("0"), End::said(&libc::EACCES.to_string())));
+    }
 }
 
 #[test]

@@ -80,6 +80,18 @@ impl Layout {
         self.verdicts_dir().join("signatures").join(target.hex())
     }
 
+    /// The record of verdicts and what will belong to it.
+    #[must_use]
+    pub fn audit_dir(&self) -> PathBuf {
+        self.root.join("var/lib/bulkhead/audit")
+    }
+
+    /// Every verdict, a JSON line each.
+    #[must_use]
+    pub fn verdict_record(&self) -> PathBuf {
+        self.audit_dir().join("verdicts.jsonl")
+    }
+
     /// Where the locks of judges at work are.
     #[must_use]
     pub fn judge_dir(&self) -> PathBuf {

@@ -27,10 +27,11 @@ fn paths(
     bundle: &Path,
     layout: &Layout,
 ) -> std::io::Result<Vec<(PathBuf, ServerAccess)>> {
-    use ServerAccess::{Change, Read, ReadExecute, Remove, Use};
+    use ServerAccess::{Append, Change, Read, ReadExecute, Remove, Use};
     let mut paths = vec![
         (layout.config_dir(), Read),
         (made(layout.verdicts_dir())?, Change),
+        (made(layout.audit_dir())?, Append),
         (made(layout.run_dir())?, Change),
         ("/sys/fs/cgroup".into(), Change),
         ("/proc".into(), Read),

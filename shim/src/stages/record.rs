@@ -1,0 +1,108 @@
+//! What each verdict is recorded with. Nothing goes on before its line is in the record.
+
+use std::time::Instant;
+
+use bulkhead_audit::{Call, ImageLine, Line, Outcome, RefusalLine, TimingsUs, append};
+use bulkhead_binding::VerifiedImage;
+use bulkhead_model::{CreateRequest, Digest, Layout, Namespace, Refusal, chain_ids};
+
+use crate::task::{TaskError, chain};
+
+/// What is known of a request so far: a refusal is recorded with as much as there is.
+pub(super) struct Known {
+    began: Instant,
+    pub(super) tenant: Option<Namespace>,
+    pub(super) policy: Option<Digest>,
+    pub(super) scope: Option<String>,
+    pub(super) would_refuse: Option<Refusal>,
+    image: Option<ImageLine>,
+    verify_us: u64,
+}
+
+impl Known {
+    /// Nothing yet; the clock runs.
+    pub(super) fn nothing() -> Self {
+        Self {
+            began: Instant::now(),
+            tenant: None,
+            policy: None,
+            scope: None,
+            would_refuse: None,
+            image: None,
+            verify_us: 0,
+        }
+    }
+
+    /// Whose request it is.
+    pub(super) fn request(&mut self, request: &CreateRequest) {
+        self.tenant = Some(request.tenant.namespace.clone());
+    }
+
+    /// The image, verified since `began`.
+    pub(super) fn image(&mut self, image: &VerifiedImage, began: Instant) {
+        let facts = image.facts();
+        self.verify_us = micros(began);
+        self.image = Some(ImageLine {
+            names: ImageLine::names(image.names()),
+            target: facts.target,
+            manifest: facts.manifest,
+            config: facts.config,
+            chain: chain_ids(&facts.diff_ids).last().copied(),
+        });
+    }
+}
+
+/// Who asks for what.
+pub(super) struct Subject<'a> {
+    pub(super) call: Call,
+    pub(super) namespace: &'a Namespace,
+    pub(super) container: &'a str,
+    pub(super) exec: Option<&'a str>,
+}
+
+/// Records what became of a request, and hands it on. A failure of the machine is no verdict and has no line.
+pub(super) fn record<T>(
+    layout: &Layout,
+    subject: &Subject<'_>,
+    known: &Known,
+    result: Result<T, TaskError>,
+) -> Result<T, TaskError> {
+    let (verdict, refusal) = match (&result, &known.would_refuse) {
+        (Ok(_), None) => (Outcome::Allow, None),
+        (Ok(_), Some(refusal)) => (Outcome::AuditOnly, Some(refusal)),
+        (Err(TaskError::Refused(refusal)), _) => (Outcome::Refuse, Some(&**refusal)),
+        (Err(_), _) => return result,
+    };
+    let line = Line {
+        verdict,
+        call: subject.call,
+        container: subject.container,
+        exec: subject.exec,
+        namespace: subject.namespace.as_str(),
+        tenant: known.tenant.as_ref().unwrap_or(subject.namespace).as_str(),
+        image: known.image.clone(),
+        scope: known.scope.as_deref(),
+        signed_by: &[],
+        refusal: refusal.map(RefusalLine::from),
+        policy: known.policy,
+        evidence: None,
+        timings_us: TimingsUs { verify: known.verify_us, gates: micros(known.began) },
+    };
+    match append(layout, &line) {
+        Ok(()) => result,
+        Err(error) => {
+            let fix = error.fix();
+            let problem = chain(&error);
+            tracing::error!(container = subject.container, problem, fix, "a verdict cannot be recorded");
+            // What is refused stays refused, by its own reason.
+            result.and(Err(TaskError::FailedPrecondition(format!(
+                "bulkhead failed: the verdict about {} cannot be recorded, so it does not run: {problem}; fix: {fix}",
+                subject.container
+            ))))
+        }
+    }
+}
+
+fn micros(since: Instant) -> u64 {
+    u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX)
+}
