@@ -6,7 +6,8 @@
 #   deps.sh --bench   what `make bench` compares with: crun, and runsc where it can be had
 #
 # From the machine's own suite: containerd, runc, CNI plugins, a static busybox, a compiler, protoc.
-# From newer suites of the same mirror, unpacked below target/deps and never installed: containerd 1.7 and 2.1, gVisor's runsc.
+# From newer suites of the same mirror, unpacked below target/deps and never installed: containerd 1.7 and 2.1, cosign 2
+# and 3, gVisor's runsc.
 # A small Debian userland for test images, packed by mmdebstrap.
 # The mirror is the one that this machine's apt already uses; lists, cache and sources of the newer suites stay private.
 # containerd's own test suites, built from its Go module (integration/conformance).
@@ -71,9 +72,10 @@ mirror() {
         awk -v release="$codename" '$2 == release && $3 == "main" { print $1; exit }'
 }
 
-# unpack NAME SUITE PACKAGE: SUITE's PACKAGE, which holds a program of that name, in target/deps/NAME.
+# unpack NAME SUITE PACKAGE [ARGUMENT]: SUITE's PACKAGE, which holds a program of that name that says its version when it
+# gets the ARGUMENT (--version), in target/deps/NAME.
 unpack() {
-    local name=$1 suite=$2 package=$3
+    local name=$1 suite=$2 package=$3 version=${4:---version}
     local to=$deps/$name private=$deps/apt/$suite
     [ -e "$to/.complete" ] && return
     [ "$(. /etc/os-release && echo "$ID")" = debian ] || fail "$package of Debian $suite is only to be had on Debian" \
@@ -99,7 +101,7 @@ unpack() {
     dpkg -x "$private/$package"_*.deb "$to"
     rm -f "$private/$package"_*.deb
     rm -rf "$private/lists" "$private/cache"
-    "$to/usr/bin/$package" --version >"$to/.version" ||
+    "$to/usr/bin/$package" "$version" >"$to/.version" ||
         fail "$to/usr/bin/$package does not run here" "this machine's libc may be older than Debian 12's"
     touch "$to/.complete"
 }
@@ -139,6 +141,9 @@ case "${1:-}" in
     mkdir -p $deps
     unpack containerd-1.7 trixie containerd
     unpack containerd-2.1 sid containerd
+    # Who signs the images of the signature tests.
+    unpack cosign-2 trixie cosign version
+    unpack cosign-3 sid cosign version
     # A column of the table of attacks.
     unpack runsc trixie runsc
     userland

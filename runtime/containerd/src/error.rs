@@ -2,7 +2,7 @@
 
 use std::{io, path::PathBuf, time::Duration};
 
-use bulkhead_model::{Digest, FactsError, Refusal};
+use bulkhead_model::{Digest, FactsError, Refusal, SIGNATURE_FILES_MAX, SignatureFactsError};
 
 /// Why there is no verified image. Each variant is another answer to containerd.
 #[derive(Debug, thiserror::Error)]
@@ -109,6 +109,50 @@ pub enum Failure {
         #[source]
         error: FactsError,
     },
+    /// The judge's facts about signatures cannot be true.
+    #[error("judge of the signatures of {target} answered with impossible facts")]
+    SignatureFacts {
+        /// About which image.
+        target: Digest,
+        /// What does not hold.
+        #[source]
+        error: SignatureFactsError,
+    },
+    /// More signatures than are read.
+    #[error(
+        "{} has more than {SIGNATURE_FILES_MAX} signatures; remove some: bulkhead trust remove", .0.display()
+    )]
+    SignatureFiles(PathBuf),
+    /// Layers could not be compared with their tars.
+    #[error("contents of the layers: {step}")]
+    Contents {
+        /// At which step.
+        step: &'static str,
+        /// Why.
+        #[source]
+        error: io::Error,
+    },
+    /// Somebody writes to a layer.
+    #[error("the layer {} changed while it was compared with its tar; try again", .dir.display())]
+    ContentsChanged {
+        /// Its directory.
+        dir: PathBuf,
+    },
+    /// Layers are still being compared.
+    #[error(
+        "the layers of {image} are still being compared with their tars after {after:?}: {proven} of {of} are done; \
+         try again, the comparison goes on"
+    )]
+    ContentsBusy {
+        /// Of which image.
+        image: Digest,
+        /// How many are done.
+        proven: usize,
+        /// Of how many.
+        of: usize,
+        /// How long was waited.
+        after: Duration,
+    },
     /// The judge was stopped.
     #[error("judge of {target} was stopped after {after:?}; try again")]
     JudgeTime {
@@ -130,7 +174,10 @@ pub enum Failure {
 impl From<Failure> for VerifyError {
     fn from(failure: Failure) -> Self {
         match failure {
-            Failure::JudgeTime { .. } | Failure::JudgeBusy { .. } => VerifyError::Unavailable(failure),
+            Failure::JudgeTime { .. }
+            | Failure::JudgeBusy { .. }
+            | Failure::ContentsBusy { .. }
+            | Failure::ContentsChanged { .. } => VerifyError::Unavailable(failure),
             Failure::Connect { .. }
             | Failure::Call { .. }
             | Failure::Silent { .. }
@@ -138,8 +185,11 @@ impl From<Failure> for VerifyError {
             | Failure::File { .. }
             | Failure::Untrusted { .. }
             | Failure::Judge { .. }
+            | Failure::Contents { .. }
             | Failure::NoVerdict { .. }
-            | Failure::Facts { .. } => VerifyError::Failed(failure),
+            | Failure::Facts { .. }
+            | Failure::SignatureFacts { .. }
+            | Failure::SignatureFiles(_) => VerifyError::Failed(failure),
         }
     }
 }

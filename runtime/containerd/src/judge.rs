@@ -7,8 +7,8 @@
 use std::{ffi::OsString, fmt, io, path::PathBuf, sync::Arc, time::Duration};
 
 use bulkhead_model::{
-    BlobLine, Digest, ImageFacts, JUDGE_BLOB_BYTES_MAX, JUDGE_LINE_BYTES_MAX, JUDGE_VERSION, JudgeLine,
-    JudgeQuestion,
+    BlobLine, Digest, ImageFacts, JUDGE_BLOB_BYTES_MAX, JUDGE_LINE_BYTES_MAX, JUDGE_VERSION, JudgeAbout,
+    JudgeLine, JudgeQuestion, SIGNATURE_FILES_MAX, SIGNERS_MAX, SignatureFacts, SignatureQuestion,
 };
 use serde::Serialize;
 use tokio::{
@@ -16,13 +16,16 @@ use tokio::{
     net::unix::pipe::{Receiver, Sender},
 };
 
-use crate::{Containerd, Failure, content::Blob, process::Process};
+use crate::{Containerd, Failure, content::Blob, evidence::Stored, process::Process};
 
 /// Called with a judge's pid before it gets its question: puts it into a cgroup, say. An error stops the judge.
 pub type AdmitJudge = Arc<dyn Fn(u32) -> io::Result<()> + Send + Sync>;
 
-/// Most blobs a judge may ask for: four indexes, a manifest and a config, and some air.
+/// Most blobs a judge of an image may ask for: four indexes, a manifest and a config, and some air.
 const BLOBS_MAX: usize = 8;
+
+/// Most blobs a judge of signatures may ask for: those of an index and a manifest, and the roots.
+const SIGNATURE_BLOBS_MAX: usize = 2 * SIGNATURE_FILES_MAX + SIGNERS_MAX;
 
 /// How judges are started and bounded.
 #[derive(Clone)]
@@ -63,6 +66,27 @@ pub(crate) enum Opinion {
     Spoilt(Digest),
 }
 
+/// Where the blobs are that a judge asks for.
+enum Blobs<'a> {
+    Content(&'a Containerd),
+    Signatures(&'a Stored),
+}
+
+impl Blobs<'_> {
+    async fn read(&self, digest: &Digest, bytes_max: u64) -> Result<Blob, Failure> {
+        match self {
+            Blobs::Content(containerd) => containerd.blob(digest, bytes_max).await,
+            Blobs::Signatures(stored) => stored.read(digest, bytes_max),
+        }
+    }
+}
+
+/// A judge's last word, or that there can be none.
+enum Last {
+    Line(JudgeLine),
+    Spoilt(Digest),
+}
+
 impl Judge {
     /// `bulkhead judge`, `bulkhead` being beside this executable. Resolve it once, early, and keep it.
     ///
@@ -87,52 +111,88 @@ impl Judge {
         }
     }
 
-    /// Starts a judge and sees it through.
+    /// Asks what `target` is.
     pub(crate) async fn ask(&self, containerd: &Containerd, target: &Digest) -> Result<Opinion, Failure> {
+        let question = JudgeQuestion { version: JUDGE_VERSION, target: *target, about: JudgeAbout::Image };
+        match self.run(&question, &Blobs::Content(containerd), BLOBS_MAX).await? {
+            Last::Spoilt(blob) => Ok(Opinion::Spoilt(blob)),
+            Last::Line(JudgeLine::Facts(facts)) => {
+                facts.check(target).map_err(|error| Failure::Facts { target: *target, error })?;
+                Ok(Opinion::Verdict(Verdict::Facts(facts)))
+            }
+            Last::Line(JudgeLine::Flaw(flaw)) => {
+                Ok(Opinion::Verdict(Verdict::Flaw(flaw.chars().take(1000).collect())))
+            }
+            Last::Line(line) => Err(no_verdict(target, line)),
+        }
+    }
+
+    /// Asks who signed `target`.
+    pub(crate) async fn ask_signatures(
+        &self,
+        target: &Digest,
+        asked: &SignatureQuestion,
+        stored: &Stored,
+    ) -> Result<SignatureFacts, Failure> {
+        let about = JudgeAbout::Signatures(asked.clone());
+        let question = JudgeQuestion { version: JUDGE_VERSION, target: *target, about };
+        match self.run(&question, &Blobs::Signatures(stored), SIGNATURE_BLOBS_MAX).await? {
+            Last::Line(JudgeLine::Signatures(facts)) => {
+                facts.check(asked).map_err(|error| Failure::SignatureFacts { target: *target, error })?;
+                Ok(facts)
+            }
+            Last::Line(line) => Err(no_verdict(target, line)),
+            Last::Spoilt(blob) => {
+                let why = format!("it asked for {blob}, which it was not told of");
+                Err(Failure::NoVerdict { target: *target, why })
+            }
+        }
+    }
+
+    /// Starts a judge and sees it through.
+    async fn run(
+        &self,
+        question: &JudgeQuestion,
+        blobs: &Blobs<'_>,
+        blobs_max: usize,
+    ) -> Result<Last, Failure> {
         let mut process = Process::spawn(&self.program, &self.arguments)
             .map_err(|(step, error)| self.failed(step, error))?;
-        let talk = tokio::time::timeout(self.time_max, self.talk(&mut process, containerd, target)).await;
+        let talk = self.talk(&mut process, question, blobs, blobs_max);
+        let talk = tokio::time::timeout(self.time_max, talk).await;
         process.finish().await;
-        talk.unwrap_or(Err(Failure::JudgeTime { target: *target, after: self.time_max }))
+        talk.unwrap_or(Err(Failure::JudgeTime { target: question.target, after: self.time_max }))
     }
 
     async fn talk(
         &self,
         process: &mut Process,
-        containerd: &Containerd,
-        target: &Digest,
-    ) -> Result<Opinion, Failure> {
+        question: &JudgeQuestion,
+        blobs: &Blobs<'_>,
+        blobs_max: usize,
+    ) -> Result<Last, Failure> {
         if let Some(admit) = &self.admit {
             admit(process.pid()).map_err(|error| self.failed("admit", error))?;
         }
         let mut output = BufReader::new(&mut process.output);
         let input = &mut process.input;
-        self.say(input, &JudgeQuestion { version: JUDGE_VERSION, target: *target }, &[]).await?;
-        for _ in 0..=BLOBS_MAX {
+        self.say(input, question, &[]).await?;
+        for _ in 0..=blobs_max {
             match self.hear(&mut output).await? {
                 JudgeLine::Blob { digest, bytes_max } => {
-                    match containerd.blob(&digest, bytes_max.min(JUDGE_BLOB_BYTES_MAX)).await? {
+                    match blobs.read(&digest, bytes_max.min(JUDGE_BLOB_BYTES_MAX)).await? {
                         Blob::Bytes(bytes) => {
                             self.say(input, &BlobLine::Bytes(bytes.len() as u64), &bytes).await?;
                         }
                         Blob::TooLarge => self.say(input, &BlobLine::TooLarge, &[]).await?,
-                        Blob::Spoilt(_) => return Ok(Opinion::Spoilt(digest)),
+                        Blob::Spoilt(_) => return Ok(Last::Spoilt(digest)),
                     }
                 }
-                JudgeLine::Facts(facts) => {
-                    facts.check(target).map_err(|error| Failure::Facts { target: *target, error })?;
-                    return Ok(Opinion::Verdict(Verdict::Facts(facts)));
-                }
-                JudgeLine::Flaw(flaw) => {
-                    return Ok(Opinion::Verdict(Verdict::Flaw(flaw.chars().take(1000).collect())));
-                }
-                JudgeLine::Failed(why) => {
-                    let why = why.chars().take(300).collect();
-                    return Err(Failure::NoVerdict { target: *target, why });
-                }
+                line => return Ok(Last::Line(line)),
             }
         }
-        Err(Failure::NoVerdict { target: *target, why: format!("it asked for more than {BLOBS_MAX} blobs") })
+        let why = format!("it asked for more than {blobs_max} blobs");
+        Err(Failure::NoVerdict { target: question.target, why })
     }
 
     async fn say(&self, input: &mut Sender, line: &impl Serialize, bytes: &[u8]) -> Result<(), Failure> {
@@ -159,4 +219,15 @@ impl Judge {
     fn failed(&self, step: &'static str, error: io::Error) -> Failure {
         Failure::Judge { program: self.program.clone(), step, error }
     }
+}
+
+/// A last word that is no answer to the question.
+fn no_verdict(target: &Digest, line: JudgeLine) -> Failure {
+    let why = match line {
+        JudgeLine::Failed(why) | JudgeLine::Flaw(why) => why.chars().take(300).collect(),
+        JudgeLine::Facts(_) | JudgeLine::Signatures(_) | JudgeLine::Blob { .. } => {
+            "it answered another question".to_owned()
+        }
+    };
+    Failure::NoVerdict { target: *target, why }
 }

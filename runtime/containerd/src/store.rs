@@ -89,10 +89,15 @@ pub(crate) fn save(layout: &Layout, target: &Digest, verdict: &Verdict) -> Resul
             Verdict::Flaw(flaw) => StoredVerdict::Flaw(flaw.clone()),
         },
     };
-    // The lock on this digest is held: no other process uses this name.
+    let encode =
+        |error: serde_json::Error| Failure::File { call: "encode", path: path.clone(), error: error.into() };
+    write_whole(&path, &serde_json::to_vec(&stored).map_err(encode)?)
+}
+
+/// Writes a file whole or not at all. The lock is held that makes `path`, with another extension, nobody else's.
+pub(crate) fn write_whole(path: &Path, text: &[u8]) -> Result<(), Failure> {
     let beside = path.with_extension("tmp");
     let failed = |call, error| Failure::File { call, path: beside.clone(), error };
-    let text = serde_json::to_vec(&stored).map_err(|error| failed("encode", error.into()))?;
     match fs::remove_file(&beside) {
         Ok(()) => {}
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -104,8 +109,8 @@ pub(crate) fn save(layout: &Layout, target: &Digest, verdict: &Verdict) -> Resul
         .mode(0o600)
         .open(&beside)
         .map_err(|error| failed("open(2)", error))?;
-    file.write_all(&text).map_err(|error| failed("write(2)", error))?;
-    fs::rename(&beside, &path).map_err(|error| failed("rename(2)", error))
+    file.write_all(text).map_err(|error| failed("write(2)", error))?;
+    fs::rename(&beside, path).map_err(|error| failed("rename(2)", error))
 }
 
 /// A lock on the judge of one digest. The file goes with it.
@@ -197,7 +202,7 @@ fn try_lock(path: &Path) -> Result<Option<Lock>, Failure> {
 }
 
 /// Makes the directory of `path` with mode 0700, or checks that it is root's alone.
-fn make_parent(path: &Path) -> Result<(), Failure> {
+pub(crate) fn make_parent(path: &Path) -> Result<(), Failure> {
     let Some(dir) = path.parent() else { return Ok(()) };
     let failed = |call, error| Failure::File { call, path: dir.to_owned(), error };
     DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(|error| failed("mkdir(2)", error))?;
@@ -205,7 +210,7 @@ fn make_parent(path: &Path) -> Result<(), Failure> {
 }
 
 /// Whether a file or directory can be written by nobody but root.
-fn check(path: &Path, metadata: &fs::Metadata) -> Result<(), Failure> {
+pub(crate) fn check(path: &Path, metadata: &fs::Metadata) -> Result<(), Failure> {
     let problem = if metadata.file_type().is_symlink() {
         "it is a symbolic link"
     } else if metadata.uid() != 0 {

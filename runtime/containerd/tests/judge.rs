@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bulkhead_model::{Digest, JUDGE_VERSION, JudgeLine, JudgeQuestion};
+use bulkhead_model::{Digest, JUDGE_VERSION, JudgeAbout, JudgeLine, JudgeQuestion};
 
 #[test]
 fn judge_waits_for_its_question_without_rights_files_or_environment() {
@@ -47,7 +47,8 @@ fn judge_waits_for_its_question_without_rights_files_or_environment() {
     for set in ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"] {
         assert_eq!(field(set), "0000000000000000", "{set}");
     }
-    let question = JudgeQuestion { version: JUDGE_VERSION, target: Digest::of(b"x") };
+    let question =
+        JudgeQuestion { version: JUDGE_VERSION, target: Digest::of(b"x"), about: JudgeAbout::Image };
     let mut input = judge.stdin.take().unwrap();
     writeln!(input, "{}", serde_json::to_string(&question).unwrap()).unwrap();
     let mut line = String::new();

@@ -6,10 +6,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Digest, ImageFacts};
+use crate::{Digest, ImageFacts, SignatureFacts, SignatureFormat};
 
 /// Version of the judge: of its protocol and of what it checks. A stored verdict of another version is judged anew.
-pub const JUDGE_VERSION: u32 = 1;
+pub const JUDGE_VERSION: u32 = 2;
 
 /// Longest line of the protocol, in bytes, newline included.
 ///
@@ -39,6 +39,42 @@ pub struct JudgeQuestion {
     pub version: u32,
     /// The digest that an image's name points to.
     pub target: Digest,
+    /// What is to be found out about it.
+    pub about: JudgeAbout,
+}
+
+/// What a judge is asked about an image.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum JudgeAbout {
+    /// What it is: answered with [`JudgeLine::Facts`].
+    Image,
+    /// Who signed it: answered with [`JudgeLine::Signatures`].
+    Signatures(SignatureQuestion),
+}
+
+/// With what signatures are to be verified. The judge asks for files and roots as it does for blobs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SignatureQuestion {
+    /// The files.
+    pub files: Vec<StoredSignature>,
+    /// The node's keys, SubjectPublicKeyInfo in DER and base64.
+    pub keys: Vec<String>,
+    /// Hashes of the node's trusted roots.
+    pub roots: Vec<Digest>,
+}
+
+/// A signature file of the node's store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StoredSignature {
+    /// Under which digest it lies: the image's index or manifest.
+    pub subject: Digest,
+    /// Hash of the file.
+    pub blob: Digest,
+    /// What it is.
+    pub format: SignatureFormat,
 }
 
 /// A line of the judge.
@@ -54,6 +90,8 @@ pub enum JudgeLine {
     },
     /// The end: what the image is.
     Facts(ImageFacts),
+    /// The end: who signed it.
+    Signatures(SignatureFacts),
     /// The end: the image is broken, and will be the next time: why.
     Flaw(String),
     /// The end: the judge could not come to a verdict this time: why.
@@ -86,6 +124,14 @@ pub enum FactsError {
     /// No image has that many layers.
     #[error("facts have {0} layers, not 1 to {IMAGE_LAYERS_MAX}")]
     Layers(usize),
+    /// A layer without a blob, or the other way round.
+    #[error("facts have {blobs} blobs of {layers} layers")]
+    Blobs {
+        /// How many blobs.
+        blobs: usize,
+        /// How many layers.
+        layers: usize,
+    },
     /// No image has such a long USER or VOLUME.
     #[error("facts have {0} bytes of USER and VOLUMEs, more than {IMAGE_TEXT_BYTES_MAX}")]
     Text(usize),
@@ -97,12 +143,15 @@ impl ImageFacts {
     /// # Errors
     /// Says what does not hold.
     pub fn check(&self, target: &Digest) -> Result<(), FactsError> {
-        let Self { target: found, manifest: _, config: _, diff_ids, user, volumes } = self;
+        let Self { target: found, manifest: _, config: _, diff_ids, layers, user, volumes } = self;
         if found != target {
             return Err(FactsError::Target { wanted: *target, found: *found });
         }
         if diff_ids.is_empty() || diff_ids.len() > IMAGE_LAYERS_MAX {
             return Err(FactsError::Layers(diff_ids.len()));
+        }
+        if layers.len() != diff_ids.len() {
+            return Err(FactsError::Blobs { blobs: layers.len(), layers: diff_ids.len() });
         }
         let text = user.0.len() + volumes.iter().map(String::len).sum::<usize>();
         if text > IMAGE_TEXT_BYTES_MAX {

@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::Digest;
+use crate::{Digest, PublicKey, SignatureQuestion, StoredSignature};
 
 /// Most signature files that are read about one subject.
 ///
@@ -15,8 +15,14 @@ pub const SIGNATURE_FILES_MAX: usize = 64;
 /// Largest signature file, in bytes. Attestations with a whole SBOM inside are the large ones.
 pub const SIGNATURE_BYTES_MAX: u64 = 1024 * 1024;
 
-/// Most bytes that all signature files of one image may have together: what bounds a judge's work.
+/// Most bytes that all signature files about one subject may have together.
 pub const SIGNATURES_BYTES_MAX: u64 = 8 * 1024 * 1024;
+
+/// Longest text of a signature's facts (issuer, identity, predicate type, repository, reason), in bytes.
+pub const SIGNATURE_TEXT_BYTES_MAX: usize = 1024;
+
+/// Most keys of a node, and most trusted roots.
+pub const SIGNERS_MAX: usize = 64;
 
 /// Predicate type of what cosign 3 signs when it signs an image and attests nothing.
 ///
@@ -35,6 +41,78 @@ pub struct SignatureFacts {
     pub rejected: Vec<RejectedSignature>,
 }
 
+/// Why facts about signatures cannot be believed, whoever sends them.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SignatureFactsError {
+    /// Not exactly one fact for each file that was asked about.
+    #[error("signature facts are not one for each of {wanted} files")]
+    Files {
+        /// How many files were asked about.
+        wanted: usize,
+    },
+    /// A signer that was not asked about.
+    #[error("signature facts name a key or root that is not the node's")]
+    Signer,
+    /// A text that is too long or has control characters.
+    #[error("signature facts have a text of {0} bytes or with control characters")]
+    Text(usize),
+}
+
+impl SignatureFacts {
+    /// Checks what must hold for the answer to `question`, wherever it comes from.
+    ///
+    /// # Errors
+    /// Says what does not hold.
+    pub fn check(&self, question: &SignatureQuestion) -> Result<(), SignatureFactsError> {
+        let SignatureQuestion { files, keys, roots } = question;
+        let Self { signatures, rejected } = self;
+        let mut asked: Vec<StoredSignature> = files.clone();
+        let mut take = |wanted: &dyn Fn(&StoredSignature) -> bool| match asked.iter().position(wanted) {
+            Some(at) => {
+                asked.swap_remove(at);
+                Ok(())
+            }
+            None => Err(SignatureFactsError::Files { wanted: files.len() }),
+        };
+        let known_root = |root: &Digest| roots.contains(root);
+        let known_key = |fingerprint: &Digest| {
+            let mut known = keys.iter().filter_map(|key| PublicKey::from_base64(key).ok());
+            known.any(|key| key.fingerprint() == *fingerprint)
+        };
+        for signature in signatures {
+            let Signature { blob, subject, format, signer, log, timestamp: _, predicate_type, repository } =
+                signature;
+            take(&|file| (file.subject, file.blob, file.format) == (*subject, *blob, *format))?;
+            let known = match signer {
+                Signer::Key { fingerprint } => known_key(fingerprint),
+                Signer::Certificate { issuer, identity, root } => {
+                    check_text(issuer)?;
+                    check_text(identity)?;
+                    known_root(root)
+                }
+            };
+            if !known || !log.as_ref().is_none_or(|log| known_root(&log.root)) {
+                return Err(SignatureFactsError::Signer);
+            }
+            log.as_ref().map_or(Ok(()), |log| check_text(&log.log_id))?;
+            predicate_type.as_deref().map_or(Ok(()), check_text)?;
+            repository.as_deref().map_or(Ok(()), check_text)?;
+        }
+        for RejectedSignature { blob, why } in rejected {
+            take(&|file| file.blob == *blob)?;
+            check_text(why)?;
+        }
+        if asked.is_empty() { Ok(()) } else { Err(SignatureFactsError::Files { wanted: files.len() }) }
+    }
+}
+
+fn check_text(text: &str) -> Result<(), SignatureFactsError> {
+    if text.len() > SIGNATURE_TEXT_BYTES_MAX || text.chars().any(char::is_control) {
+        return Err(SignatureFactsError::Text(text.len()));
+    }
+    Ok(())
+}
+
 /// A signature that was verified: who signed which digest.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -49,7 +127,7 @@ pub struct Signature {
     pub signer: Signer,
     /// The log that has it, where its proof was verified.
     pub log: Option<LogEvidence>,
-    /// When a timestamp authority of the node's roots saw it, in seconds since 1970.
+    /// When a timestamp authority of the node's roots saw it, in seconds since 1970; the earliest of several.
     pub timestamp: Option<i64>,
     /// Of an in-toto statement what it states; see [`Signature::is_attestation`].
     pub predicate_type: Option<String>,
@@ -113,6 +191,8 @@ pub enum Signer {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LogEvidence {
+    /// Hash of the trusted root's file that has the log's key.
+    pub root: Digest,
     /// Key ID of the log, in hexadecimal.
     pub log_id: String,
     /// Index of the entry.

@@ -1,11 +1,13 @@
 //! The judge as a process: questions and blobs on stdin, lines on stdout, no file, no socket.
 //!
 //! ```text
-//! caller → {"version":1,"target":"sha256:…"}
+//! caller → {"version":2,"target":"sha256:…","about":"image"}
 //! judge  → {"blob":{"digest":"sha256:…","bytes_max":4194304}}      caller → {"bytes":1234}⏎ and 1234 bytes
 //!          …
-//! judge  → {"facts":{…}} | {"flaw":"…"} | {"failed":"…"}           and exits
+//! judge  → {"facts":{…}} | {"signatures":{…}} | {"flaw":"…"} | {"failed":"…"}           and exits
 //! ```
+//! Asked about an image it reads the image's documents; asked about signatures, the files and roots that the question
+//! names, all of them by their hashes.
 //! Whoever calls needs the last line only: the exit status says nothing more, and EOF without a last line is a
 //! failure. Invariant: not a byte of stdin is read before the process has locked itself down.
 
@@ -15,11 +17,14 @@ use std::{
 };
 
 use bulkhead_model::{
-    BlobLine, Digest, JUDGE_BLOB_BYTES_MAX, JUDGE_LINE_BYTES_MAX, JUDGE_VERSION, JudgeLine, JudgeQuestion,
+    BlobLine, Digest, JUDGE_BLOB_BYTES_MAX, JUDGE_LINE_BYTES_MAX, JUDGE_VERSION, JudgeAbout, JudgeLine,
+    JudgeQuestion, PublicKey, RejectedSignature, SIGNATURE_BYTES_MAX, SIGNATURE_FILES_MAX, SIGNERS_MAX,
+    SignatureFacts, SignatureQuestion,
 };
 
 use crate::{
     error::{BlobError, TrustError},
+    signature::{MaterialError, SignatureFlaw, Verifier},
     walk::{self, Blobs},
 };
 
@@ -75,11 +80,55 @@ fn answer(input: &mut dyn BufRead, output: &mut dyn Write) -> Result<JudgeLine, 
     if question.version != JUDGE_VERSION {
         return Err(ProcessError::Version(question.version));
     }
-    match walk::judge(&question.target, &mut Pipes { input, output }) {
-        Ok(facts) => Ok(JudgeLine::Facts(facts)),
-        Err(TrustError::Flaw(flaw)) => Ok(JudgeLine::Flaw(flaw.to_string())),
-        Err(error @ TrustError::Blob { .. }) => Ok(JudgeLine::Failed(full(&error))),
+    let mut blobs = Pipes { input, output };
+    match question.about {
+        JudgeAbout::Image => match walk::judge(&question.target, &mut blobs) {
+            Ok(facts) => Ok(JudgeLine::Facts(facts)),
+            Err(TrustError::Flaw(flaw)) => Ok(JudgeLine::Flaw(flaw.to_string())),
+            Err(error @ TrustError::Blob { .. }) => Ok(JudgeLine::Failed(full(&error))),
+        },
+        JudgeAbout::Signatures(asked) => match signatures(&asked, &mut blobs) {
+            Ok(facts) => Ok(JudgeLine::Signatures(facts)),
+            Err(error) => Ok(JudgeLine::Failed(full(&error))),
+        },
     }
+}
+
+/// Why nothing could be verified.
+#[derive(Debug, thiserror::Error)]
+enum SignaturesError {
+    #[error("asked about more files, keys or roots than an image or node may have")]
+    Number,
+    #[error(transparent)]
+    Material(#[from] MaterialError),
+    #[error("signature file or root {0}")]
+    Blob(Digest, #[source] BlobError),
+}
+
+fn signatures(asked: &SignatureQuestion, blobs: &mut dyn Blobs) -> Result<SignatureFacts, SignaturesError> {
+    let SignatureQuestion { files, keys, roots } = asked;
+    if files.len() > 2 * SIGNATURE_FILES_MAX || keys.len() > SIGNERS_MAX || roots.len() > SIGNERS_MAX {
+        return Err(SignaturesError::Number);
+    }
+    let mut read = |digest: &Digest| {
+        blobs.read(digest, SIGNATURE_BYTES_MAX).map_err(|error| SignaturesError::Blob(*digest, error))
+    };
+    let keys = keys.iter().map(|key| PublicKey::from_base64(key)).collect::<Result<Vec<_>, _>>();
+    let roots = roots.iter().map(&mut read).collect::<Result<Vec<_>, _>>()?;
+    let verifier = Verifier::new(&keys.map_err(MaterialError::from)?, &roots)?;
+    let mut facts = SignatureFacts::default();
+    for file in files {
+        // One at a time: what the judge holds is one file, not all. One that is too large spoils no other.
+        match blobs.read(&file.blob, SIGNATURE_BYTES_MAX) {
+            Ok(bytes) => verifier.judge(file, &bytes, &mut facts),
+            Err(BlobError::TooLarge(_)) => {
+                let why = SignatureFlaw::Size.to_string();
+                facts.rejected.push(RejectedSignature { blob: file.blob, why });
+            }
+            Err(error) => return Err(SignaturesError::Blob(file.blob, error)),
+        }
+    }
+    Ok(facts)
 }
 
 /// Blobs from the other end of two pipes.
@@ -127,7 +176,7 @@ fn pipe(call: &'static str) -> impl Fn(io::Error) -> ProcessError {
 }
 
 /// An error with its causes.
-fn full(error: &dyn std::error::Error) -> String {
+pub(crate) fn full(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

@@ -10,7 +10,7 @@ fn lines_for(input: &[u8]) -> Vec<JudgeLine> {
 }
 
 fn question(target: &Digest) -> Vec<u8> {
-    let question = JudgeQuestion { version: JUDGE_VERSION, target: *target };
+    let question = JudgeQuestion { version: JUDGE_VERSION, target: *target, about: JudgeAbout::Image };
     [serde_json::to_vec(&question).unwrap(), b"\n".to_vec()].concat()
 }
 
@@ -59,7 +59,7 @@ fn flaw_is_told_apart_from_a_blob_that_cannot_be_had() {
 #[test]
 fn question_of_another_version_or_none_is_not_answered() {
     let target = Digest::of(b"x");
-    let other = String::from_utf8(question(&target)).unwrap().replace("\"version\":1", "\"version\":2");
+    let other = String::from_utf8(question(&target)).unwrap().replace("\"version\":2", "\"version\":1");
     let unknown = String::from_utf8(question(&target)).unwrap().replace('}', ",\"tenant\":\"x\"}");
     for input in [other.as_bytes(), unknown.as_bytes(), b"", b"\n", b"judge this\n", &question(&target)[..20]]
     {
