@@ -144,22 +144,18 @@ on_each_containerd! {
                     readers.push(reader(&stdio.stdout));
                 }
             }
-            // A terminal is never at its end, and an exec's becomes its user's a moment after its start.
-            let script = match stdio.terminal {
-                true => "for f in /dev/stdout /dev/stderr /proc/self/fd/1 /proc/self/fd/2; do \
-                         until echo $f > $f; do sleep 0.1; done; done".to_owned(),
-                false => script.to_owned(),
-            };
+            // A terminal is never at its end.
+            let script = if stdio.terminal { script.trim_end_matches("cat < /dev/stdin || exit 5") } else { script };
             let status = if init {
                 let mut args = vec!["container", "create"];
                 if stdio.terminal { args.push("--tty"); }
                 let id = bench.daemon.id(&name);
-                args.extend(["--runtime", BULKHEAD, "--", ALLOWED, &id, "/bin/sh", "-c", &script]);
+                args.extend(["--runtime", BULKHEAD, "--", ALLOWED, &id, "/bin/sh", "-c", script]);
                 bench.daemon.ctr(&args).unwrap().success().unwrap();
                 run_task(&bench, &bench.daemon.tasks().unwrap(), &id, &stdio)
             } else {
                 let id = bench.start_task(&name, &["/bin/probe", "pause"]).unwrap();
-                let status = run_exec(&bench.daemon.tasks().unwrap(), &id, "e", &shell(&script), &stdio);
+                let status = run_exec(&bench.daemon.tasks().unwrap(), &id, "e", &shell(script), &stdio);
                 bench.remove(&id).unwrap();
                 status
             };

@@ -21,7 +21,7 @@ use crate::{
     label,
     lookup::{NoProgram, Program},
     message::{self, CONFINED, GO},
-    stdio::open_null_for_both,
+    stdio::{Giver, open_null_for_both},
     sys,
 };
 
@@ -33,6 +33,7 @@ pub(crate) struct Confined {
     reply: Rc<OwnedFd>,
     proc: Option<Rc<OwnedFd>>,
     mount_namespace: Option<ExpectedNamespace>,
+    giver: Option<Rc<Giver>>,
     ready: Rc<RefCell<Option<(Prepared, Program)>>>,
 }
 
@@ -69,8 +70,9 @@ impl Confined {
         reply: Rc<OwnedFd>,
         proc: Option<Rc<OwnedFd>>,
         mount_namespace: Option<ExpectedNamespace>,
+        giver: Option<Rc<Giver>>,
     ) -> Self {
-        Self { confine: Rc::new(confine), reply, proc, mount_namespace, ready: Rc::default() }
+        Self { confine: Rc::new(confine), reply, proc, mount_namespace, giver, ready: Rc::default() }
     }
 
     /// Tells the server why; what libcontainer makes of the same error comes later and says less.
@@ -97,6 +99,9 @@ impl Confined {
         if let Some(label) = self.confine.selinux_label() {
             let proc = self.proc.as_ref().ok_or_else(|| "the node's /proc is not at hand".to_owned())?;
             label::at_execve(proc, label)?;
+        }
+        if let Some(giver) = &self.giver {
+            giver.give()?;
         }
         let process = spec.process().as_ref().ok_or_else(|| "no process".to_owned())?;
         open_null_for_both().map_err(|error| format!("/dev/null for a standard stream: {error}"))?;

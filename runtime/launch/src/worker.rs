@@ -103,7 +103,7 @@ fn decode(reply: &OwnedFd, payload: &OwnedFd, rest: &[OwnedFd]) -> Result<Job, L
 
 fn create(job: Create, reply: &Rc<OwnedFd>, host: &Host, server: u32) -> Result<(i32, Kept), LaunchError> {
     let credentials = job.confine.credentials();
-    let mut stdio = Opened::new(&job.stdio, credentials.uid, credentials.gid)?;
+    let mut stdio = Opened::new(&job.stdio, credentials.uid, credentials.gid, server)?;
     own_process(job.oom_score_adj)?;
     make_dirs(&job)?;
 
@@ -137,7 +137,7 @@ fn create(job: Create, reply: &Rc<OwnedFd>, host: &Host, server: u32) -> Result<
     blind::hide()?;
 
     let proc = node_proc_for(&job.confine, &job.id)?;
-    let executor = Confined::new(job.confine, Rc::clone(reply), proc, None);
+    let executor = Confined::new(job.confine, Rc::clone(reply), proc, None, stdio.giver());
     let builder = ContainerBuilder::new(job.id.clone(), SyscallType::default())
         .with_root_path(state_root(&job.task_dir))
         .map_err(libcontainer_failed)?
@@ -177,7 +177,7 @@ fn exec(
 ) -> Result<(i32, Kept), LaunchError> {
     let init = fds.next().ok_or(LaunchError::Plan("no pidfd of the container"))?;
     let credentials = job.confine.credentials();
-    let mut stdio = Opened::new(&job.stdio, credentials.uid, credentials.gid)?;
+    let mut stdio = Opened::new(&job.stdio, credentials.uid, credentials.gid, server)?;
     own_process(job.oom_score_adj)?;
     let expected = namespace_of(job.init_pid, &init)?;
     enter(&host.cgroup(&job.cgroup), server)?;
@@ -186,7 +186,7 @@ fn exec(
     blind::hide()?;
 
     let proc = node_proc_for(&job.confine, &job.container)?;
-    let executor = Confined::new(job.confine, Rc::clone(reply), proc, Some(expected));
+    let executor = Confined::new(job.confine, Rc::clone(reply), proc, Some(expected), stdio.giver());
     let builder = ContainerBuilder::new(job.container.clone(), SyscallType::default())
         .with_root_path(&files.root)
         .map_err(libcontainer_failed)?

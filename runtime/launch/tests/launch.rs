@@ -47,6 +47,7 @@ fn main() {
             ("stdin_reaches_the_program_and_its_end_too", stdin),
             ("pipe_can_be_reopened_by_its_owner", reopen_pipe),
             ("terminal_of_container_and_of_exec_works", terminal),
+            ("terminal_is_its_user_s_before_the_first_instruction", terminal_owner),
             ("terminal_and_streams_that_disagree_are_refused", terminal_mismatch),
             ("process_of_root_is_refused_whatever_the_plan_says", root_is_refused),
             ("cgroup_view_shows_the_container_s_limits_and_no_other_group", cgroup_view),
@@ -277,6 +278,27 @@ fn terminal(world: &mut World) {
     read_until(&exec_master, "that\r\nthat");
     assert_eq!(world.exit_of(running.pid), 5);
     drop((master, exec_master, running.pidfd));
+    world.stop(&container, alive);
+}
+
+/// Each of these is over in a millisecond: who makes the terminal its user's later makes some of them fail.
+fn terminal_owner(world: &mut World) {
+    let opens = "for f in /dev/stdout /dev/tty /proc/self/fd/1; do echo $f > $f || exit 1; done";
+    let mut container = world.container(&["sh", "-c", &format!("{opens}; sleep 100")], |spec| {
+        spec["process"]["terminal"] = json!(true);
+    });
+    let created = world.create(&container, &TERMINAL).unwrap();
+    let master = created.kept.terminal.unwrap();
+    let alive = support::Alive { pid: created.pid, pidfd: created.pidfd };
+    created.gate.release().unwrap().wait(PATIENCE).unwrap();
+    read_until(&master, "/proc/self/fd/1\r\n");
+    for _ in 0..20 {
+        let running = world.exec_start(&mut container, &alive, &["sh", "-c", opens], &TERMINAL).unwrap();
+        let exec_master = running.kept.terminal.unwrap();
+        assert_eq!(world.exit_of(running.pid), 0, "{}", read_until(&exec_master, "denied"));
+        read_until(&exec_master, "/proc/self/fd/1\r\n");
+    }
+    drop(master);
     world.stop(&container, alive);
 }
 

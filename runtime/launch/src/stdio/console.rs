@@ -4,7 +4,7 @@ use std::{
     fs,
     io::IoSliceMut,
     os::{
-        fd::{AsFd, AsRawFd, OwnedFd},
+        fd::{AsRawFd, OwnedFd},
         unix::net::{UnixListener, UnixStream},
     },
     path::{Path, PathBuf},
@@ -13,7 +13,6 @@ use std::{
 use nix::{
     cmsg_space,
     sys::socket::{ControlMessageOwned, MsgFlags, recvmsg},
-    unistd::{Gid, Uid, fchown},
 };
 
 use crate::{LaunchError, sys};
@@ -35,31 +34,27 @@ impl Console {
         Ok(Self { listener, path: dir.join(Self::NAME) })
     }
 
-    /// The master that arrived; its other end made the container's user's.
-    pub(super) fn master(self, uid: u32) -> Result<OwnedFd, LaunchError> {
+    /// The master that arrived.
+    pub(super) fn master(self) -> Result<OwnedFd, LaunchError> {
         fs::remove_file(&self.path).map_err(LaunchError::io("unlink(2)", self.path.display().to_string()))?;
         self.listener.set_nonblocking(true).map_err(LaunchError::io("fcntl(2)", Self::NAME))?;
         let (socket, _) = self.listener.accept().map_err(LaunchError::io("accept(2)", Self::NAME))?;
-        let master = receive_fd(&socket)?;
-        let peer = sys::terminal_peer(master.as_fd()).map_err(LaunchError::io("ioctl(2)", "TIOCGPTPEER"))?;
-        fchown(&peer, Some(Uid::from_raw(uid)), None::<Gid>)
-            .map_err(LaunchError::io("fchown(2)", "terminal"))?;
-        Ok(master)
+        let master = receive_fd(&socket, MsgFlags::MSG_DONTWAIT)?;
+        master.ok_or(LaunchError::Protocol("no terminal arrived"))
     }
 }
 
-fn receive_fd(socket: &UnixStream) -> Result<OwnedFd, LaunchError> {
+/// The descriptor that comes with the next message; none at the end.
+pub(super) fn receive_fd(socket: &UnixStream, flags: MsgFlags) -> Result<Option<OwnedFd>, LaunchError> {
     let mut text = [0; 64];
     let mut control = cmsg_space!([std::os::fd::RawFd; 1]);
-    let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_CMSG_CLOEXEC;
+    let flags = flags | MsgFlags::MSG_CMSG_CLOEXEC;
     let mut iov = [IoSliceMut::new(&mut text)];
     let received = recvmsg::<()>(socket.as_raw_fd(), &mut iov, Some(&mut control), flags)
-        .map_err(LaunchError::io("recvmsg(2)", Console::NAME))?;
-    let mut messages = received.cmsgs().map_err(LaunchError::io("recvmsg(2)", Console::NAME))?;
-    messages
-        .find_map(|message| match message {
-            ControlMessageOwned::ScmRights(fds) => fds.into_iter().next().map(sys::adopt),
-            _ => None,
-        })
-        .ok_or(LaunchError::Protocol("no terminal arrived"))
+        .map_err(LaunchError::io("recvmsg(2)", "terminal"))?;
+    let mut messages = received.cmsgs().map_err(LaunchError::io("recvmsg(2)", "terminal"))?;
+    Ok(messages.find_map(|message| match message {
+        ControlMessageOwned::ScmRights(fds) => fds.into_iter().next().map(sys::adopt),
+        _ => None,
+    }))
 }

@@ -25,6 +25,7 @@ use bulkhead_model::{
 use bulkhead_plan::{ExecPlan, Plan};
 use nix::{
     errno::Errno,
+    poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::{
         signal::{Signal, kill},
         wait::{WaitPidFlag, WaitStatus, waitpid},
@@ -353,7 +354,10 @@ pub fn read_until(fd: &OwnedFd, needle: &str) -> String {
     let deadline = Instant::now() + PATIENCE;
     let mut file = File::from(fd.try_clone().unwrap());
     while !text.contains(needle) {
-        assert!(Instant::now() < deadline, "{needle:?} is not in {text:?}");
+        let left = deadline.saturating_duration_since(Instant::now());
+        let mut ready = [PollFd::new(fd.as_fd(), PollFlags::POLLIN)];
+        let count = poll(&mut ready, PollTimeout::try_from(left).unwrap()).unwrap();
+        assert!(count > 0, "{needle:?} is not in {text:?}");
         let mut buffer = [0; 1024];
         match file.read(&mut buffer) {
             Ok(0) => panic!("end before {needle:?}: {text:?}"),
