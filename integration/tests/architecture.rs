@@ -15,6 +15,7 @@ const NEVER_REACHED: &[(&str, &[&str], &str)] = &[
     ("bulkhead-plan", &["nix", "tokio", "tonic", "landlock", "libcontainer", "ttrpc"], "plan is pure"),
     ("bulkhead-binding", &["nix", "tokio", "tonic", "libcontainer", "ttrpc"], "binding is pure"),
     ("bulkhead-profiles", &["nix", "tokio", "landlock", "libcontainer"], "profiles makes no system call"),
+    ("bulkhead-generate", &["nix", "tokio", "landlock", "libcontainer", "tonic"], "generate reads files, and no more"),
     ("bulkhead-confine", &["libcontainer", "tokio", "ttrpc", "tonic"], "host and guest share confine"),
     ("bulkhead-trust", &["tokio", "tonic", "ttrpc", "libcontainer"], "trust knows no socket"),
     (
@@ -26,7 +27,7 @@ const NEVER_REACHED: &[(&str, &[&str], &str)] = &[
     ("bulkhead-launch", &["tokio", "tonic", "ttrpc"], "libcontainer never meets a thread"),
     (
         "containerd-shim-bulkhead-v2",
-        &["bulkhead-trust", "goblin", "object", "sigstore-verify", "zstd", "tar"],
+        &["bulkhead-trust", "bulkhead-generate", "iced-x86", "gimli", "goblin", "object", "sigstore-verify", "zstd", "tar"],
         "the shim links no parser of images, signatures or ELF files",
     ),
 ];
@@ -39,6 +40,7 @@ const ONLY_IN: &[(&str, &[&str])] = &[
     ("landlock", &["bulkhead-confine", "bulkhead-node"]),
     ("seccompiler", &["bulkhead-profiles", "bulkhead-confine"]),
     ("bulkhead-trust", &["bulkhead-cli"]),
+    ("bulkhead-generate", &["bulkhead-cli"]),
     ("bulkhead-policy", &["bulkhead-plan", "bulkhead-cli", "bulkhead-node", "containerd-shim-bulkhead-v2"]),
     ("bulkhead-containerd", &["bulkhead-cli", "containerd-shim-bulkhead-v2"]),
     ("bulkhead-launch", &["containerd-shim-bulkhead-v2"]),

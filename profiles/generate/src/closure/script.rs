@@ -1,0 +1,81 @@
+//! Words of a shell script that may be commands: more than it runs, never fewer of those that it spells out.
+
+use std::collections::BTreeSet;
+
+/// Longest script that is looked at, in bytes.
+const SCRIPT_BYTES_MAX: usize = 1 << 20;
+
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Words {
+    pub(super) words: BTreeSet<String>,
+    pub(super) sourced: BTreeSet<String>,
+    /// `"$@"` and the like.
+    pub(super) runs_arguments: bool,
+}
+
+pub(super) fn is_shell(interpreter: &str) -> bool {
+    let name = interpreter.rsplit('/').next().unwrap_or_default();
+    matches!(name, "sh" | "bash" | "dash" | "ash" | "ksh" | "zsh" | "mksh" | "busybox")
+}
+
+/// Every word outside of comments. A quoted text counts with its words: it may be handed to `sh -c`.
+pub(super) fn words(script: &[u8]) -> Words {
+    let script = String::from_utf8_lossy(&script[..script.len().min(SCRIPT_BYTES_MAX)]);
+    let mut found = Words {
+        runs_arguments: ["$@", "$*", "${@", "${*", "$1", "${1"].iter().any(|word| script.contains(word)),
+        ..Words::default()
+    };
+    for line in script.lines() {
+        let line = without_comment(line);
+        let mut previous = "";
+        for word in line.split(|c: char| c.is_whitespace() || ";|&(){}`\"'<>=$!,".contains(c)) {
+            let word = word.trim_start_matches('\\');
+            if word.is_empty() || word.starts_with('-') {
+                continue;
+            }
+            if previous == "." || previous == "source" {
+                found.sourced.insert(word.to_owned());
+            }
+            found.words.insert(word.to_owned());
+            previous = word;
+        }
+    }
+    found
+}
+
+fn without_comment(line: &str) -> &str {
+    let mut before = ' ';
+    let (mut single, mut double) = (false, false);
+    for (at, c) in line.char_indices() {
+        match c {
+            '\'' if !double => single = !single,
+            '"' if !single => double = !double,
+            '#' if !single && !double && before.is_whitespace() => return &line[..at],
+            _ => {}
+        }
+        before = c;
+    }
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commands_in_substitutions_quotes_and_behind_assignments_are_words_and_comments_are_not() {
+        let found = words(b"#!/bin/sh\nset -e # chown it\nA=$(id -u) exec gosu redis \"$@\"; sh -c 'find . | xargs rm'\n. /lib/lsb/init-functions\n");
+        for word in ["id", "gosu", "find", "xargs", "rm", "sh", "exec"] {
+            assert!(found.words.contains(word), "{word} of {found:?}");
+        }
+        assert!(!found.words.contains("chown"));
+        assert!(found.runs_arguments);
+        assert!(found.sourced.contains("/lib/lsb/init-functions"));
+    }
+
+    #[test]
+    fn a_number_sign_in_a_word_or_in_quotes_begins_no_comment() {
+        assert!(words(b"a=${b#c} kill\n").words.contains("kill"));
+        assert!(words(b"echo '# x' kill\n").words.contains("kill"));
+    }
+}

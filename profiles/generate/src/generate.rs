@@ -1,0 +1,340 @@
+//! From an image and a command to a profile: closure, analysis and linking, again while they find more programs.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    path::{Path, PathBuf},
+    rc::Rc,
+};
+
+use bulkhead_profiles::syscall_name;
+use sha2::{Digest as _, Sha256};
+
+use crate::{
+    Cache, Command, FilesError, Key, Limits, Profile, Root, Row,
+    closure::{Closure, Program},
+    elf::Elf,
+    profile::{FORMAT, Site, baseline_numbers, runtime_needs},
+    syscalls::{
+        link::{Known, Linked, Made, Node, link},
+        summarise::summarise,
+        summary::Summary,
+    },
+};
+
+/// Reasons that a row keeps.
+const REASONS_MAX: usize = 5;
+/// Callers that a reason keeps.
+const CALLERS_MAX: usize = 24;
+/// Version of the analysis: a new one makes new profiles and summaries.
+pub const GENERATOR: &str = concat!("bulkhead-generate ", env!("CARGO_PKG_VERSION"), " analysis 1");
+
+/// The profile of `command` in the image at `root`.
+///
+/// # Errors
+/// The machine broke. An image that is too much, or that cannot be understood, gets the baseline with the reason.
+pub fn generate(
+    root: &Root,
+    image: Option<&str>,
+    command: &Command,
+    cache: &dyn Cache,
+    limits: &Limits,
+) -> Result<Profile, FilesError> {
+    let mut analysis = Analysis {
+        cache,
+        limits,
+        summaries: HashMap::new(),
+        calls: BTreeMap::new(),
+        args: BTreeMap::new(),
+        unresolved: BTreeSet::new(),
+        widened: None,
+        elf_bytes: 0,
+    };
+    let mut members = Vec::new();
+    let mut notes = BTreeSet::new();
+    match analysis.run(root, command) {
+        Ok(closure) => {
+            members = closure.members.into_values().collect();
+            notes = closure.notes;
+        }
+        Err(FilesError::TooMuch { what, limit }) => {
+            analysis.widened = Some(FilesError::TooMuch { what, limit }.to_string());
+        }
+        Err(error @ FilesError::Io { .. }) => return Err(error),
+    }
+    let key = Key {
+        image: image.map(str::to_owned),
+        command: command.clone(),
+        generator: GENERATOR.to_owned(),
+        baseline: baseline_hash(),
+    };
+    Ok(analysis.profile(key, members, notes.into_iter().collect()))
+}
+
+fn baseline_hash() -> String {
+    let mut hash = Sha256::new();
+    for row in bulkhead_profiles::rows() {
+        hash.update(format!("{row:?}\n"));
+    }
+    hex(&hash.finalize())
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+struct Analysis<'a> {
+    cache: &'a dyn Cache,
+    limits: &'a Limits,
+    summaries: HashMap<PathBuf, Option<Rc<Summary>>>,
+    calls: BTreeMap<u32, BTreeSet<Site>>,
+    args: BTreeMap<u32, Option<BTreeMap<u8, BTreeSet<u64>>>>,
+    unresolved: BTreeSet<Site>,
+    widened: Option<String>,
+    elf_bytes: u64,
+}
+
+impl Analysis<'_> {
+    fn run<'r>(&mut self, root: &'r Root, command: &Command) -> Result<Closure<'r>, FilesError> {
+        let mut closure = Closure::new(root, command, self.limits)?;
+        if !closure.add_command(&command.argv, None, "the command")? {
+            let name = command.argv.first().map_or("(nothing)", String::as_str);
+            self.widened = Some(format!("{name} is not a program of the image"));
+            return Ok(closure);
+        }
+        for exec in &command.exec {
+            closure.add_command(exec, None, "may be exec'd")?;
+        }
+        closure.settle()?;
+        let mut linked = 0;
+        while let Some(program) = closure.programs.get(linked).cloned() {
+            linked += 1;
+            self.program(&mut closure, &program)?;
+            closure.settle()?;
+        }
+        if closure.programs.is_empty() {
+            self.widened = Some("no program of the closure is an ELF file of this machine".to_owned());
+        }
+        Ok(closure)
+    }
+
+    fn program(&mut self, closure: &mut Closure<'_>, program: &Program) -> Result<(), FilesError> {
+        let mut modules = Vec::new();
+        let mut files = Vec::new();
+        let mut entries = Vec::new();
+        for (at, file) in program.scope.files.iter().enumerate() {
+            let Some(summary) = self.summary(closure, file)? else { continue };
+            if let Some(why) = &summary.gave_up {
+                self.widened.get_or_insert(format!("{}: {why}", file.display()));
+            }
+            if program.scope.entries.contains(&at) {
+                entries.push(modules.len());
+            }
+            modules.push(summary);
+            files.push(file.clone());
+        }
+        let linked = link(&modules, &entries, self.limits);
+        if linked.gave_up {
+            self.widened.get_or_insert(format!("{} takes too long to link", program.path.display()));
+        }
+        for (number, made) in &linked.calls {
+            let sites = self.calls.entry(*number).or_default();
+            for made in made.iter().take(REASONS_MAX.saturating_sub(sites.len())) {
+                sites.insert(site(made, &linked, &modules, &files));
+            }
+            for made in made {
+                narrow(self.args.entry(*number).or_insert_with(|| Some(BTreeMap::new())), &made.args);
+            }
+        }
+        self.unresolved.extend(linked.unresolved.iter().map(|made| site(made, &linked, &modules, &files)));
+        self.children(closure, program, &linked, &modules, &files)
+    }
+
+    /// Programs that a program may execute: those that its data names, and the shell where it asks for one.
+    fn children(
+        &mut self,
+        closure: &mut Closure<'_>,
+        program: &Program,
+        linked: &Linked,
+        modules: &[Rc<Summary>],
+        files: &[PathBuf],
+    ) -> Result<(), FilesError> {
+        let number = |name| bulkhead_profiles::syscall_number(name).unwrap_or(u32::MAX);
+        if !linked.calls.contains_key(&number("execve")) && !linked.calls.contains_key(&number("execveat")) {
+            return Ok(());
+        }
+        let reached = |name: &str| {
+            (0u32..).zip(modules).any(|(module, summary)| {
+                let of_that_name = summary.exports.iter().filter(|(export, _)| export == name);
+                of_that_name.into_iter().any(|(_, function)| {
+                    let node = Node { module, function: *function };
+                    [Known::Some, Known::Nothing]
+                        .iter()
+                        .any(|known| linked.from.contains_key(&(node, *known)))
+                })
+            })
+        };
+        if reached("system") || reached("popen") || reached("wordexp") {
+            let because = "it calls system(3) or popen(3)";
+            closure.add_command(&["/bin/sh".to_owned()], Some(&program.path), because)?;
+            closure.notes.insert(format!(
+                "{} may have a shell run what is decided at run time",
+                program.path.display()
+            ));
+        } else {
+            closure
+                .notes
+                .insert(format!("{} may execute what is decided at run time", program.path.display()));
+        }
+        for (summary, file) in modules.iter().zip(files) {
+            if is_c_library(file) {
+                continue;
+            }
+            for text in summary.texts.iter().filter(|text| text.starts_with('/')) {
+                let because = format!("its name is in the data of {}", file.display());
+                closure.add_command(std::slice::from_ref(text), Some(file), &because)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn summary(&mut self, closure: &Closure<'_>, file: &Path) -> Result<Option<Rc<Summary>>, FilesError> {
+        if let Some(known) = self.summaries.get(file) {
+            return Ok(known.clone());
+        }
+        let summary = match closure.bytes_of(file)? {
+            Some(bytes) => self.analyse(&bytes),
+            None => None,
+        };
+        self.summaries.insert(file.to_owned(), summary.clone());
+        Ok(summary)
+    }
+
+    fn analyse(&mut self, bytes: &[u8]) -> Option<Rc<Summary>> {
+        let elf = Elf::parse(bytes).ok()?;
+        self.elf_bytes += bytes.len() as u64;
+        let mut hash = Sha256::new();
+        hash.update(GENERATOR);
+        hash.update(bytes);
+        let hash = hex(&hash.finalize());
+        if let Some(stored) = self.cache.get(&hash)
+            && let Ok(summary) = serde_json::from_slice::<Summary>(&stored)
+        {
+            return Some(Rc::new(summary));
+        }
+        let summary = summarise(elf, self.limits);
+        if let Ok(stored) = serde_json::to_vec(&summary) {
+            self.cache.put(&hash, &stored);
+        }
+        Some(Rc::new(summary))
+    }
+
+    fn profile(self, key: Key, members: Vec<crate::Member>, notes: Vec<String>) -> Profile {
+        let baseline = baseline_numbers();
+        let name = |number: u32| syscall_name(number).map_or_else(|| format!("#{number}"), str::to_owned);
+        let mut rows: BTreeMap<String, Row> = BTreeMap::new();
+        let mut denied = Vec::new();
+        for (number, sites) in &self.calls {
+            if !baseline.contains(number) {
+                denied.push(name(*number));
+                continue;
+            }
+            let args = self.args.get(number).cloned().flatten().unwrap_or_default();
+            let args = args.into_iter().filter(|(_, values)| values.len() <= 64);
+            rows.insert(
+                name(*number),
+                Row {
+                    reasons: sites.iter().cloned().collect(),
+                    args: args.map(|(at, values)| (at, values.into_iter().collect())).collect(),
+                },
+            );
+        }
+        for (syscall, origin) in runtime_needs() {
+            let row =
+                rows.entry(syscall.to_owned()).or_insert(Row { reasons: Vec::new(), args: BTreeMap::new() });
+            row.reasons.push(origin.site());
+        }
+        let mut widened = self.widened;
+        if widened.is_none() && !self.unresolved.is_empty() {
+            widened = Some(format!("the number of {} system calls is not known", self.unresolved.len()));
+        }
+        if let Some(why) = &widened {
+            for number in baseline {
+                let site = Site {
+                    function: why.clone(),
+                    file: PathBuf::from("(baseline)"),
+                    at: 0,
+                    callers: Vec::new(),
+                };
+                let row =
+                    rows.entry(name(number)).or_insert(Row { reasons: vec![site], args: BTreeMap::new() });
+                row.args.clear();
+            }
+        }
+        Profile {
+            format: FORMAT,
+            key,
+            rows,
+            denied_by_baseline: denied,
+            unresolved: self.unresolved.into_iter().collect(),
+            widened,
+            notes,
+            members,
+            elf_bytes: self.elf_bytes,
+        }
+    }
+}
+
+fn is_c_library(file: &Path) -> bool {
+    let name = file.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    ["libc.so.6", "libc-2.", "ld-linux", "ld-musl", "libc.musl", "libpthread", "libutil"]
+        .iter()
+        .any(|start| name.starts_with(start))
+}
+
+/// Keeps of each argument the values that all places agree on.
+fn narrow(known: &mut Option<BTreeMap<u8, BTreeSet<u64>>>, args: &[Option<Vec<u64>>]) {
+    let Some(all) = known else { return };
+    if all.is_empty() && args.iter().any(Option::is_some) && !all.contains_key(&u8::MAX) {
+        for (at, values) in (0u8..).zip(args) {
+            if let Some(values) = values {
+                all.insert(at, values.iter().copied().collect());
+            }
+        }
+        // A mark that the first place has been seen.
+        all.insert(u8::MAX, BTreeSet::new());
+        return;
+    }
+    all.retain(|at, known| match args.get(usize::from(*at)) {
+        Some(Some(values)) => {
+            known.extend(values);
+            true
+        }
+        _ => *at == u8::MAX,
+    });
+}
+
+fn site(made: &Made, linked: &Linked, modules: &[Rc<Summary>], files: &[PathBuf]) -> Site {
+    let mut callers = Vec::new();
+    let mut at = (made.node, made.known);
+    while let Some(Some(from)) = linked.from.get(&at) {
+        callers.push(named(from.0, modules, files));
+        at = *from;
+        if callers.len() >= CALLERS_MAX {
+            break;
+        }
+    }
+    let function = modules[made.node.module as usize].functions.get(made.node.function as usize);
+    let function = function.map_or_else(String::new, |function| {
+        function.name.clone().unwrap_or_else(|| format!("{:#x}", function.address))
+    });
+    Site { function, file: files[made.node.module as usize].clone(), at: made.at, callers }
+}
+
+fn named(node: Node, modules: &[Rc<Summary>], files: &[PathBuf]) -> String {
+    let file = files[node.module as usize].file_name().map(|name| name.to_string_lossy().into_owned());
+    let function = modules[node.module as usize].functions.get(node.function as usize);
+    let name = function.map_or_else(String::new, |function| {
+        function.name.clone().unwrap_or_else(|| format!("{:#x}", function.address))
+    });
+    format!("{name} of {}", file.unwrap_or_default())
+}

@@ -1,0 +1,48 @@
+//! What differs between two profiles.
+
+use std::collections::BTreeSet;
+
+use serde::Serialize;
+
+use super::Profile;
+
+/// What the second of two profiles has more and less.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Difference {
+    /// Calls that only the second allows.
+    pub more: Vec<String>,
+    /// Calls that only the first allows.
+    pub less: Vec<String>,
+    /// Programs and libraries that only the second has.
+    pub members_more: Vec<String>,
+    /// Programs and libraries that only the first has.
+    pub members_less: Vec<String>,
+}
+
+impl Difference {
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        let Self { more, less, members_more, members_less } = self;
+        [more, less, members_more, members_less].iter().all(|list| list.is_empty())
+    }
+}
+
+impl Profile {
+    /// What `other` has more and less than this one.
+    #[must_use]
+    pub fn difference(&self, other: &Self) -> Difference {
+        let calls = |profile: &Self| profile.rows.keys().cloned().collect::<BTreeSet<_>>();
+        let members = |profile: &Self| {
+            profile.members.iter().map(|member| member.path.display().to_string()).collect::<BTreeSet<_>>()
+        };
+        let only =
+            |ours: BTreeSet<String>, theirs: &BTreeSet<String>| ours.difference(theirs).cloned().collect();
+        Difference {
+            more: only(calls(other), &calls(self)),
+            less: only(calls(self), &calls(other)),
+            members_more: only(members(other), &members(self)),
+            members_less: only(members(self), &members(other)),
+        }
+    }
+}

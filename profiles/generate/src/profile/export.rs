@@ -1,0 +1,150 @@
+//! A profile for other runtimes: the seccomp section of OCI and Docker, and the SeccompProfile resource of the Security
+//! Profiles Operator.
+//!
+//! Limits: these formats have no order of rules, and libseccomp takes one comparison for each argument of a rule. Where
+//! the baseline denies several values of one argument, all but what can be said is allowed; [`Exported::wider`] names
+//! those calls.
+
+use bulkhead_profiles::{Action, Condition, Row as BaselineRow, Test, rows, syscall_number};
+use serde_json::{Value, json};
+
+use super::Profile;
+
+/// `ENOSYS`: no such call. Source: include/uapi/asm-generic/errno.h.
+const ENOSYS: u32 = 38;
+
+/// A profile in another format.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Exported {
+    /// The text.
+    pub text: String,
+    /// Calls of which more is allowed than here, because the format cannot say less.
+    pub wider: Vec<String>,
+}
+
+impl Profile {
+    /// `linux.seccomp` of the OCI runtime specification; Docker's `--security-opt seccomp=FILE` takes the same.
+    #[must_use]
+    pub fn to_oci(&self) -> Exported {
+        let (section, wider) = self.section();
+        Exported { text: format!("{section:#}"), wider }
+    }
+
+    /// A `SeccompProfile` of the Security Profiles Operator (security-profiles-operator.x-k8s.io/v1beta1).
+    #[must_use]
+    pub fn to_operator(&self, name: &str) -> Exported {
+        let (section, wider) = self.section();
+        let resource = json!({
+            "apiVersion": "security-profiles-operator.x-k8s.io/v1beta1",
+            "kind": "SeccompProfile",
+            "metadata": { "name": name },
+            "spec": section,
+        });
+        let mut text = String::new();
+        yaml(&resource, 0, &mut text);
+        Exported { text: text.trim_start().to_owned(), wider }
+    }
+
+    fn section(&self) -> (Value, Vec<String>) {
+        let mut plain = Vec::new();
+        let mut conditional = Vec::new();
+        let mut wider = Vec::new();
+        for name in self.rows.keys() {
+            let Some(number) = syscall_number(name) else { continue };
+            let of_call: Vec<&BaselineRow> =
+                rows().iter().filter(|row| row.number == number && !row.needs_memfd).collect();
+            match said(&of_call) {
+                Said::Always => plain.push(name.as_str()),
+                Said::When(rules) => {
+                    for args in rules {
+                        conditional
+                            .push(json!({ "names": [name], "action": "SCMP_ACT_ALLOW", "args": args }));
+                    }
+                }
+                Said::Wider => {
+                    plain.push(name.as_str());
+                    wider.push(name.clone());
+                }
+            }
+        }
+        let mut syscalls = vec![json!({ "names": plain, "action": "SCMP_ACT_ALLOW" })];
+        syscalls.extend(conditional);
+        let section = json!({
+            "defaultAction": "SCMP_ACT_ERRNO",
+            "defaultErrnoRet": ENOSYS,
+            "architectures": ["SCMP_ARCH_X86_64"],
+            "syscalls": syscalls,
+        });
+        (section, wider)
+    }
+}
+
+enum Said {
+    Always,
+    When(Vec<Vec<Value>>),
+    Wider,
+}
+
+/// What the baseline's rows of one call come to, in rules without an order.
+fn said(of_call: &[&BaselineRow]) -> Said {
+    let (conditional, last) = match of_call.split_last() {
+        Some((last, before)) if last.args.is_empty() => (before, last.then),
+        _ => (of_call, Action::Errno(38)),
+    };
+    if last.runs() {
+        let denied: Vec<&&BaselineRow> = conditional.iter().filter(|row| !row.then.runs()).collect();
+        return match denied.as_slice() {
+            [] => Said::Always,
+            // All but one value of one argument.
+            [BaselineRow { args: [Condition { arg, test: Test::Eq(value), .. }], .. }] => {
+                Said::When(vec![vec![json!({ "index": arg, "value": value, "op": "SCMP_CMP_NE" })]])
+            }
+            _ => Said::Wider,
+        };
+    }
+    // Denied unless a rule allows it; a row that denies comes after those that allow, or says no more than the rest.
+    let allowed = conditional.iter().filter(|row| row.then.runs());
+    let rules: Option<Vec<Vec<Value>>> =
+        allowed.map(|row| row.args.iter().map(comparison).collect()).collect();
+    rules.map_or(Said::Wider, Said::When)
+}
+
+fn comparison(condition: &Condition) -> Option<Value> {
+    let index = condition.arg;
+    Some(match condition.test {
+        Test::Eq(value) => json!({ "index": index, "value": value, "op": "SCMP_CMP_EQ" }),
+        Test::Ne(value) => json!({ "index": index, "value": value, "op": "SCMP_CMP_NE" }),
+        Test::MaskedEq { mask, value } => {
+            json!({ "index": index, "value": mask, "valueTwo": value, "op": "SCMP_CMP_MASKED_EQ" })
+        }
+        Test::Lt(_) | Test::Le(_) | Test::Gt(_) | Test::Ge(_) => return None,
+    })
+}
+
+/// JSON as YAML of the block style. Texts are names and constants here, quoted all the same.
+fn yaml(value: &Value, depth: usize, text: &mut String) {
+    let indent = "  ".repeat(depth);
+    match value {
+        Value::Object(fields) => {
+            for (name, value) in fields {
+                text.push_str(&format!("\n{indent}{name}:"));
+                yaml(value, depth + 1, text);
+            }
+        }
+        Value::Array(items) => {
+            for item in items {
+                text.push_str(&format!("\n{indent}-"));
+                match item {
+                    Value::Object(_) => {
+                        let mut inner = String::new();
+                        yaml(item, depth + 1, &mut inner);
+                        text.push(' ');
+                        text.push_str(inner.trim_start());
+                    }
+                    item => yaml(item, depth + 1, text),
+                }
+            }
+        }
+        scalar => text.push_str(&format!(" {scalar}")),
+    }
+}

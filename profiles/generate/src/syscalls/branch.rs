@@ -1,0 +1,125 @@
+//! What a conditional branch tells about each of its two ways.
+
+use iced_x86::ConditionCode;
+
+use super::{
+    state::{Flags, State, Val},
+    step::mask,
+    summary::{Guard, Test, shifted},
+};
+
+/// The state on the way where `condition` holds, if that way can be gone.
+pub(crate) fn taken(state: &State, condition: ConditionCode) -> Option<State> {
+    let (left, test, bits, register) = match &state.flags {
+        Flags::Unknown => return Some(state.clone()),
+        Flags::Compared { left, right, bits, register } => {
+            (left, comparison(condition, *right, *bits), *bits, *register)
+        }
+        Flags::Tested { left, mask, bits } => (left, bit_test(condition, *mask), *bits, None),
+    };
+    let Some(test) = test else { return Some(state.clone()) };
+    let low = bits <= 32;
+    match left {
+        Val::One(_) | Val::OneOf(_) => {
+            let values = left.constants().unwrap_or_default();
+            let passing: Vec<u64> =
+                values.iter().copied().filter(|value| test.passes(mask(*value, bits), low)).collect();
+            if passing.is_empty() {
+                return None;
+            }
+            let mut state = state.clone();
+            if let (Some(register), [one]) = (register, passing.as_slice()) {
+                state.registers[usize::from(register)] = Val::One(*one);
+            }
+            Some(state)
+        }
+        Val::Entry { place, low: entry_low, plus }
+            if bits >= 32 || matches!(test, Test::Some(_) | Test::None(_)) =>
+        {
+            let mut state = state.clone();
+            let guard = Guard { place: *place, low: low || *entry_low, plus: *plus, test };
+            let possible = state.assume(guard);
+            possible.then_some(state)
+        }
+        _ => {
+            let mut state = state.clone();
+            if let Some(register) = register {
+                let known = &mut state.registers[usize::from(register)];
+                match test {
+                    Test::In(values) if values.len() == 1 && bits >= 32 => *known = Val::One(values[0]),
+                    Test::Range(0, most) if most < 0xffff_ffff => *known = Val::AtMost(most),
+                    _ => {}
+                }
+            }
+            Some(state)
+        }
+    }
+}
+
+/// The test on the left operand, cut to `bits`.
+fn comparison(condition: ConditionCode, right: u64, bits: u32) -> Option<Test> {
+    let all = mask(u64::MAX, bits);
+    let signed = match bits {
+        64 => right.cast_signed(),
+        32 => i64::from(right as i32),
+        // A smaller part of a register has a sign of its own.
+        _ => {
+            return match condition {
+                ConditionCode::e => Some(Test::In(vec![right])),
+                ConditionCode::ne => Some(Test::NotIn(vec![right])),
+                ConditionCode::be => Some(Test::Range(0, right)),
+                ConditionCode::b => Some(Test::Range(0, right.checked_sub(1)?)),
+                _ => None,
+            };
+        }
+    };
+    Some(match condition {
+        ConditionCode::e => Test::In(vec![right]),
+        ConditionCode::ne => Test::NotIn(vec![right]),
+        ConditionCode::be => Test::Range(0, right),
+        ConditionCode::b => Test::Range(0, right.checked_sub(1)?),
+        ConditionCode::a => Test::Range(right.checked_add(1)?, all),
+        ConditionCode::ae => Test::Range(right, all),
+        ConditionCode::le => Test::Signed(i64::MIN, signed),
+        ConditionCode::l => Test::Signed(i64::MIN, signed.checked_sub(1)?),
+        ConditionCode::g => Test::Signed(signed.checked_add(1)?, i64::MAX),
+        ConditionCode::ge => Test::Signed(signed, i64::MAX),
+        _ => return None,
+    })
+}
+
+fn bit_test(condition: ConditionCode, by: u64) -> Option<Test> {
+    let itself = by == u64::MAX;
+    Some(match condition {
+        ConditionCode::e if itself => Test::In(vec![0]),
+        ConditionCode::ne if itself => Test::NotIn(vec![0]),
+        ConditionCode::e => Test::None(by),
+        ConditionCode::ne => Test::Some(by),
+        ConditionCode::s | ConditionCode::l if itself => Test::Signed(i64::MIN, -1),
+        ConditionCode::ns | ConditionCode::ge if itself => Test::Signed(0, i64::MAX),
+        ConditionCode::le if itself => Test::Signed(i64::MIN, 0),
+        ConditionCode::g if itself => Test::Signed(1, i64::MAX),
+        _ => return None,
+    })
+}
+
+/// The condition under which a jump table's entry `at` is chosen by an argument.
+pub(crate) fn chosen(state: &State, entry: (u8, bool, i32), at: u64) -> Option<State> {
+    let (place, low, plus) = entry;
+    let mut state = state.clone();
+    let at = shifted(at, low, 0);
+    state.assume(Guard { place, low, plus, test: Test::In(vec![at]) }).then_some(state)
+}
+
+/// How many entries of a table an argument can choose, as far as the conditions of the path tell.
+pub(crate) fn most_chosen(state: &State, entry: (u8, bool, i32)) -> Option<u64> {
+    let (place, low, plus) = entry;
+    let same = |guard: &&Guard| {
+        (guard.place, guard.plus) == (place, plus) && (guard.low || !low || guard.low == low)
+    };
+    state.guards.iter().filter(same).find_map(|guard| match &guard.test {
+        Test::Range(_, most) if *most < 0x1_0000 => Some(*most),
+        Test::In(set) => set.iter().copied().max().filter(|most| *most < 0x1_0000),
+        _ => None,
+    })
+}

@@ -1,0 +1,322 @@
+//! Files to one program, as the loader links it: which functions can run, with which constant arguments, and so
+//! which system calls can be made.
+//!
+//! Invariant: a function whose address is taken by code that can run, or that lies in data of a loaded file, can run
+//! with any arguments.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    rc::Rc,
+};
+
+use super::models;
+use super::summary::{Function, Guard, Place, Summary, Target, Value, shifted};
+use crate::Limits;
+
+/// Different constant arguments under which one function is visited; from then on with any.
+const CONTEXTS_MAX: usize = 32;
+
+/// The first argument of a call, in the C convention.
+const RDI: Place = 7;
+
+/// A file in a program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct Node {
+    pub(crate) module: u32,
+    pub(crate) function: u32,
+}
+
+/// Whether something is known of the arguments.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) enum Known {
+    Some,
+    Nothing,
+}
+
+fn known(context: &Context) -> Known {
+    if context.is_empty() { Known::Nothing } else { Known::Some }
+}
+
+/// What is known of the arguments: values of those places that matter.
+type Context = Vec<(Place, Vec<u64>)>;
+
+/// A system call that can be made, or one of which the number is not known.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Made {
+    pub(crate) node: Node,
+    pub(crate) known: Known,
+    pub(crate) at: u64,
+    pub(crate) args: Vec<Option<Vec<u64>>>,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Linked {
+    pub(crate) calls: BTreeMap<u32, BTreeSet<Made>>,
+    pub(crate) unresolved: BTreeSet<Made>,
+    /// Who led to a function first: with arguments that are known, and with any.
+    pub(crate) from: HashMap<(Node, Known), Option<(Node, Known)>>,
+    /// There were more visits than are allowed.
+    pub(crate) gave_up: bool,
+}
+
+struct Linker<'p> {
+    modules: &'p [Rc<Summary>],
+    imports: Vec<Vec<Vec<Node>>>,
+    relevant: Vec<Vec<u32>>,
+    seen: HashMap<Node, HashSet<Context>>,
+    queue: Vec<(Node, Context)>,
+    linked: Linked,
+    set_id: Vec<Made>,
+}
+
+/// Links `modules`, which are in the order of the loader's scope. `entries`: those whose entry point runs.
+pub(crate) fn link(modules: &[Rc<Summary>], entries: &[usize], limits: &Limits) -> Linked {
+    let mut linker = Linker {
+        modules,
+        imports: imports(modules),
+        relevant: Vec::new(),
+        seen: HashMap::new(),
+        queue: Vec::new(),
+        linked: Linked::default(),
+        set_id: Vec::new(),
+    };
+    linker.relevance();
+    for (at, module) in (0u32..).zip(modules) {
+        let entry = module.entry.filter(|_| entries.contains(&(at as usize)));
+        for function in module.roots.iter().copied().chain(entry) {
+            linker.visit(Node { module: at, function }, Vec::new(), None);
+        }
+        for import in &module.root_imports {
+            for node in linker.imports[at as usize][*import as usize].clone() {
+                linker.visit(node, Vec::new(), None);
+            }
+        }
+    }
+    let mut visits = 0;
+    while let Some((node, context)) = linker.queue.pop() {
+        visits += 1;
+        if visits > limits.visits_max {
+            linker.linked.gave_up = true;
+            break;
+        }
+        linker.function(node, &context);
+    }
+    linker.set_ids();
+    linker.linked
+}
+
+/// For each import of each module, the functions that it may be: all of that name.
+fn imports(modules: &[Rc<Summary>]) -> Vec<Vec<Vec<Node>>> {
+    let mut exports: HashMap<&str, Vec<Node>> = HashMap::new();
+    for (module, summary) in (0u32..).zip(modules) {
+        for (name, function) in &summary.exports {
+            let nodes = exports.entry(name).or_default();
+            let node = Node { module, function: *function };
+            if !nodes.contains(&node) {
+                nodes.push(node);
+            }
+        }
+    }
+    let of = |name: &String| exports.get(name.as_str()).cloned().unwrap_or_default();
+    modules.iter().map(|summary| summary.imports.iter().map(of).collect()).collect()
+}
+
+impl Linker<'_> {
+    fn targets(&self, module: u32, target: Target) -> Vec<Node> {
+        match target {
+            Target::Own(function) => vec![Node { module, function }],
+            Target::Import(import) => {
+                self.imports[module as usize].get(import as usize).cloned().unwrap_or_default()
+            }
+        }
+    }
+
+    fn is_import_of(&self, module: u32, target: Target, name: &str) -> bool {
+        match target {
+            Target::Own(_) => false,
+            Target::Import(import) => self.modules[module as usize]
+                .imports
+                .get(import as usize)
+                .is_some_and(|import| import == name),
+        }
+    }
+
+    /// Which places of which functions decide anything, there or further on.
+    fn relevance(&mut self) {
+        let bit = |place: Place| 1u32 << place;
+        self.relevant = self
+            .modules
+            .iter()
+            .map(|module| {
+                module
+                    .functions
+                    .iter()
+                    .map(|function| {
+                        let mut places = 0;
+                        let guards = function.calls.iter().flat_map(|call| &call.when);
+                        let guards = guards.chain(function.sites.iter().flat_map(|site| &site.when));
+                        for guard in guards.chain(function.taken.iter().flat_map(|(_, when)| when)) {
+                            places |= bit(guard.place);
+                        }
+                        for site in &function.sites {
+                            for value in
+                                std::iter::once(&site.number).chain(site.args.iter().map(|(_, value)| value))
+                            {
+                                if let Value::Entry { place, .. } = value {
+                                    places |= bit(*place);
+                                }
+                            }
+                        }
+                        places
+                    })
+                    .collect()
+            })
+            .collect();
+        loop {
+            let mut changed = false;
+            for (at, module) in (0u32..).zip(self.modules) {
+                for (number, function) in module.functions.iter().enumerate() {
+                    let before = self.relevant[at as usize][number];
+                    let mut places = before;
+                    for call in &function.calls {
+                        let passed = |place: &Place| {
+                            call.args.iter().find_map(|(to, value)| match value {
+                                Value::Entry { place: from, .. } if to == place => Some(*from),
+                                _ => None,
+                            })
+                        };
+                        if !call.args.iter().any(|(_, value)| matches!(value, Value::Entry { .. })) {
+                            continue;
+                        }
+                        for node in self.targets(at, call.to) {
+                            let theirs = self.relevant[node.module as usize][node.function as usize];
+                            for place in (0..32u8).filter(|place| theirs & bit(*place) != 0) {
+                                places |= passed(&place).map_or(0, bit);
+                            }
+                        }
+                    }
+                    if places != before {
+                        self.relevant[at as usize][number] = places;
+                        changed = true;
+                    }
+                }
+            }
+            if !changed {
+                return;
+            }
+        }
+    }
+
+    fn visit(&mut self, node: Node, context: Context, from: Option<(Node, Known)>) {
+        let seen = self.seen.entry(node).or_default();
+        // What was visited with any arguments was visited with these.
+        if seen.contains(&Vec::new()) {
+            return;
+        }
+        let context = if seen.len() >= CONTEXTS_MAX { Vec::new() } else { context };
+        self.linked.from.entry((node, known(&context))).or_insert(from);
+        if seen.insert(context.clone()) {
+            self.queue.push((node, context));
+        }
+    }
+
+    /// Numbers of the changes of ids: those of the functions that can run.
+    fn set_ids(&mut self) {
+        for made in std::mem::take(&mut self.set_id) {
+            let module = made.node.module;
+            for (name, call) in models::SET_ID {
+                let exports = &self.modules[module as usize].exports;
+                let mut functions = exports.iter().filter(|(export, _)| export == name);
+                let reached = functions
+                    .any(|(_, function)| self.seen.contains_key(&Node { module, function: *function }));
+                if let Some(number) = bulkhead_profiles::syscall_number(call).filter(|_| reached) {
+                    self.linked.calls.entry(number).or_default().insert(made.clone());
+                }
+            }
+        }
+    }
+
+    fn function(&mut self, node: Node, context: &Context) {
+        let modules = self.modules;
+        let Some(function) = modules[node.module as usize].functions.get(node.function as usize) else {
+            return;
+        };
+        let Function { calls, taken, sites, address: _, name: _ } = function;
+        for site in sites {
+            let whole = context;
+            let Some(context) = under(context, &site.when) else { continue };
+            let args = (0..3u8).map(|at| {
+                let value = site.args.iter().find(|(place, _)| *place == at).map(|(_, value)| value)?;
+                evaluate(value, &context)
+            });
+            let made = Made { node, known: known(whole), at: site.at, args: args.collect() };
+            if site.number == Value::SetId {
+                self.set_id.push(made);
+                continue;
+            }
+            match evaluate(&site.number, &context) {
+                Some(numbers) => {
+                    for number in numbers {
+                        let number = u32::try_from(number & 0xffff_ffff).unwrap_or(u32::MAX);
+                        self.linked.calls.entry(number).or_default().insert(made.clone());
+                    }
+                }
+                None => {
+                    self.linked.unresolved.insert(made);
+                }
+            }
+        }
+        for call in calls {
+            let whole = context;
+            let Some(context) = under(context, &call.when) else { continue };
+            for target in self.targets(node.module, call.to) {
+                let relevant = self.relevant[target.module as usize][target.function as usize];
+                let passed = call.args.iter().filter(|(place, _)| relevant & (1 << place) != 0);
+                let passed = passed.filter_map(|(place, value)| Some((*place, evaluate(value, &context)?)));
+                let mut passed: Context = passed.collect();
+                if relevant & (1 << RDI) != 0
+                    && !passed.iter().any(|(place, _)| *place == RDI)
+                    && self.is_import_of(node.module, call.to, "syscall")
+                    && let Some(numbers) =
+                        modules[node.module as usize].soname.as_deref().and_then(models::wrapped)
+                {
+                    passed.push((RDI, numbers));
+                    passed.sort_unstable();
+                }
+                self.visit(target, passed, Some((node, known(whole))));
+            }
+        }
+        for (target, when) in taken {
+            if under(context, when).is_some() {
+                for target in self.targets(node.module, *target) {
+                    self.visit(target, Vec::new(), Some((node, known(context))));
+                }
+            }
+        }
+    }
+}
+
+/// The context where these conditions hold, if they can.
+fn under(context: &Context, when: &[Guard]) -> Option<Context> {
+    let mut context = context.clone();
+    for guard in when {
+        if let Some((_, values)) = context.iter_mut().find(|(place, _)| *place == guard.place) {
+            values.retain(|value| guard.passes(*value));
+            if values.is_empty() {
+                return None;
+            }
+        }
+    }
+    Some(context)
+}
+
+fn evaluate(value: &Value, context: &Context) -> Option<Vec<u64>> {
+    match value {
+        Value::Any | Value::SetId => None,
+        Value::OneOf(values) => Some(values.clone()),
+        Value::Entry { place, low, plus } => {
+            let (_, values) = context.iter().find(|(at, _)| at == place)?;
+            Some(values.iter().map(|value| shifted(*value, *low, *plus)).collect())
+        }
+    }
+}

@@ -1,0 +1,11 @@
+//! Which system calls a program can make.
+
+mod branch;
+mod function;
+pub(crate) mod link;
+mod models;
+mod object;
+mod state;
+mod step;
+pub(crate) mod summarise;
+pub(crate) mod summary;

@@ -1,0 +1,112 @@
+//! One ELF file to its [`Summary`].
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{
+    function::{Callee, Found, Walk},
+    object::Object,
+    summary::{Function, Summary, Target},
+};
+use crate::{Limits, closure::texts::texts, elf::Elf};
+
+/// Looks at every function of the file.
+pub(crate) fn summarise(elf: Elf<'_>, limits: &Limits) -> Summary {
+    let object = Object::new(elf);
+    let mut summary = Summary {
+        imports: object.imports.clone(),
+        go: object.go,
+        soname: object.soname.clone(),
+        ..Summary::default()
+    };
+    let mut steps = object.swept;
+    let mut numbers: BTreeMap<u64, u32> = BTreeMap::new();
+    let mut queue: Vec<u64> = Vec::new();
+    let mut found: BTreeMap<u64, Found> = BTreeMap::new();
+    // Ranges of code that some function's walk came through.
+    let mut covered: BTreeSet<u64> = BTreeSet::new();
+
+    queue.extend(object.roots.iter().copied());
+    queue.extend(object.exports.iter().map(|(_, address)| *address));
+    queue.extend(Some(object.elf.entry).filter(|entry| object.is_code(*entry)));
+    let mut orphans = object.frames().to_vec().into_iter();
+    loop {
+        let Some(address) = queue.pop() else {
+            // Code that nothing leads to by a way that was understood.
+            match orphans.find(|frame| !covered.contains(&frame.start) && !object.is_linkage_table(frame)) {
+                Some(frame) => {
+                    summary.roots.push(number(&mut numbers, frame.start));
+                    queue.push(frame.start);
+                    continue;
+                }
+                None => break,
+            }
+        };
+        if found.contains_key(&address) {
+            continue;
+        }
+        let walked = Walk::function(&object, address);
+        steps += walked.steps;
+        if walked.gave_up || steps > limits.instructions_max {
+            summary.gave_up = Some(format!("the code at {address:#x} takes too long to follow"));
+            break;
+        }
+        covered
+            .extend(walked.heads.iter().filter_map(|head| object.frame_of(*head)).map(|frame| frame.start));
+        let callees = walked
+            .calls
+            .iter()
+            .map(|(callee, _)| callee)
+            .chain(walked.taken.iter().map(|(callee, _)| callee));
+        for callee in callees {
+            if let Callee::Address(to) = callee
+                && object.is_code(*to)
+                && !found.contains_key(to)
+            {
+                queue.push(*to);
+            }
+        }
+        found.insert(address, walked);
+    }
+    for address in found.keys() {
+        number(&mut numbers, *address);
+    }
+    summary.roots.extend(object.roots.iter().map(|root| number(&mut numbers, *root)));
+    summary.root_imports = object.root_imports.iter().copied().collect();
+    summary.exports =
+        object.exports.iter().map(|(name, address)| (name.clone(), number(&mut numbers, *address))).collect();
+    if object.is_code(object.elf.entry) {
+        summary.entry = Some(number(&mut numbers, object.elf.entry));
+    }
+    let mut functions: Vec<(u64, Function)> = Vec::new();
+    let known = numbers.clone();
+    let target = |callee: Callee| match callee {
+        Callee::Import(import) => Some(Target::Import(import)),
+        Callee::Address(address) => known.get(&address).map(|number| Target::Own(*number)),
+    };
+    for (address, number) in &numbers {
+        let mut function =
+            Function { address: *address, name: object.names.get(address).cloned(), ..Function::default() };
+        if let Some(walked) = found.remove(address) {
+            for (callee, mut call) in walked.calls {
+                if let Some(to) = target(callee) {
+                    call.to = to;
+                    function.calls.push(call);
+                }
+            }
+            let taken = walked.taken.into_iter();
+            function.taken = taken.filter_map(|(callee, when)| Some((target(callee)?, when))).collect();
+            function.sites = walked.sites;
+        }
+        functions.push((u64::from(*number), function));
+    }
+    functions.sort_by_key(|(number, _)| *number);
+    summary.functions = functions.into_iter().map(|(_, function)| function).collect();
+    summary.instructions = steps;
+    summary.texts = texts(&object.elf);
+    summary
+}
+
+fn number(numbers: &mut BTreeMap<u64, u32>, address: u64) -> u32 {
+    let next = u32::try_from(numbers.len()).unwrap_or(u32::MAX);
+    *numbers.entry(address).or_insert(next)
+}
