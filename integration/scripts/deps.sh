@@ -147,6 +147,7 @@ case "${1:-}" in
     # A column of the table of attacks.
     unpack runsc trixie runsc
     userland
+    integration/registry/build.sh
     integration/conformance/build.sh 2.1
     ;;
 *)
