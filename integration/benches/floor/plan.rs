@@ -91,6 +91,7 @@ fn observed(facts: &ImageFacts, id: &str, mounts: &[Mount]) -> Observed {
         chain: std::iter::once(own).chain(layers).collect(),
         mounts: mounts.to_vec(),
         mount_label: None,
+        volumes: Vec::new(),
     }
 }
 

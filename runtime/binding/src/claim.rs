@@ -4,9 +4,12 @@ use bulkhead_model::{ContainerKind, Digest, Refusal, Rule, Tenant};
 
 use crate::{Claim, CriRecord};
 
+/// Most image volumes of one container: for each of them containerd and perhaps a judge is asked.
+const IMAGE_VOLUMES_MAX: usize = 64;
+
 const PULL: &str = "pull the image again and create the container anew";
 
-/// Refuses a container whose record names no image or no snapshot, or that mounts a second image.
+/// Refuses a container whose record names no image or no snapshot, or more image volumes than are looked at.
 ///
 /// # Errors
 /// The refusal.
@@ -29,16 +32,13 @@ pub fn check_claim(claim: &Claim) -> Result<(), Refusal> {
         ));
     }
     match cri {
-        CriRecord::None | CriRecord::Sandbox => Ok(()),
-        CriRecord::Container(record) => match record.image_volumes.iter().next() {
-            None => Ok(()),
-            Some(volume) => Err(Refusal::new(
-                Rule::Mounts,
-                format!("image {volume} as a volume of the container"),
-                "a second image would be mounted that this version does not bind to a digest",
-                "copy the files into the container's own image, or use a configmap or emptyDir",
-            )),
-        },
+        CriRecord::Container(record) if record.image_volumes.len() > IMAGE_VOLUMES_MAX => Err(Refusal::new(
+            Rule::Mounts,
+            format!("{} image volumes of one container", record.image_volumes.len()),
+            format!("at most {IMAGE_VOLUMES_MAX} are accepted"),
+            "use fewer volumes",
+        )),
+        CriRecord::None | CriRecord::Sandbox | CriRecord::Container(_) => Ok(()),
     }
 }
 

@@ -56,5 +56,6 @@ pub fn observed(facts: &ImageFacts, name: &str) -> Observed {
             options: vec!["lowerdir=/l2:/l1".to_owned(), "upperdir=/u".to_owned(), "workdir=/w".to_owned()],
         }],
         mount_label: None,
+        volumes: Vec::new(),
     }
 }

@@ -29,7 +29,11 @@ pub mod example;
 mod observed;
 mod rootfs;
 mod verified;
+mod volume;
 
 pub use claim::{check_claim, check_kind, image_broken, image_unknown};
-pub use observed::{Claim, CriContainer, CriRecord, Observed, Snapshot, SnapshotKind};
+pub use observed::{
+    Claim, CriContainer, CriRecord, Observed, ObservedVolume, Snapshot, SnapshotKind, VolumeClaim,
+};
 pub use verified::{VerifiedImage, bind};
+pub use volume::{VerifiedVolume, VolumePlace};

@@ -1,8 +1,8 @@
 //! What containerd's API said about one container: plain data, not believed further than its own sake.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, path::PathBuf};
 
-use bulkhead_model::{Digest, Mount};
+use bulkhead_model::{ContainerId, Digest, ImageFacts, Mount};
 
 /// The container's record: which image and snapshot it says it has.
 ///
@@ -37,8 +37,20 @@ pub struct CriContainer {
     pub config: Digest,
     /// `Config.image.user_specified_image`: how the pod spells its image. A hint of the pod's author.
     pub requested_name: Option<String>,
-    /// Images that are mounted as volumes, as the pod spells them.
-    pub image_volumes: BTreeSet<String>,
+    /// Images that are mounted as volumes.
+    pub image_volumes: Vec<VolumeClaim>,
+}
+
+/// An image volume, as the CRI plugin's record of a container has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VolumeClaim {
+    /// What the pod calls the image; for people, and to find all names of it.
+    pub name: String,
+    /// `container_path`: where the container sees it.
+    pub destination: PathBuf,
+    /// `host_path`: where the plugin has mounted it, and the key of its snapshot; with a directory below it where the
+    /// pod asks for a part. None where the record has none.
+    pub host_path: Option<PathBuf>,
 }
 
 /// Everything that [`crate::bind`] compares with the facts.
@@ -56,6 +68,25 @@ pub struct Observed {
     pub mounts: Vec<Mount>,
     /// `linux.mountLabel` of the container's spec: containerd appends it to the mounts as `context="…"`.
     pub mount_label: Option<String>,
+    /// The images of [`CriContainer::image_volumes`], in that order.
+    pub volumes: Vec<ObservedVolume>,
+}
+
+/// What belongs to one image volume.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ObservedVolume {
+    /// The pod's sandbox, as the request has it.
+    pub sandbox: ContainerId,
+    /// What the judge says of the image whose digest the snapshot is named by.
+    pub facts: ImageFacts,
+    /// All image names that point to it, or to another target whose config is the same.
+    pub names: BTreeSet<String>,
+    /// Its snapshot first, then parents down to the bottom.
+    pub chain: Vec<Snapshot>,
+    /// snapshots.Mounts of its snapshot.
+    pub mounts: Vec<Mount>,
+    /// `source` of the mount on its destination, as config.json has it.
+    pub source: Option<PathBuf>,
 }
 
 /// One snapshot, as snapshots.Stat describes it.

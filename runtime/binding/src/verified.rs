@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 
 use bulkhead_model::{ImageFacts, Mount, Refusal, Rule};
 
-use crate::{CriRecord, Observed, chain, check_claim, rootfs};
+use crate::{
+    CriRecord, Observed, ObservedVolume, VerifiedVolume, VolumeClaim, chain, check_claim, rootfs, volume,
+};
 
 /// An image that is bound to the root file system which a request mounts.
 ///
@@ -15,6 +17,7 @@ pub struct VerifiedImage {
     claimed_name: String,
     names: BTreeSet<String>,
     cri: CriRecord,
+    volumes: Vec<VerifiedVolume>,
 }
 
 impl VerifiedImage {
@@ -48,6 +51,12 @@ impl VerifiedImage {
         }
     }
 
+    /// The images that the container sees as volumes.
+    #[must_use]
+    pub fn volumes(&self) -> &[VerifiedVolume] {
+        &self.volumes
+    }
+
     /// Whether the CRI plugin made the container: only then its annotations may name the tenant.
     #[must_use]
     pub fn in_cri(&self) -> bool {
@@ -60,7 +69,7 @@ impl VerifiedImage {
 /// # Errors
 /// The refusal that names what does not belong together.
 pub fn bind(facts: &ImageFacts, observed: &Observed, rootfs: &[Mount]) -> Result<VerifiedImage, Refusal> {
-    let Observed { claim, target, names, chain, mounts, mount_label } = observed;
+    let Observed { claim, target, names, chain, mounts, mount_label, volumes } = observed;
     check_claim(claim)?;
     let image = &claim.image_name;
     facts.check(target).map_err(|error| {
@@ -73,8 +82,8 @@ pub fn bind(facts: &ImageFacts, observed: &Observed, rootfs: &[Mount]) -> Result
     })?;
     let mut names = names.clone();
     names.insert(image.clone());
-    match &claim.cri {
-        CriRecord::None | CriRecord::Sandbox => {}
+    let claimed_volumes = match &claim.cri {
+        CriRecord::None | CriRecord::Sandbox => &[],
         CriRecord::Container(record) => {
             if record.config != facts.config {
                 return Err(Refusal::new(
@@ -89,11 +98,31 @@ pub fn bind(facts: &ImageFacts, observed: &Observed, rootfs: &[Mount]) -> Result
             }
             // The plugin's own reference to every image, by config digest: an id, not a name that scopes speak of.
             names.remove(&facts.config.to_string());
+            record.image_volumes.as_slice()
         }
-    }
+    };
     rootfs::check(image, mounts, mount_label.as_deref(), rootfs)?;
     chain::check(facts, image, &claim.snapshot_key, chain)?;
-    Ok(VerifiedImage { facts: facts.clone(), claimed_name: image.clone(), names, cri: claim.cri.clone() })
+    Ok(VerifiedImage {
+        facts: facts.clone(),
+        claimed_name: image.clone(),
+        names,
+        cri: claim.cri.clone(),
+        volumes: bind_volumes(claimed_volumes, volumes)?,
+    })
+}
+
+/// All that the record names, and no other.
+fn bind_volumes(claims: &[VolumeClaim], observed: &[ObservedVolume]) -> Result<Vec<VerifiedVolume>, Refusal> {
+    if claims.len() != observed.len() {
+        return Err(Refusal::new(
+            Rule::Mounts,
+            format!("{} images as volumes of the container", claims.len()),
+            format!("{} of them were looked at", observed.len()),
+            "create the pod anew",
+        ));
+    }
+    claims.iter().zip(observed).map(|(claim, observed)| volume::bind(claim, observed)).collect()
 }
 
 #[cfg(test)]

@@ -2,9 +2,9 @@
 //!
 //! containerd wrote the envelope; the pod's author wrote some of the text in it. Only what is named here is read.
 
-use std::collections::{BTreeSet, HashMap};
+use std::{collections::HashMap, path::PathBuf};
 
-use bulkhead_binding::{CriContainer, CriRecord};
+use bulkhead_binding::{CriContainer, CriRecord, VolumeClaim};
 use bulkhead_model::{Digest, Namespace};
 use serde::Deserialize;
 
@@ -52,7 +52,9 @@ struct Image {
 #[derive(Deserialize)]
 struct Mount {
     #[serde(default)]
-    container_path: String,
+    container_path: PathBuf,
+    #[serde(default)]
+    host_path: PathBuf,
     image: Option<Image>,
 }
 
@@ -90,13 +92,14 @@ fn container(json: &[u8]) -> Result<CriContainer, &'static str> {
         metadata.config.map_or((None, Vec::new()), |Config { image, mounts }| (image, mounts));
     let image_volumes = mounts
         .into_iter()
-        .filter_map(|Mount { container_path, image }| {
+        .filter_map(|Mount { container_path, host_path, image }| {
             // Go writes an empty message for some versions' absent one: no image, no path, no volume.
             let Image { image, user_specified_image } = image?;
             let name = if user_specified_image.is_empty() { image } else { user_specified_image };
-            if name.is_empty() { None } else { Some(format!("{name} (on {container_path})")) }
+            let host_path = Some(host_path).filter(|path| !path.as_os_str().is_empty());
+            (!name.is_empty()).then_some(VolumeClaim { name, destination: container_path, host_path })
         })
-        .collect::<BTreeSet<_>>();
+        .collect();
     let requested_name = image.and_then(|image| normalise(&image.user_specified_image));
     Ok(CriContainer { config, requested_name, image_volumes })
 }
@@ -104,7 +107,7 @@ fn container(json: &[u8]) -> Result<CriContainer, &'static str> {
 /// An image reference in full, as containerd keeps names: `nginx` is `docker.io/library/nginx:latest`.
 ///
 /// Source: `ParseDockerRef`, github.com/distribution/reference: a digest drops the tag.
-fn normalise(text: &str) -> Option<String> {
+pub(crate) fn normalise(text: &str) -> Option<String> {
     let is_id = text.len() == 64 && text.bytes().all(|b| b.is_ascii_hexdigit());
     if text.is_empty() || is_id || text.parse::<Digest>().is_ok() {
         return None;
@@ -153,13 +156,21 @@ mod tests {
         let json = metadata(
             r#"{"image":{"image":"sha256:00","user_specified_image":"nginx"},
                 "mounts":[{"container_path":"/a","host_path":"/b"},
-                          {"container_path":"/m","image":{"image":"sha256:11","user_specified_image":"models:1"}},
-                          {"container_path":"/n","image":{}}]}"#,
+                          {"container_path":"/m","host_path":"/h",
+                           "image":{"image":"sha256:11","user_specified_image":"models:1"}},
+                          {"container_path":"/n","image":{}},
+                          {"container_path":"/o","image":{"image":"models:2"}}]}"#,
         );
         let CriRecord::Container(record) = read("k8s.io", &[(CONTAINER, &json)]).unwrap() else { panic!() };
         assert_eq!(record.config, Digest::of(b"config"));
         assert_eq!(record.requested_name.as_deref(), Some("docker.io/library/nginx:latest"));
-        assert!(record.image_volumes.iter().eq(["models:1 (on /m)"]));
+        let volume = |name: &str, at: &str, host: Option<&str>| VolumeClaim {
+            name: name.to_owned(),
+            destination: at.into(),
+            host_path: host.map(Into::into),
+        };
+        let volumes = [volume("models:1", "/m", Some("/h")), volume("models:2", "/o", None)];
+        assert_eq!(record.image_volumes, volumes);
     }
 
     #[test]

@@ -3,12 +3,13 @@
 use std::collections::BTreeSet;
 
 use bulkhead_binding::{
-    Claim, CriRecord, Observed, VerifiedImage, bind, check_claim, check_kind, image_broken, image_unknown,
+    Claim, CriRecord, Observed, ObservedVolume, VerifiedImage, VolumeClaim, bind, check_claim, check_kind,
+    image_broken, image_unknown,
 };
-use bulkhead_model::{CreateRequest, Digest, ImageFacts, Layout, Refusal, Rule};
+use bulkhead_model::{ContainerId, ContainerKind, CreateRequest, Digest, ImageFacts, Layout, Refusal, Rule};
 
 use crate::{
-    Containerd, Failure, Judge, VerifyError,
+    Containerd, Failure, Judge, VerifyError, cri,
     judge::{Opinion, Verdict},
     store,
 };
@@ -47,8 +48,68 @@ pub async fn verify(
         names.extend(names_of_same(containerd, layout, judge, &asked, &facts).await?);
     }
     let mount_label = request.spec.linux().as_ref().and_then(|linux| linux.mount_label().clone());
-    let observed = Observed { claim, target, names, chain, mounts, mount_label };
+    let volumes = volumes(containerd, layout, judge, &claim, request).await?;
+    let observed = Observed { claim, target, names, chain, mounts, mount_label, volumes };
     Ok(bind(&facts, &observed, &request.rootfs)?)
+}
+
+/// What belongs to the image volumes of the CRI plugin's record. Of a container in no pod there are none, and `bind`
+/// refuses what is named all the same.
+async fn volumes(
+    containerd: &Containerd,
+    layout: &Layout,
+    judge: &Judge,
+    claim: &Claim,
+    request: &CreateRequest,
+) -> Result<Vec<ObservedVolume>, VerifyError> {
+    let (CriRecord::Container(record), ContainerKind::InSandbox { sandbox }) = (&claim.cri, &request.kind)
+    else {
+        return Ok(Vec::new());
+    };
+    let mut observed = Vec::with_capacity(record.image_volumes.len());
+    for volume in &record.image_volumes {
+        let mounts = request.spec.mounts().iter().flatten();
+        let source = mounts
+            .filter(|mount| *mount.destination() == volume.destination)
+            .find_map(|mount| mount.source().clone());
+        let found = observe_volume(containerd, layout, judge, &claim.snapshotter, volume, sandbox).await?;
+        observed.push(ObservedVolume { source, ..found });
+    }
+    Ok(observed)
+}
+
+/// One of them, by the digest that its snapshot is named by.
+async fn observe_volume(
+    containerd: &Containerd,
+    layout: &Layout,
+    judge: &Judge,
+    snapshotter: &str,
+    volume: &VolumeClaim,
+    sandbox: &ContainerId,
+) -> Result<ObservedVolume, VerifyError> {
+    let place = volume.place(sandbox)?;
+    let requested = cri::normalise(&volume.name);
+    let asked = async {
+        match &requested {
+            Some(name) => containerd.target(name).await,
+            None => Ok(None),
+        }
+    };
+    let (asked, mut names, own, mounts) = tokio::try_join!(
+        asked,
+        containerd.names(&place.target),
+        containerd.snapshot(snapshotter, &place.key),
+        containerd.mounts(snapshotter, &place.key),
+    )?;
+    let facts = facts(containerd, layout, judge, &volume.name, &place.target).await?;
+    let chain = match own {
+        None => Vec::new(),
+        Some(own) => containerd.chain(snapshotter, own, &facts.diff_ids).await?,
+    };
+    if let Some(asked) = asked.filter(|asked| *asked != place.target) {
+        names.extend(names_of_same(containerd, layout, judge, &asked, &facts).await?);
+    }
+    Ok(ObservedVolume { sandbox: sandbox.clone(), facts, names, chain, mounts, source: None })
 }
 
 /// What the image called `name` is, without a container: `bulkhead verify`.

@@ -112,12 +112,14 @@ impl Bind {
         let kind = Kind::of(&found).map_err(LaunchError::io("fstat(2)", shown()))?;
         let fd = sys::open_tree_of(found.as_fd(), has("rbind"))
             .map_err(LaunchError::io("open_tree(2)", shown()))?;
-        for (reach, change) in changes(&self.options) {
-            sys::trees::change(fd.as_fd(), reach, &change)
-                .map_err(LaunchError::io("mount_setattr(2)", shown()))?;
-        }
+        change(&fd, &self.options).map_err(LaunchError::io("mount_setattr(2)", shown()))?;
         Ok(Tree { index: self.index, kind, fd })
     }
+}
+
+/// Gives a clone what the options of its mount say.
+pub(crate) fn change(tree: &OwnedFd, options: &[String]) -> io::Result<()> {
+    changes(options).iter().try_for_each(|(reach, change)| sys::trees::change(tree.as_fd(), *reach, change))
 }
 
 /// What the options of a bind mount come to, in their order.

@@ -20,6 +20,7 @@ mod derive;
 mod error;
 mod executor;
 mod group_link;
+mod image_volumes;
 mod init_pid;
 mod job;
 mod keyring;

@@ -23,10 +23,7 @@ use nix::{
 use oci_spec::runtime::{Mount, Spec};
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    LaunchError,
-    sources::{self, Source},
-};
+use crate::{LaunchError, sources};
 
 /// What belongs to the kernel's file systems: no mount may get there that was not planned there.
 const KERNELS: [&str; 3] = ["/dev", "/proc", "/sys"];
@@ -108,7 +105,7 @@ pub(crate) fn check(root: &Path, places: &Places) -> Result<(), LaunchError> {
 pub(crate) fn check_nested(
     root: &Path,
     places: &Places,
-    sources: &[Source],
+    volumes: impl Iterator<Item = usize>,
     task_dir: &Path,
 ) -> Result<(), LaunchError> {
     let dir = open_root(root)?;
@@ -116,11 +113,11 @@ pub(crate) fn check_nested(
     for at in &places.mounts {
         led.push(if is_kernels(at) { at.clone() } else { leads_to(&dir, root, at)? });
     }
-    for source in sources {
-        let Some(volume) = led.get(source.index) else { continue };
-        let below = led.iter().skip(source.index + 1).filter_map(|at| at.strip_prefix(volume).ok());
+    for index in volumes {
+        let Some(volume) = led.get(index) else { continue };
+        let below = led.iter().skip(index + 1).filter_map(|at| at.strip_prefix(volume).ok());
         for rest in below.filter(|rest| !rest.as_os_str().is_empty()) {
-            let pinned = sources::pinned(task_dir, source.index);
+            let pinned = sources::pinned(task_dir, index);
             let strict = ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS;
             let how = OpenHow::new().flags(OFlag::O_PATH | OFlag::O_CLOEXEC).resolve(strict);
             let volume_dir = open_root(&pinned)?;

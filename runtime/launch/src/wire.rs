@@ -17,7 +17,10 @@ use nix::sys::{
 use oci_spec::runtime::LinuxResources;
 use serde::{Deserialize, Serialize};
 
-use crate::{LaunchError, binds::Bind, blind::View, job::Stdio, late::Late, places::Places, sources::Source};
+use crate::{
+    LaunchError, binds::Bind, blind::View, image_volumes::Shown, job::Stdio, late::Late, places::Places,
+    sources::Source,
+};
 
 /// Longest job, in bytes: three full seccomp programs as decimal numbers are under 1 MiB, config.json under 1 MiB.
 pub(crate) const JOB_BYTES_MAX: u64 = 8 << 20;
@@ -50,6 +53,8 @@ pub(crate) struct Create {
     pub(crate) working_dir: WorkingDir,
     /// What it binds.
     pub(crate) sources: Vec<Source>,
+    /// Images that it sees.
+    pub(crate) image_volumes: Vec<Shown>,
     /// What a compatible container binds.
     pub(crate) binds: Vec<Bind>,
     /// And what of that libcontainer must not make.

@@ -24,7 +24,7 @@ use crate::{
     LaunchError, binds, blind, derive,
     error::chain,
     executor::{Confined, ExpectedNamespace, namespace_identity},
-    group_link, keyring, limits, loopback, message, places, rootfs, scarcity, sealed, sources,
+    group_link, image_volumes, keyring, limits, loopback, message, places, rootfs, scarcity, sealed, sources,
     stdio::{Kept, Opened},
     sys::{self, Forked},
     wire::{Create, Exec, Group, GroupChange, Job, WorkingDir},
@@ -115,7 +115,7 @@ fn create(job: Create, reply: &Rc<OwnedFd>, host: &Host, server: u32) -> Result<
     }
 
     // In the node's mount namespace still: a mount may follow or share with the node's.
-    let trees = binds::clone_all(&job.binds)?;
+    let mut trees = binds::clone_all(&job.binds)?;
     rootfs::private_namespace()?;
     let root = derive::rootfs_dir(&job.task_dir);
     let attributes = job.confine.hardened().map_or(0, |_| rootfs::HARDENED);
@@ -130,10 +130,13 @@ fn create(job: Create, reply: &Rc<OwnedFd>, host: &Host, server: u32) -> Result<
         blind::show(&cgroup, view, &job.task_dir)?;
     }
     sources::pin(&job.sources, &job.task_dir)?;
-    places::check_nested(&root, &job.places, &job.sources, &job.task_dir)?;
+    trees.extend(image_volumes::clone_all(&job.image_volumes, &job.task_dir)?);
     job.late.prepare(&root, &trees)?;
     let (late, pinned): (Vec<_>, Vec<_>) = trees.into_iter().partition(|tree| job.late.has(tree.index));
     pinned.iter().try_for_each(|tree| binds::pin(tree, &job.task_dir))?;
+    let volumes = job.sources.iter().map(|source| source.index);
+    let volumes = volumes.chain(job.image_volumes.iter().map(|shown| shown.index));
+    places::check_nested(&root, &job.places, volumes, &job.task_dir)?;
     blind::hide()?;
 
     let proc = node_proc_for(&job.confine, &job.id)?;

@@ -21,6 +21,7 @@ use crate::{
     binds::{self, Bind},
     blind, derive,
     error::chain,
+    image_volumes,
     late::Late,
     limits::Ceilings,
     line::{Line, Member},
@@ -95,8 +96,10 @@ impl Zygote {
         let process = spec.process().as_ref().ok_or(LaunchError::Plan("no process"))?;
         check_terminal(job.stdio, process.terminal().unwrap_or(false))?;
         let (sources, binds, late) = binds_of(job);
+        let image_volumes = image_volumes::of(spec, job.plan.image_volumes());
         let pinned = sources.iter().map(|source| source.index);
-        let pinned = pinned.chain(binds.iter().map(|bind| bind.index).filter(|index| !late.has(*index)));
+        let trees = binds.iter().map(|bind| bind.index).chain(image_volumes.iter().map(|shown| shown.index));
+        let pinned = pinned.chain(trees.filter(|index| !late.has(*index)));
         let wire = Job::Create(Box::new(wire::Create {
             id: job.id.to_string(),
             task_dir: job.task_dir.to_owned(),
@@ -106,6 +109,7 @@ impl Zygote {
             working_dir: working_dir::of(spec).ok_or(LaunchError::Plan("no process"))?,
             sources,
             binds,
+            image_volumes,
             late,
             places: Places::of(spec, confine),
             cgroup: job.cgroup.clone(),
@@ -192,14 +196,18 @@ fn fork_one(host: &Host, server: u32, name: &CStr) -> Result<Member, LaunchError
 }
 
 /// Who opens the sources of a container's bind mounts, and when: those of a hardened container are opened below what
-/// policy named, those of a compatible one are the node's, all but the view of control groups.
+/// policy named, those of a compatible one are the node's, all but the view of control groups. Images are neither's.
 fn binds_of(job: &CreateJob<'_>) -> (Vec<Source>, Vec<Bind>, Late) {
     let spec = job.plan.spec();
     let mut sources = sources::of(spec, job.plan.source_roots());
+    let images = image_volumes::of(spec, job.plan.image_volumes());
+    let is_image = |index: usize| images.iter().any(|shown| shown.index == index);
+    sources.retain(|source| !is_image(source.index));
     match job.plan.confine() {
         ConfineSpec::Hardened(_) => (sources, Vec::new(), Late::default()),
         ConfineSpec::Compatible(_) => {
-            let binds = binds::of(spec, job.task_dir);
+            let mut binds = binds::of(spec, job.task_dir);
+            binds.retain(|bind| !is_image(bind.index));
             sources.retain(|source| !binds.iter().any(|bind| bind.index == source.index));
             (sources, binds, Late::of(spec))
         }

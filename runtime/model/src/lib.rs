@@ -33,7 +33,7 @@ pub use judge::{
     JUDGE_VERSION, JudgeLine, JudgeQuestion,
 };
 pub use layout::{Layout, ROOT_VARIABLE};
-pub use mount::Mount;
+pub use mount::{ImageVolume, Mount};
 pub use refusal::{LINE_BYTES_MAX, Refusal, Rule};
 pub use request::{ContainerKind, CreateRequest, ExecRequest};
 pub use signature::{

@@ -18,3 +18,16 @@ pub struct Mount {
     /// fstab options, in order.
     pub options: Vec<String>,
 }
+
+/// An image that a container has as a volume: a second one, beside that of its root.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ImageVolume {
+    /// `source` of the mounts that ask for it: where containerd has mounted the image on the host, writable. Nothing is
+    /// read there.
+    pub source: PathBuf,
+    /// The image's layers, read-only: mounted anew for this container.
+    pub layers: Mount,
+    /// The directory of the image that is shown; empty for all of it.
+    pub directory: PathBuf,
+}

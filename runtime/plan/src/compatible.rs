@@ -12,8 +12,8 @@ mod process;
 use std::path::{Component, Path};
 
 use bulkhead_model::{
-    CompatibleSpec, ConfineSpec, Confinement, CreateRequest, ExecRequest, Level, MemfdRule, Refusal,
-    RootRule, Rule,
+    CompatibleSpec, ConfineSpec, Confinement, CreateRequest, ExecRequest, ImageVolume, Level, MemfdRule,
+    Refusal, RootRule, Rule,
 };
 use oci_spec::runtime::{Linux, LinuxNamespace, LinuxNamespaceType as Kind, LinuxResources, LinuxSeccomp};
 
@@ -31,6 +31,7 @@ use crate::{
 pub(crate) fn plan(
     request: &CreateRequest,
     confinement: &Confinement,
+    image_volumes: &[ImageVolume],
     host: &HostFacts,
 ) -> Result<Plan, Refusal> {
     let mut changes = Changes::default();
@@ -78,6 +79,7 @@ pub(crate) fn plan(
         memfd: MemfdRule::Allowed,
         host: HostFacts { mountinfo: None, ..host.clone() },
         source_roots: Vec::new(),
+        image_volumes: crate::mounts::labelled(image_volumes, linux),
     })
 }
 

@@ -52,7 +52,7 @@ pub use resources::plan_update;
 
 use std::path::{Path, PathBuf};
 
-use bulkhead_model::{ConfineSpec, CreateRequest, ExecRequest, Level, MemfdRule, Refusal};
+use bulkhead_model::{ConfineSpec, CreateRequest, ExecRequest, ImageVolume, Level, MemfdRule, Refusal};
 use bulkhead_policy::{ExecGrant, Grant};
 use oci_spec::runtime::{LinuxResources, Spec};
 
@@ -70,6 +70,7 @@ pub struct Plan {
     memfd: MemfdRule,
     host: HostFacts,
     source_roots: Vec<PathBuf>,
+    image_volumes: Vec<ImageVolume>,
 }
 
 impl Plan {
@@ -90,6 +91,12 @@ impl Plan {
     #[must_use]
     pub fn source_roots(&self) -> &[PathBuf] {
         &self.source_roots
+    }
+
+    /// Images that are shown in place of what lies at the source of a bind mount.
+    #[must_use]
+    pub fn image_volumes(&self) -> &[ImageVolume] {
+        &self.image_volumes
     }
 
     /// What differs from the request, each with its reason.
@@ -117,8 +124,8 @@ impl Plan {
 /// The request goes beyond what containerd asks for by default and beyond what policy granted.
 pub fn plan(request: &CreateRequest, grant: &Grant, host: &HostFacts) -> Result<Plan, Refusal> {
     match grant.confinement().level {
-        Level::Hardened => spec::plan(request, grant.confinement(), host),
-        Level::Compatible => compatible::plan(request, grant.confinement(), host),
+        Level::Hardened => spec::plan(request, grant.confinement(), grant.image_volumes(), host),
+        Level::Compatible => compatible::plan(request, grant.confinement(), grant.image_volumes(), host),
     }
 }
 

@@ -20,8 +20,8 @@ pub use bind::needs_mountinfo;
 
 use std::path::{Path, PathBuf};
 
-use bulkhead_model::{Confinement, CreateRequest, PathAccess, PathRule, Refusal, Rule};
-use oci_spec::runtime::{Mount, MountBuilder};
+use bulkhead_model::{Confinement, CreateRequest, ImageVolume, PathAccess, PathRule, Refusal, Rule};
+use oci_spec::runtime::{Linux, Mount, MountBuilder};
 
 use crate::{
     CANARY,
@@ -37,6 +37,8 @@ pub(crate) struct Context<'a> {
     pub(crate) request: &'a CreateRequest,
     pub(crate) confinement: &'a Confinement,
     pub(crate) host: &'a HostFacts,
+    /// Images that policy lets it see.
+    pub(crate) image_volumes: &'a [ImageVolume],
     /// Who the container runs as: owns what policy makes writable.
     pub(crate) uid: u32,
     pub(crate) gid: u32,
@@ -169,6 +171,18 @@ fn none_hides_another(asked: &[Asked]) -> Result<(), Refusal> {
         }
     }
     Ok(())
+}
+
+/// Image volumes with the container's label for files: containerd would have the host's mount relabelled, whose layers
+/// are not written to here.
+pub(crate) fn labelled(volumes: &[ImageVolume], linux: &Linux) -> Vec<ImageVolume> {
+    let mut volumes = volumes.to_vec();
+    if let Some(label) = linux.mount_label().as_deref().filter(|label| !label.is_empty()) {
+        for volume in volumes.iter_mut().filter(|volume| volume.layers.kind == "overlay") {
+            volume.layers.options.push(format!("context=\"{label}\""));
+        }
+    }
+    volumes
 }
 
 /// A mount of the plan.

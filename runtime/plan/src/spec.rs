@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
-use bulkhead_model::{ConfineSpec, Confinement, CreateRequest, HardenedSpec, Refusal, RootRule, Rule};
+use bulkhead_model::{
+    ConfineSpec, Confinement, CreateRequest, HardenedSpec, ImageVolume, Refusal, RootRule, Rule,
+};
 use oci_spec::runtime::{Linux, LinuxPersonalityDomain, Root, RootBuilder, Spec};
 
 use crate::{
@@ -27,6 +29,7 @@ const ROOTFS: &str = "rootfs";
 pub(crate) fn plan(
     request: &CreateRequest,
     confinement: &Confinement,
+    image_volumes: &[ImageVolume],
     host: &HostFacts,
 ) -> Result<Plan, Refusal> {
     let mut changes = Changes::default();
@@ -48,6 +51,7 @@ pub(crate) fn plan(
         request,
         confinement,
         host,
+        image_volumes,
         uid: process.credentials.uid,
         gid: process.credentials.gid,
     };
@@ -116,6 +120,7 @@ pub(crate) fn plan(
             .chain(confinement.host_paths.iter().map(|entry| &entry.path))
             .cloned()
             .collect(),
+        image_volumes: mounts::labelled(image_volumes, linux),
     })
 }
 

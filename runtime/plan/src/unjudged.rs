@@ -24,7 +24,15 @@ impl Plan {
             modules: SecurityModules { apparmor: true, selinux: true },
             mountinfo: None,
         };
-        Self { spec, confine, changes: Vec::new(), memfd: MemfdRule::Denied, host, source_roots: Vec::new() }
+        Self {
+            spec,
+            confine,
+            changes: Vec::new(),
+            memfd: MemfdRule::Denied,
+            host,
+            source_roots: Vec::new(),
+            image_volumes: Vec::new(),
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use bulkhead_model::{Confinement, Digest, ExecPattern, Refusal, Rule};
+use bulkhead_model::{Confinement, Digest, ExecPattern, ImageVolume, Refusal, Rule};
 
 use crate::{Mode, exec};
 
@@ -25,6 +25,7 @@ pub(crate) struct Granted {
     pub(crate) mode: Mode,
     pub(crate) policy_hash: Digest,
     pub(crate) would_refuse: Option<Refusal>,
+    pub(crate) image_volumes: Vec<ImageVolume>,
     /// Where: `container c1`.
     pub(crate) place: String,
     pub(crate) exec_lists: Vec<ExecList>,
@@ -93,6 +94,12 @@ impl Preview {
 impl Grant {
     pub(crate) fn new(granted: Granted) -> Self {
         Self(granted)
+    }
+
+    /// The images that the container may see as volumes.
+    #[must_use]
+    pub fn image_volumes(&self) -> &[ImageVolume] {
+        &self.0.image_volumes
     }
 
     /// Whether `argv` may be exec'd in the container.

@@ -7,7 +7,7 @@
 
 use std::{collections::BTreeSet, path::Path};
 
-use bulkhead_binding::VerifiedImage;
+use bulkhead_binding::{VerifiedImage, VerifiedVolume};
 use bulkhead_model::{Confinement, CreateRequest, Digest, ImageFacts, Level, Namespace, Refusal, Rule};
 
 use crate::{
@@ -62,11 +62,13 @@ impl Policy {
         self.node.compatible_sections()
     }
 
-    /// Whether the image may run, and how it is confined.
+    /// Whether the image may run, and how it is confined; and whether the images of its volumes may be seen. Those pass
+    /// the same scopes, and what a scope says of confinement is not asked of them: nothing runs by them.
     ///
     /// # Errors
     /// The refusal, unless the mode is audit: the grant carries it then.
     pub fn admit(&self, image: &VerifiedImage, request: &CreateRequest) -> Result<Grant, Refusal> {
+        let image_volumes = image.volumes();
         let names = image.names().iter().map(String::as_str).chain([image.claimed_name()]).collect();
         let image = Image {
             facts: image.facts(),
@@ -75,7 +77,35 @@ impl Policy {
             deciding: if image.in_cri() { Deciding::AnyName } else { Deciding::ClaimedName },
         };
         let place = format!("container {}", request.id);
-        self.decide(&image, &place, &request.tenant.namespace).map(Grant::new)
+        let mut granted = self.decide(&image, &place, &request.tenant.namespace)?;
+        for volume in image_volumes {
+            if let Some(refusal) = self.admit_volume(volume, &place)? {
+                granted.confinement.level = Level::Hardened;
+                granted.would_refuse.get_or_insert(refusal);
+            }
+            granted.image_volumes.push(volume.volume().clone());
+        }
+        Ok(Grant::new(granted))
+    }
+
+    /// Judges an image that a container is to see and not to run. In audit mode the refusal is handed back.
+    fn admit_volume(&self, volume: &VerifiedVolume, place: &str) -> Result<Option<Refusal>, Refusal> {
+        let claim = volume.claim();
+        let image = Image {
+            facts: volume.facts(),
+            claimed: &claim.name,
+            names: volume.names().iter().map(String::as_str).collect(),
+            deciding: Deciding::AnyName,
+        };
+        let place = format!("the volume on {} of {place}", claim.destination.display());
+        let names: Vec<Named<'_>> = image.names.iter().filter_map(|name| self.named(name, &image)).collect();
+        match self.judge(&image, &names, &subject(&image, &place)) {
+            Ok(()) => Ok(None),
+            Err(refusal) => match self.mode() {
+                Mode::Enforce => Err(refusal),
+                Mode::Audit => Ok(Some(refusal)),
+            },
+        }
     }
 
     /// What [`Policy::admit`] would say of an image of this one name to a tenant: for people, and no way to run
@@ -123,6 +153,7 @@ impl Policy {
             mode: self.mode(),
             policy_hash: self.hash,
             would_refuse,
+            image_volumes: Vec::new(),
             place: place.to_owned(),
             exec_lists,
         })

@@ -60,6 +60,8 @@ enum Source {
     Pod,
     /// A volume that only the kubelet writes: executable where it is read-only.
     Kubelet,
+    /// An image that policy names: its layers, and not what lies at the source.
+    Image,
     /// A directory that policy names.
     Host(MountAccess),
 }
@@ -75,10 +77,16 @@ pub(super) fn add(
     let source = asked.source.as_deref().ok_or_else(|| refused(asked, "there is no source"))?;
     let kind = judge(source, context).map_err(|why| refused(asked, why))?;
     let options = &asked.options;
-    let read_only = options.read_only || kind == Source::Host(MountAccess::ReadOnly);
+    let never_written = matches!(kind, Source::Image | Source::Host(MountAccess::ReadOnly));
+    let read_only = options.read_only || never_written;
     let executable = kind == Source::Kubelet && read_only && !options.no_exec;
     if read_only != options.read_only {
-        record(changes, &asked.destination, "read-only", "policy names its source as read-only");
+        record(
+            changes,
+            &asked.destination,
+            "read-only",
+            "it is an image, or policy names its source as read-only",
+        );
     }
     if !executable && !options.no_exec {
         record(changes, &asked.destination, "noexec", "what is not of the image is not run");
@@ -125,6 +133,9 @@ fn refused(asked: &Asked, why: &str) -> Refusal {
 
 /// The kind of `source`, or why it is none.
 fn judge(source: &Path, context: &Context<'_>) -> Result<Source, &'static str> {
+    if context.image_volumes.iter().any(|volume| volume.source == source) {
+        return Ok(Source::Image);
+    }
     if is_of_containerd(source, context) {
         return Ok(Source::Pod);
     }

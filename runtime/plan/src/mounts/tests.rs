@@ -35,11 +35,13 @@ struct Run {
     request: CreateRequest,
     confinement: Confinement,
     host: HostFacts,
+    image_volumes: Vec<ImageVolume>,
 }
 
 impl Run {
     fn new(request: CreateRequest) -> Self {
-        Self { request, confinement: example::confinement(), host: example::host() }
+        let (confinement, host) = (example::confinement(), example::host());
+        Self { request, confinement, host, image_volumes: Vec::new() }
     }
 
     fn host_path(mut self, path: &str, access: MountAccess) -> Self {
@@ -49,6 +51,7 @@ impl Run {
 
     fn all(&self, asked: &[Mount]) -> Result<(Mounts, usize), Refusal> {
         let context = Context {
+            image_volumes: &self.image_volumes,
             request: &self.request,
             confinement: &self.confinement,
             host: &self.host,

@@ -9,6 +9,8 @@ use proptest::prelude::*;
 
 use super::*;
 
+mod volumes;
+
 const APP: &str = "registry.example/team-a/app:1";
 
 fn request() -> CreateRequest {

@@ -171,3 +171,36 @@ fn propagation_to_the_host_is_refused_and_from_the_host_cut() {
     assert!(run.one(&asked("rshared")).is_err());
     assert!(run.one(&asked("rslave")).unwrap().0.starts_with("rbind,rprivate,"));
 }
+
+#[test]
+fn image_volume_that_policy_let_in_is_read_only_and_no_other_place_of_the_plugins_is_a_source() {
+    let place = |name: &str| format!("/run/containerd/io.containerd.grpc.v1.cri/image-volumes/s1/{name}");
+    let mut run = Run::new(in_pod());
+    assert!(run.one(&bind(&place("a"))).is_err(), "no image was verified");
+    run.image_volumes.push(image_volume(&place("a"), "overlay"));
+    let (options, rule) = run.one(&bind(&place("a"))).unwrap();
+    assert_eq!(options, "rbind,rprivate,nosuid,nodev,noexec,ro,rnosuid,rnodev,rnoexec,rro");
+    assert_eq!(rule, Some(PathAccess::Read));
+    for other in ["b", "a/etc", ""] {
+        assert!(run.one(&bind(&place(other))).is_err(), "{other}");
+    }
+}
+
+#[test]
+fn image_volume_has_the_label_for_files_of_its_container() {
+    let mut linux = Linux::default();
+    let volumes = [image_volume("/s", "overlay"), image_volume("/s", "bind")];
+    linux.set_mount_label(Some(String::new()));
+    assert_eq!(labelled(&volumes, &linux), volumes);
+    linux.set_mount_label(Some("a:b:c:s0".to_owned()));
+    let labelled = labelled(&volumes, &linux);
+    assert_eq!(labelled[0].layers.options, ["ro", "context=\"a:b:c:s0\""]);
+    assert_eq!(labelled[1], volumes[1]);
+}
+
+fn image_volume(source: &str, kind: &str) -> ImageVolume {
+    let options = vec!["ro".to_owned()];
+    let layers =
+        bulkhead_model::Mount { kind: kind.into(), source: kind.into(), target: PathBuf::new(), options };
+    ImageVolume { source: source.into(), layers, directory: PathBuf::new() }
+}

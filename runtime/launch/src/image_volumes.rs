@@ -1,0 +1,187 @@
+//! Images that a container sees as volumes: their layers mounted once more, in the worker's mount namespace.
+//!
+//! ```text
+//! layers ─overlay, nothing to write to─► TASK/images/N ─directory of it─► clone ─► pinned, as every bind mount's source
+//! ```
+//! containerd has mounted the same layers on the host, with a directory that can be written to on top of them; what lies
+//! there is not looked at.
+
+use std::{
+    fs::{DirBuilder, File},
+    os::{fd::AsFd, unix::fs::DirBuilderExt as _},
+    path::Path,
+};
+
+use bulkhead_model::{ImageVolume, Mount};
+use nix::{
+    errno::Errno,
+    fcntl::{OFlag, OpenHow, ResolveFlag, openat2},
+};
+use oci_spec::runtime::Spec;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    LaunchError,
+    binds::{self, Kind, Tree},
+    rootfs, sys,
+};
+
+/// One bind mount of a plan whose source is an image.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Shown {
+    /// Which of the plan's mounts.
+    pub(crate) index: usize,
+    volume: ImageVolume,
+    options: Vec<String>,
+}
+
+/// Those of a spec.
+pub(crate) fn of(spec: &Spec, volumes: &[ImageVolume]) -> Vec<Shown> {
+    let binds = spec.mounts().iter().flatten().enumerate().filter(|(_, mount)| binds::is_bind(mount));
+    let shown = binds.filter_map(|(index, mount)| {
+        let source = mount.source().as_deref()?;
+        let volume = volumes.iter().find(|volume| volume.source == source)?.clone();
+        Some(Shown { index, volume, options: mount.options().clone().unwrap_or_default() })
+    });
+    shown.collect()
+}
+
+/// Mounts each and hands out a clone of what is shown of it. To be called in the worker's own mount namespace.
+pub(crate) fn clone_all(shown: &[Shown], task_dir: &Path) -> Result<Vec<Tree>, LaunchError> {
+    shown.iter().map(|shown| shown.clone_tree(&task_dir.join("images"))).collect()
+}
+
+impl Shown {
+    fn clone_tree(&self, dir: &Path) -> Result<Tree, LaunchError> {
+        let ImageVolume { source: _, layers, directory } = &self.volume;
+        let at = dir.join(self.index.to_string());
+        make(&at)?;
+        let layers = with_two_layers(layers, dir)?;
+        rootfs::mount_all(std::slice::from_ref(&layers), &at, rootfs::MOUNT_ATTR_RDONLY)?;
+        let found = open(&at, directory)?;
+        let shown = || at.join(directory).display().to_string();
+        if Kind::of(&found).map_err(LaunchError::io("fstat(2)", shown()))? != Kind::Directory {
+            return Err(not_there(directory, Errno::ENOTDIR));
+        }
+        let fd = sys::open_tree_of(found.as_fd(), false).map_err(LaunchError::io("open_tree(2)", shown()))?;
+        binds::change(&fd, &self.options).map_err(LaunchError::io("mount_setattr(2)", shown()))?;
+        Ok(Tree { index: self.index, kind: Kind::Directory, fd })
+    }
+}
+
+fn make(dir: &Path) -> Result<(), LaunchError> {
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(dir)
+        .map_err(LaunchError::io("mkdir(2)", dir.display().to_string()))
+}
+
+/// An overlay that nothing is written to wants two layers at least: an empty one goes below a single one.
+///
+/// Source: `ovl_get_lowerstack`, fs/overlayfs/super.c.
+fn with_two_layers(layers: &Mount, dir: &Path) -> Result<Mount, LaunchError> {
+    let mut layers = layers.clone();
+    if layers.kind == "overlay" {
+        for option in layers.options.iter_mut() {
+            if option.strip_prefix("lowerdir=").is_some_and(|names| !names.contains(':')) {
+                let empty = dir.join("empty");
+                make(&empty)?;
+                option.push(':');
+                option.push_str(&empty.display().to_string());
+            }
+        }
+    }
+    Ok(layers)
+}
+
+/// A directory of the image, by links of its own: none leads out of it.
+fn open(at: &Path, directory: &Path) -> Result<std::os::fd::OwnedFd, LaunchError> {
+    let root = File::open(at).map_err(LaunchError::io("open(2)", at.display().to_string()))?;
+    let resolve = ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_MAGICLINKS;
+    let how = OpenHow::new().flags(OFlag::O_PATH | OFlag::O_CLOEXEC).resolve(resolve);
+    let name = if directory.as_os_str().is_empty() { Path::new(".") } else { directory };
+    openat2(&root, name, how).map_err(|errno| not_there(directory, errno))
+}
+
+fn not_there(directory: &Path, errno: Errno) -> LaunchError {
+    let why = match errno {
+        Errno::ENOENT => "the image has none of that name".to_owned(),
+        Errno::ENOTDIR => "that is no directory of the image".to_owned(),
+        Errno::EXDEV => "a link leads out of the image".to_owned(),
+        errno => format!("openat2(2): {errno}"),
+    };
+    LaunchError::Failed(format!(
+        "directory {} of an image volume: {why}; name one that the image has",
+        directory.display()
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::{fs, os::unix::fs::symlink, path::PathBuf};
+
+    use oci_spec::runtime::MountBuilder;
+
+    use super::*;
+
+    fn volume(source: &str) -> ImageVolume {
+        let options = vec!["lowerdir=/l".to_owned(), "ro".to_owned()];
+        let layers = Mount {
+            kind: "overlay".to_owned(),
+            source: "overlay".to_owned(),
+            target: PathBuf::new(),
+            options,
+        };
+        ImageVolume { source: source.into(), layers, directory: PathBuf::new() }
+    }
+
+    #[test]
+    fn mounts_whose_source_is_an_image_are_shown_and_no_other() {
+        let mount = |source: &str| {
+            let options = vec!["rbind".to_owned()];
+            MountBuilder::default()
+                .source(source)
+                .destination("/m")
+                .typ("bind")
+                .options(options)
+                .build()
+                .unwrap()
+        };
+        let mut spec = Spec::default();
+        spec.set_mounts(Some(vec![mount("/i/a/etc"), mount("/i/a"), mount("/i/b"), mount("/i//a/")]));
+        let shown = of(&spec, &[volume("/i/a")]);
+        assert_eq!(shown.iter().map(|shown| shown.index).collect::<Vec<_>>(), [1, 3]);
+    }
+
+    #[test]
+    fn single_layer_gets_an_empty_one_below_it_and_several_do_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let one = with_two_layers(&volume("/i").layers, dir.path()).unwrap();
+        let empty = dir.path().join("empty");
+        assert_eq!(one.options[0], format!("lowerdir=/l:{}", empty.display()));
+        assert!(fs::read_dir(empty).unwrap().next().is_none());
+        let mut two = volume("/i").layers;
+        two.options[0] = "lowerdir=/l2:/l1".to_owned();
+        assert_eq!(with_two_layers(&two, dir.path()).unwrap(), two);
+    }
+
+    #[test]
+    fn link_within_the_image_is_followed_and_one_out_of_it_is_an_error() {
+        let dir = tempfile::tempdir().unwrap();
+        let image = dir.path().join("image");
+        fs::create_dir_all(image.join("real/a")).unwrap();
+        symlink("real", image.join("in")).unwrap();
+        symlink("../..", image.join("out")).unwrap();
+        symlink("/etc", image.join("absolute")).unwrap();
+        for directory in ["", "real/a", "in/a"] {
+            open(&image, Path::new(directory)).unwrap();
+        }
+        for directory in ["out", "absolute", "none"] {
+            let error = open(&image, Path::new(directory)).unwrap_err().to_string();
+            assert!(error.contains(directory), "{error}");
+        }
+    }
+}
