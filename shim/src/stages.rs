@@ -19,6 +19,7 @@ mod verify;
 use std::{
     os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
+    sync::Arc,
     time::Instant,
 };
 
@@ -48,7 +49,7 @@ pub(crate) use bulkhead_node::layout_from_environment as layout;
 pub(crate) struct Stages {
     namespace: Namespace,
     layout: Layout,
-    zygote: Zygote,
+    zygote: Arc<Zygote>,
     verifier: verify::Verifier,
     facts: facts::Constant,
 }
@@ -76,7 +77,7 @@ impl Stages {
         let layout = layout();
         let verifier = verify::Verifier::new(grpc_address, own_socket, &namespace, zygote.cgroups())?;
         let facts = facts::Constant::read(&layout, zygote.pid())?;
-        Ok(Self { namespace, layout, zygote, verifier, facts })
+        Ok(Self { namespace, layout, zygote: Arc::new(zygote), verifier, facts })
     }
 
     /// containerd's namespace.
@@ -115,9 +116,13 @@ impl Stages {
         known.policy = Some(policy.hash());
         let began = Instant::now();
         let image = self.verifier.verify(&self.layout, &request).await?;
+        let rule = policy.contents_rule(&image);
+        let image = self.verifier.contents(&self.layout, &request, image, rule, &self.zygote).await?;
+        let image = self.verifier.signatures(&self.layout, &request.id, &policy, image).await?;
         known.image(&image, began);
         let grant = policy.admit(&image, &request)?;
         known.scope = grant.scope().map(str::to_owned);
+        known.signed_by(grant.accepted());
         known.would_refuse = grant.would_refuse().cloned();
         say_what_audit_lets_through("create", &request.id, grant.would_refuse());
         self.prepare()?;
@@ -150,11 +155,15 @@ impl Stages {
 
 impl Admitted {
     /// Takes an exec through the gates, under the policy of this moment, and records the verdict.
-    pub(crate) fn admit_exec(&self, asked: &ExecRequest) -> Result<ExecPlan, TaskError> {
+    pub(crate) async fn admit_exec(
+        &self,
+        stages: &Stages,
+        asked: &ExecRequest,
+    ) -> Result<ExecPlan, TaskError> {
         let mut known = Known::nothing();
         known.request(&self.request);
         known.image(&self.image, Instant::now());
-        let result = self.judge_exec(asked, &mut known);
+        let result = self.judge_exec(stages, asked, &mut known).await;
         let subject = Subject {
             call: Call::Exec,
             namespace: &self.request.tenant.containerd_namespace,
@@ -164,12 +173,21 @@ impl Admitted {
         record(&self.layout, &subject, &known, result)
     }
 
-    fn judge_exec(&self, asked: &ExecRequest, known: &mut Known) -> Result<ExecPlan, TaskError> {
+    async fn judge_exec(
+        &self,
+        stages: &Stages,
+        asked: &ExecRequest,
+        known: &mut Known,
+    ) -> Result<ExecPlan, TaskError> {
         let policy = load_policy(&self.layout, self.policy_file.as_deref(), &self.request.tenant.namespace)?;
         known.policy = Some(policy.hash());
         let argv = asked.process.args().as_deref().unwrap_or_default();
-        let grant = policy.admit_exec(&self.image, &self.request, argv)?;
+        // Under this moment's keys and roots: a signature that was good then need not be now.
+        let image =
+            stages.verifier.signatures(&self.layout, &self.request.id, &policy, self.image.clone()).await?;
+        let grant = policy.admit_exec(&image, &self.request, argv)?;
         known.scope = grant.scope().map(str::to_owned);
+        known.signed_by(grant.accepted());
         known.would_refuse = grant.would_refuse().cloned();
         say_what_audit_lets_through("exec", &self.request.id, grant.would_refuse());
         Ok(bulkhead_plan::plan_exec(asked, &self.plan, &grant)?)

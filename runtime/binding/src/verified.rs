@@ -1,8 +1,8 @@
 //! A verified image, and the one place that makes it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use bulkhead_model::{ImageFacts, Mount, Refusal, Rule};
+use bulkhead_model::{ContentsFacts, Digest, ImageFacts, Mount, Refusal, Rule, SignatureFacts};
 
 use crate::{
     CriRecord, Observed, ObservedVolume, VerifiedVolume, VolumeClaim, chain, check_claim, rootfs, volume,
@@ -18,6 +18,8 @@ pub struct VerifiedImage {
     names: BTreeSet<String>,
     cri: CriRecord,
     volumes: Vec<VerifiedVolume>,
+    contents: ContentsFacts,
+    signatures: BTreeMap<Digest, SignatureFacts>,
 }
 
 impl VerifiedImage {
@@ -49,6 +51,30 @@ impl VerifiedImage {
             CriRecord::None | CriRecord::Sandbox => None,
             CriRecord::Container(record) => record.requested_name.as_deref(),
         }
+    }
+
+    /// What is known of the files of its layers: nothing but their names, where nobody said more.
+    #[must_use]
+    pub fn contents(&self) -> &ContentsFacts {
+        &self.contents
+    }
+
+    /// The same image, with what was found of the files of its layers.
+    #[must_use]
+    pub fn with_contents(self, contents: ContentsFacts) -> Self {
+        Self { contents, ..self }
+    }
+
+    /// Who signed the image `target`, this one or one of its volumes'; none where nobody looked.
+    #[must_use]
+    pub fn signatures(&self, target: &Digest) -> Option<&SignatureFacts> {
+        self.signatures.get(target)
+    }
+
+    /// The same image, with what was found of its signatures and of those of its volumes, by target.
+    #[must_use]
+    pub fn with_signatures(self, signatures: BTreeMap<Digest, SignatureFacts>) -> Self {
+        Self { signatures, ..self }
     }
 
     /// The images that the container sees as volumes.
@@ -109,6 +135,8 @@ pub fn bind(facts: &ImageFacts, observed: &Observed, rootfs: &[Mount]) -> Result
         names,
         cri: claim.cri.clone(),
         volumes: bind_volumes(claimed_volumes, volumes)?,
+        contents: ContentsFacts::Chain,
+        signatures: BTreeMap::new(),
     })
 }
 

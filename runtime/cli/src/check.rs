@@ -6,8 +6,9 @@ use std::{
 };
 
 use bulkhead_model::{Layout, Namespace};
-use bulkhead_node::{FILE_BYTES_MAX, NodeError, TrustedFile, read_trusted, tenants_dir};
+use bulkhead_node::{FILE_BYTES_MAX, NodeError, TrustedFile, load_material, read_trusted, tenants_dir};
 use bulkhead_policy::{Mode, Policy, Problem, Source};
+use bulkhead_trust::signature::{MaterialError, Verifier};
 use serde_json::{Value, json};
 
 use crate::answer::{Answer, Trouble, full};
@@ -68,7 +69,7 @@ pub(crate) fn node(layout: &Layout) -> Result<Answer, Trouble> {
         && !matches!(error, NodeError::Missing(_))
     {
         found.push(Found::file(&dir, &error));
-        return Ok(judge(node, tenants, found));
+        return Ok(judge(node, tenants, found, Some(layout)));
     }
     for path in tenant_files(&dir)? {
         match read_tenant(layout, &path) {
@@ -76,16 +77,22 @@ pub(crate) fn node(layout: &Layout) -> Result<Answer, Trouble> {
             Err(problem) => found.push(problem),
         }
     }
-    Ok(judge(node, tenants, found))
+    Ok(judge(node, tenants, found, Some(layout)))
 }
 
-/// The text of one file, and of another as a tenant's.
+/// The text of one file, and of another as a tenant's: not the keys and roots that they name, which lie where the text
+/// will.
 pub(crate) fn files(node: &Path, tenant: Option<&Path>) -> Result<Answer, Trouble> {
     let tenants = tenant.map(plain).transpose()?;
-    Ok(judge(Some(plain(node)?), tenants.into_iter().collect(), Vec::new()))
+    Ok(judge(Some(plain(node)?), tenants.into_iter().collect(), Vec::new(), None))
 }
 
-fn judge(node: Option<Source>, tenants: Vec<Source>, mut found: Vec<Found>) -> Answer {
+fn judge(
+    node: Option<Source>,
+    tenants: Vec<Source>,
+    mut found: Vec<Found>,
+    in_place: Option<&Layout>,
+) -> Answer {
     let mut mode = None;
     let mut compatible: Vec<(String, String)> = Vec::new();
     if let Some(node) = &node {
@@ -93,6 +100,7 @@ fn judge(node: Option<Source>, tenants: Vec<Source>, mut found: Vec<Found>) -> A
             Ok(policy) => {
                 mode = Some(policy.mode());
                 compatible = policy.compatible_sections().map(|(name, to)| (name.to_owned(), to)).collect();
+                found.extend(in_place.into_iter().flat_map(|layout| signers(layout, &policy)));
             }
             Err(error) => found.extend(error.problems().cloned().map(Found::Text)),
         }
@@ -100,8 +108,9 @@ fn judge(node: Option<Source>, tenants: Vec<Source>, mut found: Vec<Found>) -> A
     // A tenant's text is judged beside an empty node's, so that no problem is told twice.
     let empty = Source { path: PathBuf::new(), text: "version = 1".to_owned() };
     for tenant in &tenants {
-        if let Err(error) = Policy::parse(&empty, Some(tenant)) {
-            found.extend(error.problems().cloned().map(Found::Text));
+        match Policy::parse(&empty, Some(tenant)) {
+            Ok(policy) => found.extend(in_place.into_iter().flat_map(|layout| signers(layout, &policy))),
+            Err(error) => found.extend(error.problems().cloned().map(Found::Text)),
         }
     }
     let files: Vec<&Path> = node.iter().chain(&tenants).map(|source| source.path.as_path()).collect();
@@ -131,6 +140,26 @@ fn judge(node: Option<Source>, tenants: Vec<Source>, mut found: Vec<Found>) -> A
     let text: Vec<String> = found.iter().map(Found::text).collect();
     let summary = if count == 1 { "1 problem".to_owned() } else { format!("{count} problems") };
     Answer::refused(format!("{}\n{summary}: nothing runs by this policy", text.join("\n")), json)
+}
+
+/// What is wrong with the keys and roots that a policy names.
+fn signers(layout: &Layout, policy: &Policy) -> Vec<Found> {
+    let material = match load_material(layout, &layout.config_dir(), policy) {
+        Ok(material) => material,
+        Err(error) => return error.problems().cloned().map(Found::Text).collect(),
+    };
+    let unusable = |name: &str, error: MaterialError| Found::File {
+        path: layout.config_dir().join(name),
+        what: error.to_string(),
+        fix: "replace it, or take its name out of the policy".to_owned(),
+    };
+    let keys = material.keys.iter().filter_map(|(name, key)| {
+        Verifier::new(std::slice::from_ref(key), &[]).err().map(|error| unusable(name, error))
+    });
+    let roots = material.roots.iter().filter_map(|(name, root)| {
+        Verifier::new(&[], std::slice::from_ref(&root.bytes)).err().map(|error| unusable(name, error))
+    });
+    keys.chain(roots).collect()
 }
 
 fn source(TrustedFile { path, text }: TrustedFile) -> Source {

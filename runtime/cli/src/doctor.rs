@@ -186,14 +186,11 @@ fn pause(layout: &Layout, daemon: &Daemon, settings: &Settings) -> Finding {
     match verify::facts(layout, &settings.socket(daemon), &namespace, image) {
         Err(trouble) => lacking(format!("{image}: {trouble}"), "see to containerd first"),
         Ok(Err(refusal)) => lacking(format!("{image}: {}", refusal.why), &refusal.fix),
-        Ok(Ok(facts)) => {
-            let verdict = load_policy(layout, None, &namespace)
-                .and_then(|policy| policy.preview(&facts, image, &namespace));
-            match verdict {
-                Ok(_) => Finding::new(NAME, image.as_str(), NEEDED, Standing::Good, ""),
-                Err(refusal) => lacking(format!("{image}: {}", refusal.why), &refusal.fix),
-            }
-        }
+        Ok(Ok(facts)) => match verify::verdict(layout, &facts, image, &namespace) {
+            Err(trouble) => lacking(format!("{image}: {trouble}"), "bulkhead verify says more"),
+            Ok(Ok(_)) => Finding::new(NAME, image.as_str(), NEEDED, Standing::Good, ""),
+            Ok(Err(refusal)) => lacking(format!("{image}: {}", refusal.why), &refusal.fix),
+        },
     }
 }
 

@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
-use bulkhead_containerd::{CALL_TIMEOUT, Containerd, Judge, VerifyError, examine};
-use bulkhead_model::{Digest, ImageFacts, Layout, Level, Namespace, Refusal, chain_ids};
+use bulkhead_containerd::{CALL_TIMEOUT, Containerd, Judge, VerifyError, examine, signature_facts};
+use bulkhead_model::{Digest, ImageFacts, Layout, Level, Namespace, Refusal, SignatureFacts, chain_ids};
 use bulkhead_node::load_policy;
-use bulkhead_policy::Preview;
+use bulkhead_policy::{Policy, Preview};
 use serde_json::{Value, json};
 
 use crate::{
@@ -21,11 +21,7 @@ pub(crate) fn facts(
     namespace: &Namespace,
     image: &str,
 ) -> Result<Result<ImageFacts, Refusal>, Trouble> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| Trouble::Kernel("start the event loop", error))?;
-    runtime.block_on(async {
+    event_loop()?.block_on(async {
         let containerd = Containerd::connect(socket, namespace, CALL_TIMEOUT).await?;
         let judge = Judge::beside_this_executable()?;
         match examine(&containerd, layout, &judge, image).await {
@@ -52,12 +48,53 @@ pub(crate) fn verify(
         Err(refusal) => return Ok(refusal.into()),
     };
     let tenant = tenant.unwrap_or(namespace);
-    let verdict = load_policy(layout, None, tenant).and_then(|policy| policy.preview(&facts, image, tenant));
+    let verdict = verdict(layout, &facts, image, tenant)?;
     Ok(report(image, &facts, verdict))
 }
 
+/// What policy says of an image of that name.
+pub(crate) fn verdict(
+    layout: &Layout,
+    facts: &ImageFacts,
+    image: &str,
+    tenant: &Namespace,
+) -> Result<Result<Preview, Refusal>, Trouble> {
+    let policy = match load_policy(layout, None, tenant) {
+        Ok(policy) => policy,
+        Err(refusal) => return Ok(Err(refusal)),
+    };
+    let signatures = signatures(layout, facts, image, &policy)?;
+    Ok(policy.preview(facts, signatures.as_ref(), image, tenant))
+}
+
+/// Who signed the image, where policy wants to know.
+fn signatures(
+    layout: &Layout,
+    facts: &ImageFacts,
+    image: &str,
+    policy: &Policy,
+) -> Result<Option<SignatureFacts>, Trouble> {
+    if !policy.requires(image) {
+        return Ok(None);
+    }
+    let judge = Judge::beside_this_executable()?;
+    match event_loop()?.block_on(signature_facts(layout, &judge, facts, policy.material())) {
+        Ok(facts) => Ok(Some(facts)),
+        // Nothing but a judge is asked, and a judge refuses nothing.
+        Err(VerifyError::Refused(_)) => Ok(None),
+        Err(VerifyError::Failed(failure) | VerifyError::Unavailable(failure)) => Err(failure.into()),
+    }
+}
+
+fn event_loop() -> Result<tokio::runtime::Runtime, Trouble> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Trouble::Kernel("start the event loop", error))
+}
+
 fn report(image: &str, facts: &ImageFacts, verdict: Result<Preview, Refusal>) -> Answer {
-    let ImageFacts { target, manifest, config, diff_ids, user, volumes } = facts;
+    let ImageFacts { target, manifest, config, diff_ids, layers: _, user, volumes } = facts;
     let mut lines = vec![format!("image     {image}")];
     if target != manifest {
         lines.push(format!("index     {target}"));

@@ -17,8 +17,10 @@
 
 mod client;
 mod content;
+mod contents;
 mod cri;
 mod error;
+mod evidence;
 mod judge;
 mod observe;
 mod process;
@@ -27,7 +29,9 @@ mod verify;
 
 pub use bulkhead_binding::VerifiedImage;
 pub use client::{CALL_TIMEOUT, Containerd};
+pub use contents::{Contents, StartLayers, contents_facts};
 pub use error::{Failure, VerifyError};
+pub use evidence::signature_facts;
 pub use judge::{AdmitJudge, Judge};
 pub use store::remove_stale_files;
 pub use verify::{examine, verify};

@@ -8,11 +8,14 @@
 
 mod confine;
 mod confinement;
+mod contents;
 mod digest;
 mod id;
 mod image;
 mod judge;
+mod key;
 mod layout;
+mod material;
 mod mount;
 mod refusal;
 mod request;
@@ -25,18 +28,25 @@ pub use confine::{
 pub use confinement::{
     Confinement, ExecPattern, HostPath, LandlockRule, Level, MemfdRule, MountAccess, RootRule, UserRule,
 };
-pub use digest::{ChainId, Digest, DigestError, chain_ids};
+pub use contents::{
+    CONTENTS_QUESTION_BYTES_MAX, CONTENTS_VERSION, CompareTask, ContentsFacts, ContentsFlaw, ContentsLine,
+    ContentsQuestion, ContentsRule, FileXattr, Hex, LayerQuestion, LayersJob, LayersTask, WalkLine,
+};
+pub use digest::{ChainId, Digest, DigestError, DigestOf, chain_ids};
 pub use id::{ContainerId, IdError, Namespace, Tenant};
 pub use image::{ImageFacts, ImageUser};
 pub use judge::{
     BlobLine, FactsError, IMAGE_LAYERS_MAX, IMAGE_TEXT_BYTES_MAX, JUDGE_BLOB_BYTES_MAX, JUDGE_LINE_BYTES_MAX,
-    JUDGE_VERSION, JudgeLine, JudgeQuestion,
+    JUDGE_VERSION, JudgeAbout, JudgeLine, JudgeQuestion, SignatureQuestion, StoredSignature,
 };
+pub use key::{KeyError, PublicKey};
 pub use layout::{Layout, ROOT_VARIABLE};
+pub use material::{RootFile, TrustMaterial};
 pub use mount::{ImageVolume, Mount};
 pub use refusal::{LINE_BYTES_MAX, Refusal, Rule};
 pub use request::{ContainerKind, CreateRequest, ExecRequest};
 pub use signature::{
     COSIGN_SIGN_PREDICATE, LogEvidence, RejectedSignature, SIGNATURE_BYTES_MAX, SIGNATURE_FILES_MAX,
-    SIGNATURES_BYTES_MAX, Signature, SignatureFacts, SignatureFormat, Signer, SimpleSigningFile,
+    SIGNATURE_TEXT_BYTES_MAX, SIGNATURES_BYTES_MAX, SIGNERS_MAX, Signature, SignatureFacts,
+    SignatureFactsError, SignatureFormat, Signer, SimpleSigningFile,
 };

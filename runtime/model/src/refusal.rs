@@ -17,6 +17,8 @@ pub enum Rule {
     ImageScope,
     /// The digest is not in the scope's list.
     ImageDigest,
+    /// Nobody whom a rule wants has signed the image.
+    ImageSignature,
     /// The container has no image, or containerd does not know it any more.
     ImageMissing,
     /// Blobs, config and chain do not belong together.
@@ -49,10 +51,11 @@ pub enum Rule {
 
 impl Rule {
     /// All rules, for the test that compares code and page.
-    pub const ALL: [Rule; 17] = [
+    pub const ALL: [Rule; 18] = [
         Rule::Policy,
         Rule::ImageScope,
         Rule::ImageDigest,
+        Rule::ImageSignature,
         Rule::ImageMissing,
         Rule::ImageContents,
         Rule::SnapshotChain,
@@ -76,6 +79,7 @@ impl Rule {
             Rule::Policy => "policy",
             Rule::ImageScope => "image-scope",
             Rule::ImageDigest => "image-digest",
+            Rule::ImageSignature => "image-signature",
             Rule::ImageMissing => "image-missing",
             Rule::ImageContents => "image-contents",
             Rule::SnapshotChain => "snapshot-chain",

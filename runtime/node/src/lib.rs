@@ -8,10 +8,12 @@
 
 mod idmap;
 mod kernel;
+mod material;
 mod policy;
 mod sys;
 mod trusted;
 
 pub use kernel::{CgroupFacts, Finding, KernelFacts, Kvm, Standing};
+pub use material::load_material;
 pub use policy::{layout_from_environment, load_policy, tenants_dir};
 pub use trusted::{FILE_BYTES_MAX, NodeError, TrustedFile, read_trusted};

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use bulkhead_model::{Layout, Namespace, ROOT_VARIABLE, Refusal, Rule};
 use bulkhead_policy::{Policy, Source};
 
-use crate::{NodeError, TrustedFile, read_trusted};
+use crate::{NodeError, TrustedFile, load_material, read_trusted};
 
 /// The layout below `BULKHEAD_ROOT`, or `/`. Whoever sets the environment of a privileged process is trusted.
 #[must_use]
@@ -22,7 +22,7 @@ pub fn tenants_dir(node_file: &Path) -> PathBuf {
 }
 
 /// The policy for the tenant `namespace`: `node_file`, or the layout's own where containerd names none, narrowed by
-/// the tenant's file beside it, if there is one.
+/// the tenant's file beside it, if there is one; with the keys and roots that the two name.
 ///
 /// # Errors
 /// [`Rule::Policy`], when there is no node's file, or when either file cannot be trusted, read or understood.
@@ -43,7 +43,9 @@ pub fn load_policy(
         Err(NodeError::Missing(_)) => None,
         Err(error) => return Err(refuse(&tenant_file, &error)),
     };
-    Ok(Policy::parse(&node, tenant.as_ref())?)
+    let policy = Policy::parse(&node, tenant.as_ref())?;
+    let material = load_material(layout, node_file.parent().unwrap_or(Path::new("/")), &policy)?;
+    Ok(policy.with_material(material))
 }
 
 fn source(file: TrustedFile) -> Source {

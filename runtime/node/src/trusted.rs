@@ -16,6 +16,7 @@ use std::{
     io::{self, Read as _},
     os::fd::{AsFd, OwnedFd},
     path::{Component, Path, PathBuf},
+    time::{Duration, SystemTime},
 };
 
 use bulkhead_model::Layout;
@@ -126,6 +127,14 @@ enum Place {
 /// # Errors
 /// [`NodeError`], when root is not the only one who can have written it, or it cannot be read.
 pub fn read_trusted(layout: &Layout, path: &Path) -> Result<TrustedFile, NodeError> {
+    read_trusted_with_time(layout, path).map(|(file, _)| file)
+}
+
+/// As [`read_trusted`], with the time when the file was written.
+pub(crate) fn read_trusted_with_time(
+    layout: &Layout,
+    path: &Path,
+) -> Result<(TrustedFile, SystemTime), NodeError> {
     let outside = || NodeError::Outside { path: path.to_owned(), root: layout.root().to_owned() };
     let below = path.strip_prefix(layout.root()).map_err(|_| outside())?;
     let names: Vec<_> = below.components().collect();
@@ -139,8 +148,8 @@ pub fn read_trusted(layout: &Layout, path: &Path) -> Result<TrustedFile, NodeErr
         dir = open_dir(&dir, name.as_ref(), &here, Place::FromRoot)?;
     }
     here.push(file_name);
-    let text = read_file(&dir, file_name.as_ref(), &here)?;
-    Ok(TrustedFile { path: path.to_owned(), text })
+    let (text, written) = read_file(&dir, file_name.as_ref(), &here)?;
+    Ok((TrustedFile { path: path.to_owned(), text }, written))
 }
 
 fn open_root(root: &Path) -> Result<(OwnedFd, PathBuf), NodeError> {
@@ -179,7 +188,7 @@ fn open_dir(at: impl AsFd, name: &Path, here: &Path, place: Place) -> Result<Own
     Ok(dir)
 }
 
-fn read_file(dir: &OwnedFd, name: &Path, here: &Path) -> Result<String, NodeError> {
+fn read_file(dir: &OwnedFd, name: &Path, here: &Path) -> Result<(String, SystemTime), NodeError> {
     const WANTED: &str = "a regular file (no symlink)";
     // O_NONBLOCK: a FIFO in its place must not hold us up.
     let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
@@ -199,7 +208,11 @@ fn read_file(dir: &OwnedFd, name: &Path, here: &Path) -> Result<String, NodeErro
     if bytes.len() as u64 > FILE_BYTES_MAX {
         return Err(NodeError::Size(here.to_owned()));
     }
-    String::from_utf8(bytes).map_err(|_| NodeError::Text(here.to_owned()))
+    // A time before 1970 is no time: the file counts as as old as can be.
+    let written = u64::try_from(stat.st_mtime)
+        .map_or(SystemTime::UNIX_EPOCH, |seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds));
+    let text = String::from_utf8(bytes).map_err(|_| NodeError::Text(here.to_owned()))?;
+    Ok((text, written))
 }
 
 fn open_error(errno: Errno, here: &Path, wanted: &'static str) -> NodeError {

@@ -8,7 +8,8 @@ const HEAD: &str = r#"# Policy
 
 `/etc/bulkhead/policy.toml` is the node's; without it nothing runs (`bulkhead init` writes a first one).
 `/etc/bulkhead/tenants/NAMESPACE.toml` narrows it for one tenant: the namespace of the pod in Kubernetes, else that of
-containerd. Both, and every directory above them, belong to root and can be written by root alone.
+containerd; what no file can be named after (CRI takes any text) is written %20. Both, and every directory above them,
+belong to root and can be written by root alone.
 This page is what `bulkhead policy explain` prints; `bulkhead policy check` judges the files.
 
 ```toml
@@ -16,7 +17,12 @@ version = 1
 mode = "enforce"
 [image]
 "registry.k8s.io/pause"      = { digests = ["sha256:…"] }
-"registry.example/team-a/**" = { digests = ["sha256:…", "sha256:…"], confine = "web" }
+"registry.example/team-a/**" = { require = ["signed-by-ci"], confine = "web" }
+[rule.signed-by-ci]
+keys = ["keys/team-a.pub"]
+keyless = [{ issuer = "https://token.actions.githubusercontent.com", identity = "https://github.com/team-a/*/.github/workflows/release.yml@refs/tags/*" }]
+[trust]
+roots = ["trusted_root.json"]
 [confine.default]
 tmpfs_bytes_max = 16_777_216
 [confine.web]
@@ -30,6 +36,13 @@ exec = ["nginx -s quit", ["sh", "-c", "cat /etc/nginx/nginx.conf"], "/bin/health
   others than root can write: nothing runs, and the message says file, line and fix.
 - **Which image.** The digest in a list is that of the index that the image's name points to, or of this platform's
   manifest: both were proven from bytes. A tag proves nothing and is not asked.
+- **Who signed.** A scope names the rules in `require` that its images must pass, each by one signature of the index or of
+  this platform's manifest: that ties the repository to its signers, for a signature itself may carry no repository.
+  Signatures are read from the node's own store (`bulkhead trust`); no launch asks the network. A key passes with or
+  without a log entry unless `transparency_log` says otherwise; a certificate must be in a log. Keys and roots are files
+  below this file's directory, of root's alone; one that is missing or broken refuses all. Changing a rule counts for the
+  next launch, and signatures are verified anew only when a signature, key or root has changed. An attestation is no
+  signature.
 - **Which scope.** A scope is a repository without tag and digest, its registry written out
   (`docker.io/library/nginx`). `*` is one part between slashes, `**` at the end one part or more. Of several scopes of
   one file that match, the first difference from the left decides: a literal part beats `*`, `*` beats `**`. No scope
@@ -38,7 +51,8 @@ exec = ["nginx -s quit", ["sh", "-c", "cat /etc/nginx/nginx.conf"], "/bin/health
   must pass; of their sections each key takes the strictest. Names that no scope matches say nothing. The name that
   the container was created with must be matched; in Kubernetes any name will do, because containerd records any.
 - **Node and tenant.** An image must pass both files, by one and the same name; `version` stands in both. A scope in a
-  tenant's file may leave out `digests` (`"registry.k8s.io/pause" = {}`): the node's list decides then. Pods need their
+  tenant's file may leave out `digests` and `require` (`"registry.k8s.io/pause" = {}`): the node's decide then. Rules of
+  one file are unknown to the other; `[trust]` is the node's. Pods need their
   pause image in the tenant's file too. A key that a tenant's section does not write stays as the node has it; one that
   it writes counts only where it is stricter.
 - **Sections.** `[confine.default]` holds for every image; a scope may name another section, which says only what
@@ -69,6 +83,9 @@ pub fn explain() -> String {
     for (table, title) in [
         (Table::File, "The file"),
         (Table::Image, "A scope of `[image]`"),
+        (Table::Rule, "A rule `[rule.NAME]`"),
+        (Table::Keyless, "An entry of `keyless`"),
+        (Table::Trust, "`[trust]`"),
         (Table::Confine, "A section `[confine.NAME]`"),
         (Table::Landlock, "`landlock = { … }`"),
         (Table::HostPath, "An entry of `host_paths`"),

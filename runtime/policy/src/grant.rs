@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use bulkhead_model::{Confinement, Digest, ExecPattern, ImageVolume, Refusal, Rule};
+use bulkhead_model::{Confinement, Digest, ExecPattern, ImageVolume, Refusal, Rule, Signer};
 
 use crate::{Mode, exec};
 
@@ -26,9 +26,19 @@ pub(crate) struct Granted {
     pub(crate) policy_hash: Digest,
     pub(crate) would_refuse: Option<Refusal>,
     pub(crate) image_volumes: Vec<ImageVolume>,
+    pub(crate) accepted: Vec<Accepted>,
     /// Where: `container c1`.
     pub(crate) place: String,
     pub(crate) exec_lists: Vec<ExecList>,
+}
+
+/// A rule that was passed, and by whose signature.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Accepted {
+    /// Name of the rule.
+    pub rule: String,
+    /// Whose signature passed it.
+    pub signer: Signer,
 }
 
 /// One `exec` list that went into the confinement: to say where a command is missing.
@@ -59,6 +69,12 @@ macro_rules! getters {
             #[must_use]
             pub fn scope(&self) -> Option<&str> {
                 self.0.scope.as_deref()
+            }
+
+            /// The rules that were passed, and by whom.
+            #[must_use]
+            pub fn accepted(&self) -> &[Accepted] {
+                &self.0.accepted
             }
 
             /// Whether refusals refuse.

@@ -7,6 +7,12 @@
 pub(crate) enum Table {
     /// Top level.
     File,
+    /// `[trust]`.
+    Trust,
+    /// `[rule.NAME]`.
+    Rule,
+    /// An entry of `keyless`.
+    Keyless,
     /// A scope of `[image]`.
     Image,
     /// `[confine.NAME]`.
@@ -21,6 +27,9 @@ impl Table {
     pub(crate) fn title(self) -> &'static str {
         match self {
             Table::File => "the file",
+            Table::Trust => "[trust]",
+            Table::Rule => "[rule.NAME]",
+            Table::Keyless => "an entry of keyless",
             Table::Image => "a scope of [image]",
             Table::Confine => "[confine.NAME]",
             Table::Landlock => "landlock",
@@ -94,7 +103,23 @@ pub(crate) const KEYS: &[Key] = &[
         "key by key",
         "[confine.default] is for every image; a named section says what differs",
     ),
-    not_yet(Table::File, "rule", "[rule.NAME]: signatures and attestations"),
+    key(
+        Table::File,
+        "rule",
+        "table of rules",
+        "{}",
+        "both files' rules must be passed",
+        "[rule.NAME] says who must have signed an image; a scope names it in `require`",
+    ),
+    key(
+        Table::File,
+        "trust",
+        "table",
+        "{}",
+        "the node's file alone",
+        "[trust] names the trusted roots by which certificates, logs and timestamps are verified",
+    ),
+    not_yet(Table::Rule, "attestation", "vulnerability scans, provenance, SBOMs"),
     not_yet(Table::File, "detect", "[detect]: what to do about what a container does"),
     key(
         Table::Image,
@@ -102,11 +127,87 @@ pub(crate) const KEYS: &[Key] = &[
         r#"["sha256:…", …]"#,
         "",
         "both lists must hold the image",
-        "of the index that the name points to, or of this platform's manifest; required in the node's file",
+        "of the index that the name points to, or of this platform's manifest; in the node's file this, `require`, or \
+         both are required, and both must hold",
+    ),
+    key(
+        Table::Image,
+        "require",
+        r#"["RULE", …]"#,
+        "",
+        "all rules of both files",
+        "each of these [rule.NAME] of the same file must be passed by a signature of the index or of this platform's \
+         manifest",
     ),
     key(Table::Image, "confine", r#""NAME""#, r#""default""#, "key by key", "the section [confine.NAME]"),
-    not_yet(Table::Image, "require", "rules that the image must pass"),
-    not_yet(Table::Image, "contents", "chain | receipt | rehash: how the files below the root are proven"),
+    key(
+        Table::Image,
+        "contents",
+        r#""chain" | "receipt" | "rehash""#,
+        r#""chain""#,
+        "rehash, then receipt",
+        "how the files below the root are proven: chain by containerd's names; receipt by comparing each layer with its \
+         tar when it is first seen, and then at each launch that nothing has changed; rehash by comparing for each \
+         launch. The last two want the overlayfs snapshotter and the layers' blobs",
+    ),
+    key(
+        Table::Trust,
+        "roots",
+        r#"["trusted_root.json", …]"#,
+        "",
+        "",
+        "files beside this one: sigstore's trusted_root.json, of the public instance or of your own. Needed for \
+         certificates, log entries and timestamps; without one a log entry of a key's signature is not looked at",
+    ),
+    key(
+        Table::Trust,
+        "root_age_days_max",
+        "1 to 3650",
+        "",
+        "",
+        "how long ago a root may have been written: what an older one vouches for does not count. Not written: no limit",
+    ),
+    key(
+        Table::Rule,
+        "keys",
+        r#"["keys/NAME.pub", …]"#,
+        "",
+        "",
+        "public keys in PEM, files beside this one: ECDSA P-256 and P-384, Ed25519, RSA. A signature by one of them \
+         passes the rule",
+    ),
+    key(
+        Table::Rule,
+        "keyless",
+        r#"[{ issuer = "…", identity = "…" }, …]"#,
+        "",
+        "",
+        "certificates of an authority of [trust]: a signature whose certificate matches both of one entry passes the rule",
+    ),
+    key(
+        Table::Rule,
+        "transparency_log",
+        r#""required" | "optional""#,
+        "",
+        "required",
+        "whether a log of [trust] must have the signature. Not written: required for keyless, optional for keys",
+    ),
+    key(
+        Table::Keyless,
+        "issuer",
+        "pattern",
+        "",
+        "",
+        "required: who vouches for the identity; its host has no star",
+    ),
+    key(
+        Table::Keyless,
+        "identity",
+        "pattern",
+        "",
+        "",
+        "required: the certificate's only alternative name. `*` is anything between two slashes, `**` anything",
+    ),
     key(
         Table::Confine,
         "level",

@@ -16,21 +16,27 @@
 #![forbid(unsafe_code)]
 
 mod confine;
+mod contents;
 mod exec;
 mod explain;
+mod glob;
 mod grant;
 mod keys;
+mod material;
 mod parse;
 mod parse_confine;
 mod parse_level;
+mod parse_rule;
 mod policy;
 mod read;
+mod rule;
 mod scope;
 mod source;
 mod strict;
 
 pub use explain::explain;
-pub use grant::{ExecGrant, Grant, Preview};
+pub use grant::{Accepted, ExecGrant, Grant, Preview};
+pub use material::{NamedFile, NamedKind};
 pub use policy::Policy;
 pub use source::{PolicyError, Problem, Source};
 

@@ -8,15 +8,16 @@ use std::{
     path::PathBuf,
 };
 
-use bulkhead_model::{Digest, Level, Namespace};
+use bulkhead_model::{ContentsRule, Digest, Level, Namespace};
 use toml::de::{DeTable, DeValue};
 
 use crate::{
     Mode, PolicyError, Source,
     confine::{Namespaces, Section},
     keys::Table,
-    parse_confine,
+    parse_confine, parse_rule,
     read::{Value, refuse_key, refuse_value, table, word},
+    rule::{Rules, Trust},
     scope::{Repository, Scope},
     source::Problems,
 };
@@ -37,10 +38,21 @@ pub(crate) enum Role {
 pub(crate) struct ScopeRow {
     pub(crate) scope: Scope,
     pub(crate) line: usize,
-    /// `None` only in a tenant's file: the node's list decides.
+    /// `None`: `require` decides, or, in a tenant's file, the node's.
     pub(crate) digests: Option<BTreeSet<Digest>>,
+    /// Names of rules, each of which must be passed.
+    pub(crate) require: BTreeSet<String>,
     /// Name of a section.
     pub(crate) confine: String,
+    /// `None` where it is not written.
+    pub(crate) contents: Option<ContentsRule>,
+}
+
+impl ScopeRow {
+    /// How the files are to be proven.
+    pub(crate) fn contents(&self) -> ContentsRule {
+        self.contents.unwrap_or(ContentsRule::Chain)
+    }
 }
 
 /// What one policy file means.
@@ -53,6 +65,8 @@ pub(crate) struct File {
     scopes: Vec<ScopeRow>,
     /// Each named one over the default.
     sections: BTreeMap<String, Section>,
+    pub(crate) rules: Rules,
+    pub(crate) trust: Trust,
 }
 
 impl File {
@@ -99,7 +113,14 @@ impl File {
 }
 
 fn read_file(problems: &mut Problems<'_>, root: &DeTable<'_>, role: Role, path: PathBuf) -> File {
-    let mut file = File { path, mode: None, scopes: Vec::new(), sections: BTreeMap::new() };
+    let mut file = File {
+        path,
+        mode: None,
+        scopes: Vec::new(),
+        sections: BTreeMap::new(),
+        rules: Rules::new(),
+        trust: Trust::default(),
+    };
     let mut version = false;
     let mut scopes = None;
     for (key, value) in root {
@@ -120,6 +141,16 @@ fn read_file(problems: &mut Problems<'_>, root: &DeTable<'_>, role: Role, path: 
                     file.sections = read_sections(problems, sections, role);
                 }
             }
+            "rule" => {
+                if let Some(rules) = table(problems, value, Table::File, "rule") {
+                    file.rules = parse_rule::rules(problems, rules);
+                }
+            }
+            "trust" => {
+                if let Some(keys) = table(problems, value, Table::File, "trust") {
+                    file.trust = parse_rule::trust(problems, keys, &value.span(), role);
+                }
+            }
             other => refuse_key(problems, &key.span(), Table::File, other),
         }
     }
@@ -128,7 +159,7 @@ fn read_file(problems: &mut Problems<'_>, root: &DeTable<'_>, role: Role, path: 
     }
     if let Some(scopes) = scopes {
         let known: BTreeSet<&str> = file.sections.keys().map(String::as_str).chain([DEFAULT]).collect();
-        file.scopes = read_scopes(problems, scopes, role, &known);
+        file.scopes = read_scopes(problems, scopes, role, &Known { sections: &known, rules: &file.rules });
     }
     file
 }
@@ -172,7 +203,7 @@ fn read_scopes(
     problems: &mut Problems<'_>,
     scopes: &DeTable<'_>,
     role: Role,
-    sections: &BTreeSet<&str>,
+    known: &Known<'_>,
 ) -> Vec<ScopeRow> {
     let mut rows: Vec<ScopeRow> = Vec::new();
     for (name, value) in scopes {
@@ -191,36 +222,51 @@ fn read_scopes(
             );
             continue;
         };
-        let (digests, confine) = read_scope(problems, keys, sections);
-        if digests.is_none() && role == Role::Node && !keys.contains_key("digests") {
+        let said = read_scope(problems, keys, known);
+        if role == Role::Node && !keys.contains_key("digests") && !keys.contains_key("require") {
             problems.add(
                 &name.span(),
                 format!(
-                    "scope {:?} has no `digests`, so it would admit anything of that name",
+                    "scope {:?} has neither `digests` nor `require`, so it would admit anything of that name",
                     name.get_ref()
                 ),
-                "write \"registry/repository\" = { digests = [\"sha256:…\"] }",
+                "write \"registry/repository\" = { digests = [\"sha256:…\"] } or { require = [\"RULE\"] }",
             );
         }
         let Some(scope) = scope else { continue };
         let line = problems.position(&name.span()).0;
-        rows.push(ScopeRow { scope, line, digests, confine });
+        let Said { digests, require, confine, contents } = said;
+        rows.push(ScopeRow { scope, line, digests, require, confine, contents });
     }
     // No two of them have the same rank for one name: a scope has one spelling, and TOML knows no key twice.
     rows.sort_by_key(|row| row.scope.specificity());
     rows
 }
 
-fn read_scope(
-    problems: &mut Problems<'_>,
-    keys: &DeTable<'_>,
-    sections: &BTreeSet<&str>,
-) -> (Option<BTreeSet<Digest>>, String) {
+/// What scopes may refer to.
+struct Known<'k> {
+    sections: &'k BTreeSet<&'k str>,
+    rules: &'k Rules,
+}
+
+/// What one scope says.
+struct Said {
+    digests: Option<BTreeSet<Digest>>,
+    require: BTreeSet<String>,
+    confine: String,
+    contents: Option<ContentsRule>,
+}
+
+fn read_scope(problems: &mut Problems<'_>, keys: &DeTable<'_>, known: &Known<'_>) -> Said {
+    let Known { sections, rules } = known;
     let mut digests = None;
+    let mut require = BTreeSet::new();
+    let mut contents = None;
     let mut confine = DEFAULT.to_owned();
     for (key, value) in keys {
         match key.get_ref().as_ref() {
             "digests" => digests = read_digests(problems, value),
+            "require" => require = read_require(problems, value, rules),
             "confine" => match value.get_ref().as_str() {
                 None => refuse_value(problems, value, Table::Image, "confine"),
                 Some(name) if !sections.contains(name) => problems.add(
@@ -233,10 +279,40 @@ fn read_scope(
                 ),
                 Some(name) => confine = name.to_owned(),
             },
+            "contents" => {
+                let words = [
+                    ("chain", ContentsRule::Chain),
+                    ("receipt", ContentsRule::Receipt),
+                    ("rehash", ContentsRule::Rehash),
+                ];
+                contents = word(problems, value, Table::Image, "contents", &words);
+            }
             other => refuse_key(problems, &key.span(), Table::Image, other),
         }
     }
-    (digests, confine)
+    Said { digests, require, confine, contents }
+}
+
+fn read_require(problems: &mut Problems<'_>, value: &Value<'_>, rules: &Rules) -> BTreeSet<String> {
+    let Some(list) = value.get_ref().as_array().filter(|list| !list.is_empty()) else {
+        refuse_value(problems, value, Table::Image, "require");
+        return BTreeSet::new();
+    };
+    let mut require = BTreeSet::new();
+    for item in list.iter() {
+        match item.get_ref().as_str() {
+            None => refuse_value(problems, item, Table::Image, "require"),
+            Some(name) if !rules.contains_key(name) => problems.add(
+                &item.span(),
+                format!("there is no rule [rule.{name}] in this file"),
+                format!("write it: [rule.{name}] with keys or keyless"),
+            ),
+            Some(name) => {
+                require.insert(name.to_owned());
+            }
+        }
+    }
+    require
 }
 
 fn read_digests(problems: &mut Problems<'_>, value: &Value<'_>) -> Option<BTreeSet<Digest>> {

@@ -8,13 +8,18 @@
 use std::{collections::BTreeSet, path::Path};
 
 use bulkhead_binding::{VerifiedImage, VerifiedVolume};
-use bulkhead_model::{Confinement, CreateRequest, Digest, ImageFacts, Level, Namespace, Refusal, Rule};
+use bulkhead_model::{
+    Confinement, ContentsFacts, ContentsRule, CreateRequest, Digest, ImageFacts, Level, Namespace, Refusal,
+    Rule, SignatureFacts, TrustMaterial,
+};
 
 use crate::{
     ExecGrant, Grant, Mode, PolicyError, Preview, Source,
     confine::built_in,
-    grant::{ExecList, Granted},
+    contents,
+    grant::{Accepted, ExecList, Granted},
     parse::{DEFAULT, File, Role, ScopeRow},
+    rule::Asked,
     scope::Repository,
     strict::Stricter,
 };
@@ -22,9 +27,10 @@ use crate::{
 /// What a node lets run for one tenant.
 #[derive(Clone, Debug)]
 pub struct Policy {
-    node: File,
-    tenant: Option<File>,
+    pub(crate) node: File,
+    pub(crate) tenant: Option<File>,
     hash: Digest,
+    pub(crate) material: TrustMaterial,
 }
 
 impl Policy {
@@ -35,9 +41,12 @@ impl Policy {
     pub fn parse(node: &Source, tenant: Option<&Source>) -> Result<Self, PolicyError> {
         let tenant_file = tenant.map(|source| File::parse(source, Role::Tenant)).transpose();
         match (File::parse(node, Role::Node), tenant_file) {
-            (Ok(node_file), Ok(tenant_file)) => {
-                Ok(Self { node: node_file, tenant: tenant_file, hash: hash(node, tenant) })
-            }
+            (Ok(node_file), Ok(tenant_file)) => Ok(Self {
+                node: node_file,
+                tenant: tenant_file,
+                hash: hash(node, tenant),
+                material: TrustMaterial::default(),
+            }),
             (Err(one), Err(two)) => Err(one.and(two)),
             (Err(error), Ok(_)) | (Ok(_), Err(error)) => Err(error),
         }
@@ -69,9 +78,12 @@ impl Policy {
     /// The refusal, unless the mode is audit: the grant carries it then.
     pub fn admit(&self, image: &VerifiedImage, request: &CreateRequest) -> Result<Grant, Refusal> {
         let image_volumes = image.volumes();
+        let verified = image;
         let names = image.names().iter().map(String::as_str).chain([image.claimed_name()]).collect();
         let image = Image {
             facts: image.facts(),
+            contents: Some(image.contents()),
+            signatures: image.signatures(&image.facts().target),
             claimed: image.claimed_name(),
             names,
             deciding: if image.in_cri() { Deciding::AnyName } else { Deciding::ClaimedName },
@@ -79,7 +91,8 @@ impl Policy {
         let place = format!("container {}", request.id);
         let mut granted = self.decide(&image, &place, &request.tenant.namespace)?;
         for volume in image_volumes {
-            if let Some(refusal) = self.admit_volume(volume, &place)? {
+            let signatures = verified.signatures(&volume.facts().target);
+            if let Some(refusal) = self.admit_volume(volume, signatures, &place)? {
                 granted.confinement.level = Level::Hardened;
                 granted.would_refuse.get_or_insert(refusal);
             }
@@ -89,10 +102,17 @@ impl Policy {
     }
 
     /// Judges an image that a container is to see and not to run. In audit mode the refusal is handed back.
-    fn admit_volume(&self, volume: &VerifiedVolume, place: &str) -> Result<Option<Refusal>, Refusal> {
+    fn admit_volume(
+        &self,
+        volume: &VerifiedVolume,
+        signatures: Option<&SignatureFacts>,
+        place: &str,
+    ) -> Result<Option<Refusal>, Refusal> {
         let claim = volume.claim();
         let image = Image {
             facts: volume.facts(),
+            contents: Some(&ContentsFacts::Chain),
+            signatures,
             claimed: &claim.name,
             names: volume.names().iter().map(String::as_str).collect(),
             deciding: Deciding::AnyName,
@@ -100,7 +120,7 @@ impl Policy {
         let place = format!("the volume on {} of {place}", claim.destination.display());
         let names: Vec<Named<'_>> = image.names.iter().filter_map(|name| self.named(name, &image)).collect();
         match self.judge(&image, &names, &subject(&image, &place)) {
-            Ok(()) => Ok(None),
+            Ok(_) => Ok(None),
             Err(refusal) => match self.mode() {
                 Mode::Enforce => Err(refusal),
                 Mode::Audit => Ok(Some(refusal)),
@@ -108,13 +128,57 @@ impl Policy {
         }
     }
 
+    /// What has to be known of the files of an image before [`Policy::admit`] is asked: the strictest of all scopes
+    /// that match one of its names.
+    #[must_use]
+    pub fn contents_rule(&self, image: &VerifiedImage) -> ContentsRule {
+        let names = image.names().iter().map(String::as_str).chain([image.claimed_name()]);
+        let rows = names.filter_map(Repository::of_name).flat_map(|repository| {
+            let tenant = self.tenant.as_ref().and_then(|tenant| tenant.scope_of(&repository));
+            [self.node.scope_of(&repository), tenant]
+        });
+        let rules = rows.flatten().map(ScopeRow::contents);
+        rules.reduce(|one, other| one.stricter(&other)).unwrap_or(ContentsRule::Chain)
+    }
+
+    /// Whether [`Policy::admit`] has to be told who signed the image, or one of its volumes: a scope that matches one
+    /// of their names requires it.
+    #[must_use]
+    pub fn needs_signatures(&self, image: &VerifiedImage) -> bool {
+        let names = image.names().iter().map(String::as_str).chain([image.claimed_name()]);
+        let volumes = image.volumes().iter().flat_map(|volume| volume.names().iter().map(String::as_str));
+        names.chain(volumes).any(|name| self.requires(name))
+    }
+
+    /// Whether a scope that matches `name` has `require`.
+    #[must_use]
+    pub fn requires(&self, name: &str) -> bool {
+        let Some(repository) = Repository::of_name(name) else { return false };
+        let tenant = self.tenant.as_ref().and_then(|tenant| tenant.scope_of(&repository));
+        let rows = [self.node.scope_of(&repository), tenant];
+        rows.into_iter().flatten().any(|row| !row.require.is_empty())
+    }
+
     /// What [`Policy::admit`] would say of an image of this one name to a tenant: for people, and no way to run
     /// anything.
     ///
     /// # Errors
     /// The refusal, unless the mode is audit: the preview carries it then.
-    pub fn preview(&self, facts: &ImageFacts, name: &str, tenant: &Namespace) -> Result<Preview, Refusal> {
-        let image = Image { facts, claimed: name, names: vec![name], deciding: Deciding::ClaimedName };
+    pub fn preview(
+        &self,
+        facts: &ImageFacts,
+        signatures: Option<&SignatureFacts>,
+        name: &str,
+        tenant: &Namespace,
+    ) -> Result<Preview, Refusal> {
+        let image = Image {
+            facts,
+            contents: None,
+            signatures,
+            claimed: name,
+            names: vec![name],
+            deciding: Deciding::ClaimedName,
+        };
         self.decide(&image, "a container to be", tenant).map(Preview::new)
     }
 
@@ -134,11 +198,11 @@ impl Policy {
 
     fn decide(&self, image: &Image<'_>, place: &str, tenant: &Namespace) -> Result<Granted, Refusal> {
         let names: Vec<Named<'_>> = image.names.iter().filter_map(|name| self.named(name, image)).collect();
-        let would_refuse = match self.judge(image, &names, &subject(image, place)) {
-            Ok(()) => None,
+        let (accepted, would_refuse) = match self.judge(image, &names, &subject(image, place)) {
+            Ok(accepted) => (accepted, None),
             Err(refusal) => match self.mode() {
                 Mode::Enforce => return Err(refusal),
-                Mode::Audit => Some(refusal),
+                Mode::Audit => (Vec::new(), Some(refusal)),
             },
         };
         let (mut confinement, exec_lists) = self.confine(&names, tenant);
@@ -154,6 +218,7 @@ impl Policy {
             policy_hash: self.hash,
             would_refuse,
             image_volumes: Vec::new(),
+            accepted,
             place: place.to_owned(),
             exec_lists,
         })
@@ -170,7 +235,9 @@ impl Policy {
         Some(Named { repository, node, tenant, decides })
     }
 
-    fn judge(&self, image: &Image<'_>, names: &[Named<'_>], subject: &str) -> Result<(), Refusal> {
+    /// All that stands against the image; else the rules that it passed.
+    fn judge(&self, image: &Image<'_>, names: &[Named<'_>], subject: &str) -> Result<Vec<Accepted>, Refusal> {
+        let mut accepted = Vec::new();
         let target = &image.facts.target;
         let deciding = || names.iter().filter(|name| name.decides);
         if !deciding().any(|name| name.node.is_some()) {
@@ -186,7 +253,40 @@ impl Policy {
             for (row, file) in [(name.node, Some(&self.node)), (name.tenant, self.tenant.as_ref())] {
                 if let (Some(row), Some(file)) = (row, file) {
                     check_digest(row, &file.path, image.facts, subject)?;
+                    self.check_signers(row, file, image, subject, &mut accepted)?;
+                    if let Some(found) = image.contents {
+                        contents::check(row, &file.path, found, subject)?;
+                    }
                 }
+            }
+        }
+        Ok(accepted)
+    }
+
+    /// Each rule that a scope requires must be passed by a signature.
+    fn check_signers(
+        &self,
+        row: &ScopeRow,
+        file: &File,
+        image: &Image<'_>,
+        subject: &str,
+        accepted: &mut Vec<Accepted>,
+    ) -> Result<(), Refusal> {
+        let nothing = SignatureFacts::default();
+        let facts = image.signatures.unwrap_or(&nothing);
+        for name in &row.require {
+            // The parser saw to it that there is one.
+            let rule = file.rules.get(name).ok_or_else(|| {
+                let why = format!("{} has no [rule.{name}]", file.path.display());
+                Refusal::new(Rule::Policy, subject, why, "write it")
+            })?;
+            let trust = &self.node.trust;
+            let asked = Asked { name, rule, trust, material: &self.material, path: &file.path };
+            let signer =
+                asked.signer(facts).map_err(|found| asked.refusal(subject, image.fetch_name(), &found))?;
+            let passed = Accepted { rule: name.clone(), signer: signer.clone() };
+            if !accepted.contains(&passed) {
+                accepted.push(passed);
             }
         }
         Ok(())
@@ -223,9 +323,22 @@ impl Policy {
 /// What is judged.
 struct Image<'i> {
     facts: &'i ImageFacts,
+    /// None where people ask, who have no container.
+    contents: Option<&'i ContentsFacts>,
+    /// None where nobody looked: no rule is passed.
+    signatures: Option<&'i SignatureFacts>,
     claimed: &'i str,
     names: Vec<&'i str>,
     deciding: Deciding,
+}
+
+impl<'i> Image<'i> {
+    /// The first of its names that is one.
+    fn fetch_name(&self) -> &'i str {
+        let readable = |name: &&str| Repository::of_name(name).is_some();
+        let mut names = std::iter::once(self.claimed).chain(self.names.iter().copied());
+        names.find(readable).unwrap_or(self.claimed)
+    }
 }
 
 /// Which names let an image in.
@@ -251,7 +364,7 @@ fn sections<'p>(rows: impl Iterator<Item = &'p ScopeRow>) -> (&'p str, BTreeSet<
 }
 
 fn check_digest(row: &ScopeRow, path: &Path, facts: &ImageFacts, subject: &str) -> Result<(), Refusal> {
-    let ScopeRow { scope, line, digests, confine: _ } = row;
+    let ScopeRow { scope, line, digests, require: _, confine: _, contents: _ } = row;
     let ImageFacts { target, manifest, .. } = facts;
     let Some(digests) = digests else { return Ok(()) };
     if digests.contains(target) || digests.contains(manifest) {
@@ -299,9 +412,7 @@ fn no_scope(path: &Path, role: Role, target: &Digest, name: Option<&Named<'_>>, 
 
 /// `image NAME@DIGEST of container ID`.
 fn subject(image: &Image<'_>, place: &str) -> String {
-    let readable = |name: &&str| Repository::of_name(name).is_some();
-    let mut names = std::iter::once(image.claimed).chain(image.names.iter().copied());
-    let name = names.find(readable).unwrap_or(image.claimed);
+    let name = image.fetch_name();
     let name = name.split('@').next().unwrap_or(name);
     format!("image {name}@{} of {place}", image.facts.target)
 }

@@ -44,7 +44,8 @@ pub struct PolicyError {
 
 impl PolicyError {
     /// The error of these problems, in the order of file, line and column; `None` when there are none.
-    pub(crate) fn of(mut problems: Vec<Problem>) -> Option<Self> {
+    #[must_use]
+    pub fn of(mut problems: Vec<Problem>) -> Option<Self> {
         problems.sort();
         problems.dedup();
         let mut problems = problems.into_iter();

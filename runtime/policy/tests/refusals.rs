@@ -90,10 +90,18 @@ fn examples_of_policy_are_what_it_says() {
     let scope = |digest: &str| {
         format!("version = 1\n[image]\n\"registry.example/team-a/**\" = {{ digests = [\"{digest}\"] }}")
     };
+    let signed = |digest: &str| {
+        let rule = "[rule.signed-by-ci]\nkeys = [\"keys/team-a.pub\"]";
+        format!(
+            "{}\n{rule}",
+            scope(digest).replace("digests = [", "require = [").replace(digest, "signed-by-ci")
+        )
+    };
     for refusal in [
         Refusal::from(broken),
         admit("version = 1", None),
         admit(&scope(&Digest::of(b"another").to_string()), None),
+        admit(&signed("TARGET"), None),
         admit(&scope("TARGET"), Some(&["sh", "-c", "id; id"])),
     ] {
         assert_eq!(shortened(&example_of(refusal.rule)), shortened(&refusal.to_string()));

@@ -31,6 +31,8 @@ fn paths(
     let mut paths = vec![
         (layout.config_dir(), Read),
         (made(layout.verdicts_dir())?, Change),
+        (made(layout.trust_dir())?, Read),
+        (made(layout.receipts_dir())?, Change),
         (made(layout.audit_dir())?, Append),
         (made(layout.run_dir())?, Change),
         ("/sys/fs/cgroup".into(), Change),

@@ -2,9 +2,10 @@
 
 use std::time::Instant;
 
-use bulkhead_audit::{Call, ImageLine, Line, Outcome, RefusalLine, TimingsUs, append};
+use bulkhead_audit::{Call, ImageLine, Line, Outcome, RefusalLine, SignedBy, TimingsUs, append};
 use bulkhead_binding::VerifiedImage;
 use bulkhead_model::{CreateRequest, Digest, Layout, Namespace, Refusal, chain_ids};
+use bulkhead_policy::Accepted;
 
 use crate::task::{TaskError, chain};
 
@@ -16,6 +17,7 @@ pub(super) struct Known {
     pub(super) scope: Option<String>,
     pub(super) would_refuse: Option<Refusal>,
     image: Option<ImageLine>,
+    signed_by: Vec<SignedBy>,
     verify_us: u64,
 }
 
@@ -29,6 +31,7 @@ impl Known {
             scope: None,
             would_refuse: None,
             image: None,
+            signed_by: Vec::new(),
             verify_us: 0,
         }
     }
@@ -36,6 +39,13 @@ impl Known {
     /// Whose request it is.
     pub(super) fn request(&mut self, request: &CreateRequest) {
         self.tenant = Some(request.tenant.namespace.clone());
+    }
+
+    /// By whose signatures which rules were passed.
+    pub(super) fn signed_by(&mut self, accepted: &[Accepted]) {
+        let signed_by =
+            |Accepted { rule, signer }: &Accepted| SignedBy { rule: rule.clone(), signer: signer.clone() };
+        self.signed_by = accepted.iter().map(signed_by).collect();
     }
 
     /// The image, verified since `began`.
@@ -82,7 +92,7 @@ pub(super) fn record<T>(
         tenant: known.tenant.as_ref().unwrap_or(subject.namespace).as_str(),
         image: known.image.clone(),
         scope: known.scope.as_deref(),
-        signed_by: &[],
+        signed_by: &known.signed_by,
         refusal: refusal.map(RefusalLine::from),
         policy: known.policy,
         evidence: None,

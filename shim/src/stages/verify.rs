@@ -1,18 +1,25 @@
 //! The stage that asks containerd and the judge, and the control group in which a judge runs.
 
 use std::{
+    collections::BTreeMap,
     io,
+    os::fd::{AsFd, OwnedFd},
     path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 
-use bulkhead_binding::VerifiedImage;
+use bulkhead_binding::{VerifiedImage, VerifiedVolume};
 use bulkhead_cgroup::{Cgroup, CgroupPath, Host};
-use bulkhead_containerd::{CALL_TIMEOUT, Containerd, Judge, VerifyError};
-use bulkhead_model::{ContainerId, CreateRequest, Layout, Namespace};
+use bulkhead_containerd::{
+    CALL_TIMEOUT, Containerd, Contents, Judge, StartLayers, VerifyError, contents_facts, signature_facts,
+};
+use bulkhead_launch::Zygote;
+use bulkhead_model::{ContainerId, ContentsRule, CreateRequest, LayersTask, Layout, Namespace};
+use bulkhead_policy::Policy;
 use oci_spec::runtime::{LinuxMemoryBuilder, LinuxPidsBuilder, LinuxResources};
 
 use crate::task::{TaskError, chain};
@@ -22,6 +29,19 @@ const JUDGE_MEMORY_BYTES_MAX: i64 = 256 << 20;
 
 /// It has one thread.
 const JUDGE_PIDS_MAX: i64 = 4;
+
+/// What a judge of contents may use: 500,000 names of a layer and their owners, for two layers at a time, and what the
+/// kernel keeps of the files that it reads, which it gives back.
+const CONTENTS_MEMORY_BYTES_MAX: i64 = 1 << 30;
+
+/// Two threads for each layer at a time.
+const CONTENTS_PIDS_MAX: i64 = 16;
+
+/// How long a launch waits for layers to be compared: kubelet gives up after two minutes, and would not hear why.
+const CONTENTS_WAIT_MAX: Duration = Duration::from_secs(100);
+
+/// How long a judge may take for all layers of an image.
+const CONTENTS_TIME_MAX: Duration = Duration::from_secs(1800);
 
 /// How images are verified.
 pub(super) struct Verifier {
@@ -63,6 +83,70 @@ impl Verifier {
         Ok(bulkhead_containerd::verify(&containerd, layout, &judge, request).await?)
     }
 
+    /// What is known of the files of an image's layers, as far as policy wants to know.
+    pub(super) async fn contents(
+        &self,
+        layout: &Layout,
+        request: &CreateRequest,
+        image: VerifiedImage,
+        rule: ContentsRule,
+        zygote: &Arc<Zygote>,
+    ) -> Result<VerifiedImage, TaskError> {
+        if rule == ContentsRule::Chain {
+            return Ok(image);
+        }
+        let containerd = self.connect(&self.socket).await?;
+        let group = judge_group_path(&self.own_socket, &request.id)?;
+        let (zygote, host) = (Arc::clone(zygote), self.host.clone());
+        let start: StartLayers = Arc::new(move |job| {
+            let (answers, output) = pipe()?;
+            let limits = limits(CONTENTS_MEMORY_BYTES_MAX, CONTENTS_PIDS_MAX).map_err(io::Error::other)?;
+            let (limits, made) = match job.task {
+                LayersTask::Walk => (None, None),
+                LayersTask::Compare(_) => {
+                    let cgroup = host.cgroup(&group);
+                    (
+                        Some((&group, limits)),
+                        Some(JudgeGroup { cgroup, made: Arc::new(AtomicBool::new(true)) }),
+                    )
+                }
+            };
+            let ticket = zygote.layers(job, limits, output.as_fd()).map_err(io::Error::other)?;
+            Ok((answers, Box::new((ticket, made))))
+        });
+        let contents = Contents {
+            start,
+            program: self.judge.program.clone(),
+            wait_max: CONTENTS_WAIT_MAX,
+            time_max: CONTENTS_TIME_MAX,
+        };
+        let found =
+            contents_facts(&containerd, layout, &contents, image.facts(), &request.rootfs, rule).await?;
+        Ok(image.with_contents(found))
+    }
+
+    /// Who signed an image and those of its volumes, where policy wants to know.
+    pub(super) async fn signatures(
+        &self,
+        layout: &Layout,
+        id: &ContainerId,
+        policy: &Policy,
+        image: VerifiedImage,
+    ) -> Result<VerifiedImage, TaskError> {
+        if !policy.needs_signatures(&image) {
+            return Ok(image);
+        }
+        let group = JudgeGroup::new(&self.host, &self.own_socket, id)?;
+        let judge = Judge { admit: Some(group.admit()), ..self.judge.clone() };
+        let mut signatures = BTreeMap::new();
+        let volumes = image.volumes().iter().map(VerifiedVolume::facts);
+        for facts in std::iter::once(image.facts()).chain(volumes) {
+            let found = signature_facts(layout, &judge, facts, policy.material()).await?;
+            signatures.insert(facts.target, found);
+        }
+        Ok(image.with_signatures(signatures))
+    }
+
     async fn connect(&self, socket: &Path) -> Result<Containerd, VerifyError> {
         Ok(Containerd::connect(socket, &self.namespace, CALL_TIMEOUT).await?)
     }
@@ -76,6 +160,12 @@ impl From<VerifyError> for TaskError {
             VerifyError::Unavailable(_) => TaskError::Unavailable(error.line()),
         }
     }
+}
+
+/// Both ends of a pipe: where to read, and where to write.
+fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
+    let (read, write) = io::pipe()?;
+    Ok((read.into(), write.into()))
 }
 
 /// Where the judge of a container's image runs. `delete` finds it by the same names when the server has died meanwhile;
@@ -106,7 +196,7 @@ impl JudgeGroup {
         let (cgroup, made) = (self.cgroup.clone(), Arc::clone(&self.made));
         Arc::new(move |pid| {
             made.store(true, Ordering::Relaxed);
-            let limits = limits().map_err(io::Error::other)?;
+            let limits = limits(JUDGE_MEMORY_BYTES_MAX, JUDGE_PIDS_MAX).map_err(io::Error::other)?;
             cgroup.create(&limits).and_then(|()| cgroup.add(pid)).map_err(io::Error::other)
         })
     }
@@ -122,10 +212,10 @@ impl Drop for JudgeGroup {
     }
 }
 
-fn limits() -> Result<LinuxResources, oci_spec::OciSpecError> {
+fn limits(memory_bytes_max: i64, pids_max: i64) -> Result<LinuxResources, oci_spec::OciSpecError> {
     let mut limits = LinuxResources::default();
     limits.set_devices(None);
-    limits.set_memory(Some(LinuxMemoryBuilder::default().limit(JUDGE_MEMORY_BYTES_MAX).build()?));
-    limits.set_pids(Some(LinuxPidsBuilder::default().limit(JUDGE_PIDS_MAX).build()?));
+    limits.set_memory(Some(LinuxMemoryBuilder::default().limit(memory_bytes_max).build()?));
+    limits.set_pids(Some(LinuxPidsBuilder::default().limit(pids_max).build()?));
     Ok(limits)
 }

@@ -15,7 +15,7 @@ use super::{
 const PROCESS_BYTES_MAX: usize = 4 << 20;
 
 /// Adds the exec.
-pub(crate) fn exec(
+pub(crate) async fn exec(
     tasks: &Tasks,
     container: &Container,
     request: ExecProcessRequest,
@@ -39,7 +39,9 @@ pub(crate) fn exec(
     process.set_terminal(Some(request.terminal));
 
     let asked = ExecRequest { container: container.id.clone(), exec, process };
-    let plan = container.admitted.admit_exec(&asked)?;
+    let plan = container.admitted.admit_exec(tasks.stages(), &asked).await?;
+    // A judge may have been asked: meanwhile the container may have stopped.
+    container.takes_execs()?;
     let paths = StdioPaths {
         stdin: request.stdin,
         stdout: request.stdout,

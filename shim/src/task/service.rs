@@ -87,7 +87,7 @@ impl Task for Service {
 
     async fn exec(&self, _: &TtrpcContext, request: ExecProcessRequest) -> Result<Empty> {
         let container = self.tasks.get(&request.id)?;
-        exec::exec(&self.tasks, &container, request)?;
+        exec::exec(&self.tasks, &container, request).await?;
         Ok(Empty::new())
     }
 

@@ -57,7 +57,9 @@ fn every_default_of_the_reference_is_the_built_in_one() {
         let keys = match key.table {
             Table::Confine => format!("{} = {}", key.name, key.default),
             Table::Landlock => format!("landlock = {{ {} = {} }}", key.name, key.default),
-            Table::File | Table::Image | Table::HostPath => continue,
+            Table::File | Table::Trust | Table::Rule | Table::Keyless | Table::Image | Table::HostPath => {
+                continue;
+            }
         };
         assert_eq!(default_section(&keys).resolve(&built_in()), built_in(), "{keys}");
     }
@@ -74,6 +76,9 @@ fn every_key_of_the_table_is_known_and_those_not_built_yet_refuse() {
         let entry = format!("{} = 1979-05-27", key.name);
         let text = match key.table {
             Table::File => format!("version = 1\n{entry}").replace("version = 1\nversion", "version"),
+            Table::Trust => format!("version = 1\n[trust]\n{entry}"),
+            Table::Rule => format!("version = 1\n[rule.ci]\n{entry}"),
+            Table::Keyless => format!("version = 1\n[rule.ci]\nkeyless = [{{ {entry} }}]"),
             Table::Image => format!("version = 1\n[image]\n\"**\" = {{ {entry} }}"),
             Table::Confine => format!("version = 1\n[confine.default]\n{entry}"),
             Table::Landlock => format!("version = 1\n[confine.default]\nlandlock = {{ {entry} }}"),
@@ -157,7 +162,7 @@ fn same_scope_or_section_twice_is_an_error() {
 #[test]
 fn scope_of_the_node_needs_digests_and_of_a_tenant_not() {
     let text = "version = 1\n[image]\n\"r.example/a\" = {}";
-    assert!(problem(text).contains("has no `digests`"));
+    assert!(problem(text).contains("neither `digests` nor `require`"));
     assert!(File::parse(&source(text), Role::Tenant).is_ok());
     for digests in ["[]", "[\"sha512:00\"]", "[\"latest\"]", "[1]", "\"sha256:00\""] {
         let text = format!("version = 1\n[image]\n\"r.example/a\" = {{ digests = {digests} }}");

@@ -287,11 +287,14 @@ fn hash_changes_with_either_text_and_with_its_place() {
 fn preview_says_what_admit_would() {
     let facts = example::facts("app");
     let policy = policy(BY_TARGET);
-    let preview = policy.preview(&facts, APP, &"default".parse().unwrap()).unwrap();
+    let preview = policy.preview(&facts, None, APP, &"default".parse().unwrap()).unwrap();
     let grant = policy.admit(&image(APP, &[]), &request()).unwrap();
     assert_eq!((preview.scope(), preview.confinement()), (grant.scope(), grant.confinement()));
     let other = example::facts("other");
-    assert_eq!(policy.preview(&other, APP, &"default".parse().unwrap()).unwrap_err().rule, Rule::ImageDigest);
+    assert_eq!(
+        policy.preview(&other, None, APP, &"default".parse().unwrap()).unwrap_err().rule,
+        Rule::ImageDigest
+    );
 }
 
 const INFRA: &str = "[image]\n\"registry.example/team-a/**\" = { digests = [\"TARGET\"], confine = \"infra\" }\n\
