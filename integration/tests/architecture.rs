@@ -15,7 +15,11 @@ const NEVER_REACHED: &[(&str, &[&str], &str)] = &[
     ("bulkhead-plan", &["nix", "tokio", "tonic", "landlock", "libcontainer", "ttrpc"], "plan is pure"),
     ("bulkhead-binding", &["nix", "tokio", "tonic", "libcontainer", "ttrpc"], "binding is pure"),
     ("bulkhead-profiles", &["nix", "tokio", "landlock", "libcontainer"], "profiles makes no system call"),
-    ("bulkhead-generate", &["nix", "tokio", "landlock", "libcontainer", "tonic"], "generate reads files, and no more"),
+    (
+        "bulkhead-generate",
+        &["nix", "tokio", "landlock", "libcontainer", "tonic"],
+        "generate reads files, and no more",
+    ),
     ("bulkhead-confine", &["libcontainer", "tokio", "ttrpc", "tonic"], "host and guest share confine"),
     ("bulkhead-trust", &["tokio", "tonic", "ttrpc", "libcontainer"], "trust knows no socket"),
     (
@@ -23,11 +27,29 @@ const NEVER_REACHED: &[(&str, &[&str], &str)] = &[
         &["bulkhead-policy", "tokio", "tonic", "libcontainer"],
         "the record takes down, and decides nothing",
     ),
+    (
+        "bulkhead-gather",
+        &["bulkhead-policy", "bulkhead-trust", "bulkhead-containerd", "tokio", "libcontainer"],
+        "what is gathered is believed by nobody yet",
+    ),
     ("bulkhead-cgroup", &["libcontainer", "libcgroups", "tokio"], "cgroups are ours"),
     ("bulkhead-launch", &["tokio", "tonic", "ttrpc"], "libcontainer never meets a thread"),
     (
         "containerd-shim-bulkhead-v2",
-        &["bulkhead-trust", "bulkhead-generate", "iced-x86", "gimli", "goblin", "object", "sigstore-verify", "zstd", "tar"],
+        &[
+            "bulkhead-trust",
+            "bulkhead-generate",
+            "iced-x86",
+            "gimli",
+            "goblin",
+            "object",
+            "sigstore-verify",
+            "zstd",
+            "tar",
+            "bulkhead-gather",
+            "ureq",
+            "rustls",
+        ],
         "the shim links no parser of images, signatures or ELF files",
     ),
 ];
@@ -45,6 +67,9 @@ const ONLY_IN: &[(&str, &[&str])] = &[
     ("bulkhead-containerd", &["bulkhead-cli", "containerd-shim-bulkhead-v2"]),
     ("bulkhead-launch", &["containerd-shim-bulkhead-v2"]),
     ("bulkhead-audit", &["containerd-shim-bulkhead-v2"]),
+    ("bulkhead-gather", &["bulkhead-cli"]),
+    ("ureq", &["bulkhead-gather"]),
+    ("rustls", &["bulkhead-gather"]),
 ];
 
 /// Crates whose sources may not touch the world.

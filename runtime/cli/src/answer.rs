@@ -62,6 +62,10 @@ pub(crate) enum Trouble {
     Kernel(&'static str, #[source] io::Error),
     #[error(transparent)]
     Containerd(#[from] bulkhead_containerd::Failure),
+    #[error(transparent)]
+    Gather(#[from] bulkhead_gather::GatherError),
+    #[error(transparent)]
+    Store(#[from] bulkhead_gather::StoreError),
     #[error("{} is no TOML: {why}", .path.display())]
     Configuration { path: PathBuf, why: String },
 }

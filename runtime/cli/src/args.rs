@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use bulkhead_model::Namespace;
+use bulkhead_model::{Digest, Namespace};
 use clap::{Parser, Subcommand, ValueHint};
 
 /// Where containerd listens when no one says otherwise.
@@ -67,6 +67,9 @@ pub(crate) enum Command {
         #[command(flatten)]
         daemon: Daemon,
     },
+    /// Keep signatures of images on this node, and look at them
+    #[command(subcommand)]
+    Trust(TrustCommand),
     /// Print the completion script of a shell
     Completion {
         /// Which shell
@@ -91,4 +94,51 @@ pub(crate) enum PolicyCommand {
     },
     /// Print the reference of the policy language
     Explain,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum TrustCommand {
+    /// Keep the signatures in OCI layouts, tarballs of them (`cosign save` makes both), or sigstore bundle files
+    Import {
+        /// Directory or file
+        #[arg(required = true, value_name = "PATH", value_hint = ValueHint::AnyPath)]
+        paths: Vec<PathBuf>,
+    },
+    /// Fetch the signatures of an image from its registry and keep them
+    Fetch {
+        /// The image's name: registry/repository, with a tag, a digest or both
+        image: String,
+        #[command(flatten)]
+        registry: RegistryOptions,
+    },
+    /// List what is kept: files, by the digest of the image that they say they are about
+    List {
+        /// Of this image alone: the digest of its index or manifest
+        digest: Option<Digest>,
+    },
+    /// Remove what is kept of an image
+    Remove {
+        /// Digest of the image's index or manifest
+        digest: Digest,
+        /// This file alone
+        #[arg(long, value_name = "DIGEST")]
+        file: Option<Digest>,
+    },
+}
+
+/// How registries are reached.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct RegistryOptions {
+    /// containerd's directory with HOST/hosts.toml: mirrors, certificates [default: /etc/containerd/certs.d]
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub(crate) hosts_dir: Option<PathBuf>,
+    /// Docker's configuration with passwords [default: $DOCKER_CONFIG/config.json, then ~/.docker/config.json]
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) docker_config: Option<PathBuf>,
+    /// Speak HTTP where no hosts.toml says how
+    #[arg(long)]
+    pub(crate) plain_http: bool,
+    /// How many seconds it may take
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub(crate) timeout: u64,
 }

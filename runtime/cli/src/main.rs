@@ -14,6 +14,7 @@ mod doctor;
 mod generate;
 mod init;
 mod settings;
+mod trust;
 mod verify;
 
 use std::process::ExitCode;
@@ -23,7 +24,7 @@ use clap::Parser as _;
 
 use crate::{
     answer::{Answer, Trouble},
-    args::{Args, Command, PolicyCommand},
+    args::{Args, Command, PolicyCommand, TrustCommand},
 };
 
 fn main() -> ExitCode {
@@ -48,6 +49,12 @@ fn run(layout: &Layout, command: Command) -> Result<Answer, Trouble> {
         Command::Verify { image, namespace, tenant, daemon } => {
             verify::verify(layout, &image, &namespace, tenant.as_ref(), &daemon)
         }
+        Command::Trust(command) => match command {
+            TrustCommand::Import { paths } => trust::import(layout, &paths),
+            TrustCommand::Fetch { image, registry } => trust::fetch(layout, &image, &registry),
+            TrustCommand::List { digest } => trust::list(layout, digest.as_ref()),
+            TrustCommand::Remove { digest, file } => trust::remove(layout, &digest, file.as_ref()),
+        },
         Command::Completion { shell } => generate::completion(shell),
         Command::Man => generate::man(),
         Command::Judge => Ok(Answer::usage("bulkhead judge takes no options: it is started by the shim")),

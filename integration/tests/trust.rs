@@ -1,0 +1,163 @@
+//! Signatures of the real cosign, from real registries, into the node's store.
+
+#![allow(clippy::unwrap_used)]
+
+#[path = "trust/cosign.rs"]
+mod cosign;
+
+use std::{fs, path::Path, process::Command, time::Duration};
+
+use bulkhead_integration::{
+    ALLOWED, Bench, Cri, Output, REGISTRY_USER, Registry, RegistryDoor, RegistryKind, Release, bulkhead_dir,
+    run,
+};
+use cosign::Cosign;
+use serde_json::Value;
+
+/// `bulkhead --root ROOT --json WORDS`, with docker's configuration of nobody.
+fn bulkhead(root: &Path, words: &[&str]) -> Output {
+    let mut command = Command::new(bulkhead_dir().unwrap().join("bulkhead"));
+    command.arg("--root").arg(root).arg("--json").args(words).env("DOCKER_CONFIG", root.join("none"));
+    run(&mut command, Duration::from_secs(60)).unwrap()
+}
+
+fn answered(output: &Output, status: i32) -> Value {
+    assert_eq!(output.code(), status, "{output:?}");
+    serde_json::from_str(&output.stdout).unwrap()
+}
+
+/// Pushes the allowed image under another name; by digest.
+fn pushed(bench: &Bench, registry: &Registry, options: &[&str]) -> String {
+    let name = format!("{}/team-a/busybox", registry.address());
+    let tagged = format!("{name}:1");
+    let words = [&["images", "push"], options, &[tagged.as_str(), ALLOWED]].concat();
+    bench.daemon.ctr(&words).unwrap().success().unwrap();
+    format!("{name}@{}", bench.digests.target)
+}
+
+fn kept(root: &Path) -> Vec<(String, String)> {
+    let list = answered(&bulkhead(root, &["trust", "list"]), 0);
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    list["files"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|file| (text(&file["subject"]), text(&file["format"])))
+        .collect()
+}
+
+#[test]
+fn signatures_of_cosign_2_and_3_are_fetched_from_both_kinds_of_registry() {
+    let bench = Bench::start(Release::V2_1, Cri::Off).unwrap();
+    let dir = bench.daemon.dir();
+    for kind in RegistryKind::ALL {
+        let registry = Registry::start(kind, RegistryDoor::Open, &dir.join(format!("{kind:?}"))).unwrap();
+        let image = pushed(&bench, &registry, &["--plain-http"]);
+        let root = dir.join(format!("root-{kind:?}"));
+        let none = answered(&bulkhead(&root, &["trust", "fetch", &image]), 1);
+        assert_eq!(none["new"], 0, "{none}");
+
+        for version in [2, 3] {
+            Cosign::new(version, &dir.join(format!("cosign-{kind:?}-{version}"))).sign(&image);
+        }
+        let found = answered(&bulkhead(&root, &["trust", "fetch", &image]), 0);
+        assert_eq!((&found["new"], &found["skipped"]), (&2.into(), &Value::Array(vec![])), "{found}");
+        let mut list = kept(&root);
+        list.sort();
+        let target = bench.digests.target.clone();
+        let both = ["bundle", "simple-signing"].map(|format| (target.clone(), format.to_owned()));
+        assert_eq!(list, both, "{kind:?}");
+        // The same again adds nothing; what is removed is gone.
+        assert_eq!(answered(&bulkhead(&root, &["trust", "fetch", &image]), 0)["known"], 2);
+        assert_eq!(answered(&bulkhead(&root, &["trust", "remove", &target]), 0)["removed"], 2);
+        answered(&bulkhead(&root, &["trust", "remove", &target]), 1);
+        assert_eq!(kept(&root), []);
+    }
+}
+
+#[test]
+fn registry_with_tls_and_a_password_is_asked_by_the_nodes_configuration_and_not_without_it() {
+    let bench = Bench::start(Release::V2_1, Cri::Off).unwrap();
+    let dir = bench.daemon.dir();
+    for kind in RegistryKind::ALL {
+        let registry = Registry::start(kind, RegistryDoor::Guarded, &dir.join(format!("{kind:?}"))).unwrap();
+        let image = pushed(&bench, &registry, &["--local", "--skip-verify", "--user", REGISTRY_USER]);
+        let root = dir.join(format!("root-{kind:?}"));
+        let hosts = dir.join(format!("certs-{kind:?}"));
+        let host = hosts.join(registry.address());
+        fs::create_dir_all(&host).unwrap();
+        let certs = |text: &str| fs::write(host.join("hosts.toml"), text).unwrap();
+        let address = format!("https://{}", registry.address());
+        let trusting = format!("server = \"{address}\"\nca = {:?}\n", registry.authority());
+        let config = dir.join(format!("docker-{kind:?}.json"));
+        let (user, password) = REGISTRY_USER.split_once(':').unwrap();
+        let auths = |password: &str| {
+            let text = serde_json::json!({ "auths": { registry.address(): { "username": user, "password": password } } });
+            fs::write(&config, text.to_string()).unwrap();
+        };
+        let fetch = || {
+            let options =
+                ["--hosts-dir", hosts.to_str().unwrap(), "--docker-config", config.to_str().unwrap()];
+            bulkhead(&root, &[&["trust", "fetch", image.as_str()], options.as_slice()].concat())
+        };
+        certs(&trusting);
+        auths(password);
+        answered(&fetch(), 1);
+        auths("wrong");
+        answered(&fetch(), 3);
+        auths(password);
+        certs(&format!("server = \"{address}\"\n"));
+        let failed = answered(&fetch(), 3);
+        assert!(failed["failed"].as_str().unwrap().contains("ertificate"), "{failed}");
+        certs(&format!("server = \"{address}\"\nskip_verify = true\n"));
+        answered(&fetch(), 1);
+    }
+}
+
+#[test]
+fn what_cosign_saved_is_imported_as_directory_tarball_and_bundle_file() {
+    let bench = Bench::start(Release::V2_1, Cri::Off).unwrap();
+    let dir = bench.daemon.dir();
+    let registry = Registry::start(RegistryKind::Docker, RegistryDoor::Open, &dir.join("registry")).unwrap();
+    let image = pushed(&bench, &registry, &["--plain-http"]);
+    let cosign = Cosign::new(2, &dir.join("cosign-2"));
+    cosign.sign(&image);
+    let saved = dir.join("saved");
+    cosign.save(&image, &saved);
+    let tarball = dir.join("saved.tar");
+    let mut tar = Command::new("tar");
+    tar.arg("-cf").arg(&tarball).arg("-C").arg(&saved).arg(".");
+    run(&mut tar, Duration::from_secs(60)).unwrap().success().unwrap();
+    for (name, path) in [("directory", &saved), ("tarball", &tarball)] {
+        let root = dir.join(format!("root-{name}"));
+        let found = answered(&bulkhead(&root, &["trust", "import", path.to_str().unwrap()]), 0);
+        assert_eq!(found["new"], 1, "{name}: {found}");
+        assert_eq!(kept(&root), [(bench.digests.target.clone(), "simple-signing".to_owned())]);
+    }
+
+    // A bundle as a file: one that was fetched, taken out of the store.
+    Cosign::new(3, &dir.join("cosign-3")).sign(&image);
+    let fetched = dir.join("root-fetched");
+    answered(&bulkhead(&fetched, &["trust", "fetch", &image]), 0);
+    let hex = bench.digests.target.trim_start_matches("sha256:").to_owned();
+    let files = fs::read_dir(fetched.join("var/lib/bulkhead/trust/sha256").join(hex)).unwrap();
+    let bundle = files
+        .map(|file| file.unwrap().path())
+        .find(|path| path.to_string_lossy().ends_with(".bundle.json"))
+        .unwrap();
+    let root = dir.join("root-file");
+    answered(&bulkhead(&root, &["trust", "import", bundle.to_str().unwrap()]), 0);
+    assert_eq!(kept(&root), [(bench.digests.target.clone(), "bundle".to_owned())]);
+
+    // What is nothing of the kind is not taken for it.
+    let cut = dir.join("cut.json");
+    let bytes = fs::read(&bundle).unwrap();
+    fs::write(&cut, &bytes[..bytes.len() / 2]).unwrap();
+    let short = dir.join("short.tar");
+    let bytes = fs::read(&tarball).unwrap();
+    fs::write(&short, &bytes[..bytes.len() / 3]).unwrap();
+    for path in [&cut, &short, &dir.join("nowhere"), &dir.join("config.toml"), Path::new("/dev/zero")] {
+        answered(&bulkhead(&dir.join("root-none"), &["trust", "import", path.to_str().unwrap()]), 3);
+    }
+    assert_eq!(kept(&dir.join("root-none")), []);
+}
