@@ -9,11 +9,13 @@ use sha2::{Digest as _, Sha256};
 
 use crate::{HarnessError, Result, probe, run::run, tools::workspace};
 
-/// One layer: an uncompressed tar, so that its digest is its diff ID.
+/// One layer: a tar, compressed or not.
 #[derive(Clone, Debug)]
 pub struct Layer {
-    tar: Vec<u8>,
+    blob: Vec<u8>,
     digest: String,
+    diff_id: String,
+    media_type: &'static str,
 }
 
 /// What goes into a layer, in order.
@@ -40,9 +42,45 @@ impl Layer {
     }
 
     /// A tar as it is.
-    fn of_tar(tar: Vec<u8>) -> Self {
+    #[must_use]
+    pub fn of_tar(tar: Vec<u8>) -> Self {
         let digest = digest_of(&tar);
-        Self { tar, digest }
+        Self {
+            blob: tar,
+            diff_id: digest.clone(),
+            digest,
+            media_type: "application/vnd.oci.image.layer.v1.tar",
+        }
+    }
+
+    /// The same layer, its tar in gzip.
+    pub fn in_gzip(self) -> Result<Self> {
+        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::new(6));
+        let blob = gzip.write_all(&self.blob).and_then(|()| gzip.finish());
+        let blob = blob.map_err(HarnessError::at("compress", "layer"))?;
+        Ok(self.compressed(blob, "application/vnd.oci.image.layer.v1.tar+gzip"))
+    }
+
+    /// The same layer, its tar in Zstandard.
+    #[must_use]
+    pub fn in_zstd(self) -> Self {
+        let blob = ruzstd::encoding::compress_to_vec(
+            self.blob.as_slice(),
+            ruzstd::encoding::CompressionLevel::Fastest,
+        );
+        self.compressed(blob, "application/vnd.oci.image.layer.v1.tar+zstd")
+    }
+
+    /// The same layer in these bytes, whatever they are.
+    #[must_use]
+    pub fn compressed(self, blob: Vec<u8>, media_type: &'static str) -> Self {
+        Self { digest: digest_of(&blob), blob, media_type, diff_id: self.diff_id }
+    }
+
+    /// The tar or what it is compressed to.
+    #[must_use]
+    pub fn blob(&self) -> &[u8] {
+        &self.blob
     }
 }
 
@@ -87,6 +125,8 @@ pub struct Digests {
     pub config: String,
     /// Of each layer, lowest first.
     pub diff_ids: Vec<String>,
+    /// Of each layer's blob.
+    pub layers: Vec<String>,
 }
 
 impl Digests {
@@ -165,7 +205,7 @@ impl Image {
             blobs.insert(digest_of(&bytes), bytes);
             described
         };
-        let diff_ids: Vec<String> = self.layers.iter().map(|layer| layer.digest.clone()).collect();
+        let diff_ids: Vec<String> = self.layers.iter().map(|layer| layer.diff_id.clone()).collect();
         let config = add(&self.config("amd64", &diff_ids));
         let manifest = add(&self.manifest(&config));
         let mut foreign = Value::Null;
@@ -188,7 +228,7 @@ impl Image {
         let mut put = |name: &str, bytes: &[u8]| file_into(&mut tar, name, 0o644, bytes).map_err(failed());
         put("oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#)?;
         put("index.json", index.to_string().as_bytes())?;
-        let layers = self.layers.iter().map(|layer| (&layer.digest, &layer.tar));
+        let layers = self.layers.iter().map(|layer| (&layer.digest, &layer.blob));
         for (digest, bytes) in blobs.iter().chain(layers) {
             put(&format!("blobs/sha256/{}", digest.trim_start_matches("sha256:")), bytes)?;
         }
@@ -200,15 +240,16 @@ impl Image {
             foreign: text(&foreign["digest"]),
             config: text(&config["digest"]),
             diff_ids,
+            layers: self.layers.iter().map(|layer| layer.digest.clone()).collect(),
         })
     }
 
     fn manifest(&self, config: &Value) -> Value {
         let layers = self.layers.iter().map(|layer| {
             json!({
-                "mediaType": "application/vnd.oci.image.layer.v1.tar",
+                "mediaType": layer.media_type,
                 "digest": layer.digest,
-                "size": layer.tar.len(),
+                "size": layer.blob.len(),
             })
         });
         json!({

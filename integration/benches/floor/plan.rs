@@ -60,6 +60,7 @@ fn facts(stage: &Stage) -> Result<ImageFacts, HarnessError> {
         manifest: digest(&digests.manifest)?,
         config: digest(&digests.config)?,
         diff_ids: digests.diff_ids.iter().map(digest).collect::<Result<_, _>>()?,
+        layers: digests.diff_ids.iter().map(digest).collect::<Result<_, _>>()?,
         user: ImageUser(bulkhead_integration::UID.to_string()),
         volumes: BTreeSet::new(),
     })

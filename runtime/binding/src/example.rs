@@ -17,6 +17,7 @@ pub fn facts(seed: &str) -> ImageFacts {
         manifest: digest("manifest"),
         config: digest("config"),
         diff_ids: vec![digest("lower layer"), digest("upper layer")],
+        layers: vec![digest("lower blob"), digest("upper blob")],
         user: ImageUser("65532".to_owned()),
         volumes: BTreeSet::new(),
     }

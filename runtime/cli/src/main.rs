@@ -32,6 +32,16 @@ fn main() -> ExitCode {
     if std::env::args_os().skip(1).eq(["judge"]) {
         return bulkhead_trust::judge_main();
     }
+    if let [Some("judge"), Some("contents"), Some(layers), Some(blobs)] = std::env::args_os()
+        .skip(1)
+        .collect::<Vec<_>>()
+        .iter()
+        .map(|argument| argument.to_str())
+        .collect::<Vec<_>>()
+        .as_slice()
+    {
+        return bulkhead_trust::contents_main(layers, blobs);
+    }
     let Args { root, json, command } = Args::parse();
     let layout = root.map_or_else(bulkhead_node::layout_from_environment, Layout::below);
     answer::print(run(&layout, command), json)

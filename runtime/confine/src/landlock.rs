@@ -15,7 +15,7 @@
 
 use std::{
     fs, io,
-    os::fd::{AsFd, OwnedFd},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::{Path, PathBuf},
 };
 
@@ -107,6 +107,11 @@ pub(crate) fn enforce(ruleset: RulesetCreated) -> Result<(), ConfineError> {
 
 /// A ruleset without any rule: no file, no TCP, no signal or abstract socket out of the domain.
 pub(crate) fn nothing() -> Result<RulesetCreated, ConfineError> {
+    read_below(&[])
+}
+
+/// The same, but for reading below these directories.
+pub(crate) fn read_below(dirs: &[BorrowedFd<'_>]) -> Result<RulesetCreated, ConfineError> {
     let abi = abi(1)?;
     let failed =
         |source: RulesetError| ConfineError::Landlock { step: "denying all", source: Box::new(source) };
@@ -121,6 +126,11 @@ pub(crate) fn nothing() -> Result<RulesetCreated, ConfineError> {
         ruleset = ruleset.scope(landlock::Scope::from_all(abi)).map_err(failed)?;
     }
     let mut created = ruleset.create().map_err(failed)?;
+    for dir in dirs {
+        let rule = PathBeneath::new(*dir, AccessFs::ReadFile | AccessFs::ReadDir)
+            .set_compatibility(CompatLevel::HardRequirement);
+        (&mut created).add_rule(rule).map_err(failed)?;
+    }
     if abi >= ABI::V7 {
         created = created.log_same_exec(false).map_err(failed)?;
     }

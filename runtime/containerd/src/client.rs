@@ -8,7 +8,7 @@ use std::{
 use bulkhead_model::Namespace;
 use containerd_client::services::v1::{
     containers_client::ContainersClient, content_client::ContentClient, images_client::ImagesClient,
-    snapshots::snapshots_client::SnapshotsClient,
+    introspection_client::IntrospectionClient, snapshots::snapshots_client::SnapshotsClient,
 };
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
@@ -93,6 +93,10 @@ impl Containerd {
 
     pub(crate) fn snapshots(&self) -> SnapshotsClient<Channel> {
         SnapshotsClient::new(self.channel.clone()).max_decoding_message_size(ANSWER_BYTES_MAX)
+    }
+
+    pub(crate) fn introspection(&self) -> IntrospectionClient<Channel> {
+        IntrospectionClient::new(self.channel.clone()).max_decoding_message_size(ANSWER_BYTES_MAX)
     }
 
     pub(crate) fn content(&self) -> ContentClient<Channel> {

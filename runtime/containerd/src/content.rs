@@ -1,7 +1,9 @@
 //! Blobs of containerd's content store: counted while they come, hashed when they are there.
 
+use std::path::{Path, PathBuf};
+
 use bulkhead_model::Digest;
-use containerd_client::services::v1::ReadContentRequest;
+use containerd_client::services::v1::{PluginsRequest, ReadContentRequest};
 
 use crate::{Containerd, Failure};
 
@@ -17,6 +19,30 @@ pub(crate) enum Blob {
 }
 
 impl Containerd {
+    /// The directory that has the blobs, by the hexadecimal digits of their digests.
+    ///
+    /// Source: containerd plugins/content/local/plugin.go, `exports["root"]`, and store.go, `blobPath`.
+    pub(crate) async fn blobs_dir(&self) -> Result<PathBuf, Failure> {
+        const CALL: &str = "introspection.Plugins";
+        const CONTENT: &str = "io.containerd.content.v1";
+        let request = self.request(PluginsRequest { filters: vec![format!("type=={CONTENT}")] });
+        let mut client = self.introspection();
+        let plugins = self.answer(CALL, CONTENT, client.plugins(request)).await?.into_inner().plugins;
+        let mut roots = plugins
+            .iter()
+            .filter(|plugin| plugin.r#type == CONTENT)
+            .filter_map(|plugin| plugin.exports.get("root"));
+        // A content store in another process has no root here.
+        match (roots.next(), roots.next()) {
+            (Some(root), None) if Path::new(root).is_absolute() => Ok(Path::new(root).join("blobs/sha256")),
+            _ => Err(Failure::Answer {
+                call: CALL,
+                subject: CONTENT.to_owned(),
+                field: "root of the content store",
+            }),
+        }
+    }
+
     /// Reads a blob of at most `bytes_max` bytes.
     pub(crate) async fn blob(&self, digest: &Digest, bytes_max: u64) -> Result<Blob, Failure> {
         const CALL: &str = "content.Read";

@@ -135,7 +135,7 @@ async fn judge_is_killed_when_nobody_waits_for_it_any_more() {
 async fn judge_that_lies_babbles_or_dies_grants_nothing() {
     let node = node();
     let request = node.create_request("c").await;
-    let facts = r#"{"facts":{"target":"sha256:0000000000000000000000000000000000000000000000000000000000000000","manifest":"sha256:0000000000000000000000000000000000000000000000000000000000000000","config":"sha256:0000000000000000000000000000000000000000000000000000000000000000","diff_ids":[],"user":"","volumes":[]}}"#;
+    let facts = r#"{"facts":{"target":"sha256:0000000000000000000000000000000000000000000000000000000000000000","manifest":"sha256:0000000000000000000000000000000000000000000000000000000000000000","config":"sha256:0000000000000000000000000000000000000000000000000000000000000000","diff_ids":[],"layers":[],"user":"","volumes":[]}}"#;
     let endless = r#"while :; do echo '{"blob":{"digest":"sha256:0000000000000000000000000000000000000000000000000000000000000000","bytes_max":1}}'; done"#;
     let bad: [&[&str]; 7] = [
         &["/bin/true"],

@@ -26,6 +26,7 @@ mod job;
 mod keyring;
 mod label;
 mod late;
+mod layers;
 mod limits;
 mod line;
 mod lookup;

@@ -9,7 +9,7 @@ use std::{
 };
 
 use bulkhead_cgroup::CgroupPath;
-use bulkhead_model::{ConfineSpec, Mount};
+use bulkhead_model::{ConfineSpec, LayersJob, Mount};
 use nix::sys::{
     memfd::{MFdFlags, memfd_create},
     socket::{ControlMessage, MsgFlags, sendmsg},
@@ -25,7 +25,7 @@ use crate::{
 /// Longest job, in bytes: three full seccomp programs as decimal numbers are under 1 MiB, config.json under 1 MiB.
 pub(crate) const JOB_BYTES_MAX: u64 = 8 << 20;
 
-/// Most descriptors of one job: reply socket, memfd, init's pidfd.
+/// Most descriptors of one job: reply socket, memfd, and init's pidfd or where answers go.
 pub(crate) const JOB_FDS_MAX: usize = 3;
 
 /// What a worker is to do.
@@ -38,6 +38,8 @@ pub(crate) enum Job {
     Exec(Box<Exec>),
     /// Change the control group of one.
     Group(Box<Group>),
+    /// Look at the layers of one that is to be created.
+    Layers(Box<Layers>),
 }
 
 /// Create a container.
@@ -104,6 +106,23 @@ pub(crate) struct Group {
     pub(crate) change: GroupChange,
 }
 
+/// Look at layers, which the server cannot open.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Layers {
+    pub(crate) job: LayersJob,
+    /// Where a judge runs.
+    pub(crate) group: Option<JudgeGroup>,
+}
+
+/// The control group of a judge.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct JudgeGroup {
+    pub(crate) cgroup: CgroupPath,
+    pub(crate) resources: LinuxResources,
+}
+
 /// What is to be done to it.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -120,7 +139,7 @@ impl Job {
         match self {
             Job::Create(job) => Some(&job.confine),
             Job::Exec(job) => Some(&job.confine),
-            Job::Group(_) => None,
+            Job::Group(_) | Job::Layers(_) => None,
         }
     }
 

@@ -24,7 +24,8 @@ use crate::{
     LaunchError, binds, blind, derive,
     error::chain,
     executor::{Confined, ExpectedNamespace, namespace_identity},
-    group_link, image_volumes, keyring, limits, loopback, message, places, rootfs, scarcity, sealed, sources,
+    group_link, image_volumes, keyring, layers, limits, loopback, message, places, rootfs, scarcity, sealed,
+    sources,
     stdio::{Kept, Opened},
     sys::{self, Forked},
     wire::{Create, Exec, Group, GroupChange, Job, WorkingDir},
@@ -65,6 +66,7 @@ pub(crate) fn run(fds: Vec<OwnedFd>, host: &Host, server: u32) -> i32 {
             Job::Create(job) => create(*job, &reply, host, server),
             Job::Exec(job) => exec(*job, &reply, rest.into_iter(), host, server),
             Job::Group(job) => change_group(&job, host),
+            Job::Layers(job) => layers::look(*job, rest, host, server).map(|()| (0, Kept::default())),
         }
     });
     let sent = match done {
@@ -254,7 +256,7 @@ fn node_proc() -> Result<OwnedFd, LaunchError> {
 
 /// Goes on inside the control group. On v2 a second worker is born there and the first one ends: a move by
 /// `cgroup.procs` would wait for a grace period of RCU.
-fn enter(cgroup: &Cgroup, server: u32) -> Result<(), LaunchError> {
+pub(crate) fn enter(cgroup: &Cgroup, server: u32) -> Result<(), LaunchError> {
     if cgroup.version() != Version::V2 {
         return cgroup.join_self().map_err(cgroup_failed);
     }

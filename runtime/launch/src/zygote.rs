@@ -12,7 +12,7 @@ use std::{
 };
 
 use bulkhead_cgroup::{CgroupPath, Host};
-use bulkhead_model::ConfineSpec;
+use bulkhead_model::{ConfineSpec, LayersJob};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use oci_spec::runtime::LinuxResources;
 
@@ -155,6 +155,19 @@ impl Zygote {
     /// Has systemd forget a control group, whose processes have been killed.
     pub fn release_group(&self, cgroup: &CgroupPath) -> Result<GroupTicket, LaunchError> {
         self.change_group(cgroup, GroupChange::Release)
+    }
+
+    /// Has a worker look at layers, and write what it finds to `output`. A judge runs in the control group, which the
+    /// caller removes.
+    pub fn layers(
+        &self,
+        job: &LayersJob,
+        group: Option<(&CgroupPath, LinuxResources)>,
+        output: BorrowedFd<'_>,
+    ) -> Result<GroupTicket, LaunchError> {
+        let group = group.map(|(cgroup, resources)| wire::JudgeGroup { cgroup: cgroup.clone(), resources });
+        let wire = Job::Layers(Box::new(wire::Layers { job: job.clone(), group }));
+        self.send(&wire, &[output]).map(GroupTicket::new)
     }
 
     fn change_group(&self, cgroup: &CgroupPath, change: GroupChange) -> Result<GroupTicket, LaunchError> {

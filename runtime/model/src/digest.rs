@@ -37,6 +37,41 @@ impl Digest {
     }
 }
 
+/// A digest of bytes that come one after the other.
+#[derive(Clone)]
+pub struct DigestOf(Sha256);
+
+impl DigestOf {
+    /// Of nothing yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self(Sha256::new())
+    }
+
+    /// And of these.
+    pub fn add(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    /// The digest of all that was added.
+    #[must_use]
+    pub fn finish(self) -> Digest {
+        Digest(self.0.finalize().into())
+    }
+}
+
+impl Default for DigestOf {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for DigestOf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("DigestOf")
+    }
+}
+
 impl FromStr for Digest {
     type Err = DigestError;
 

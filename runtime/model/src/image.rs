@@ -20,6 +20,8 @@ pub struct ImageFacts {
     pub config: Digest,
     /// Uncompressed layer digests of the config, lowest first.
     pub diff_ids: Vec<Digest>,
+    /// The layers' blobs, as the manifest names them, in the same order.
+    pub layers: Vec<Digest>,
     /// USER of the config.
     pub user: ImageUser,
     /// VOLUMEs of the config.

@@ -92,6 +92,19 @@ impl Layout {
         self.audit_dir().join("verdicts.jsonl")
     }
 
+    /// What layers looked like when they were compared with their tars.
+    #[must_use]
+    pub fn receipts_dir(&self) -> PathBuf {
+        self.root.join("var/lib/bulkhead/receipts")
+    }
+
+    /// The receipt of the layer that a chain ID ends in, where a snapshotter keeps it in `directory`.
+    #[must_use]
+    pub fn receipt_file(&self, chain: &Digest, directory: &Path) -> PathBuf {
+        let place = Digest::of(directory.as_os_str().as_encoded_bytes());
+        self.receipts_dir().join(chain.hex()).join(format!("{}.json", place.hex()))
+    }
+
     /// Where the locks of judges at work are.
     #[must_use]
     pub fn judge_dir(&self) -> PathBuf {

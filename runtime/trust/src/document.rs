@@ -60,7 +60,7 @@ pub(crate) enum PlatformSaid {
 #[derive(Debug)]
 pub(crate) struct Manifest {
     pub(crate) config: Descriptor,
-    pub(crate) layers: usize,
+    pub(crate) layers: Vec<Digest>,
 }
 
 /// Reads an index or a manifest. `said` is the media type in the descriptor that led here, if one did.
@@ -161,13 +161,15 @@ fn read_manifest(digest: &Digest, object: &Object) -> Result<Manifest, Flaw> {
         return Err(media_type(digest, "config", &config.media_type));
     }
     let layers = object.list("layers").map_err(&flaw)?.unwrap_or_default();
+    let mut blobs = Vec::new();
     for layer in json::objects(layers, "layers") {
         let layer = descriptor(layer.map_err(&flaw)?).map_err(&flaw)?;
         if !is_layer_type(&layer.media_type) {
             return Err(media_type(digest, "layer", &layer.media_type));
         }
+        blobs.push(layer.digest);
     }
-    Ok(Manifest { config, layers: layers.len() })
+    Ok(Manifest { config, layers: blobs })
 }
 
 fn is_layer_type(media_type: &str) -> bool {

@@ -14,15 +14,18 @@
 #![forbid(unsafe_code)]
 
 mod config;
+mod contents;
 mod document;
 mod error;
 mod json;
 mod lockdown;
 mod platform;
 mod process;
+pub mod signature;
 mod walk;
 
 pub use bulkhead_model::ImageFacts;
+pub use contents::{CompareError, Compared, LayerToCompare, LayerXattrs, compare, contents_main};
 pub use error::{BlobError, Flaw, TrustError};
 pub use process::{ProcessError, judge_main, serve};
 pub use walk::{Blobs, INDEX_DEPTH_MAX, judge};

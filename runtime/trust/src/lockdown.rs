@@ -1,6 +1,10 @@
 //! What the judge gives up before it reads its first byte.
 
-use std::{fs, io, os::fd::RawFd};
+use std::{
+    fs::{self, File},
+    io,
+    os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd},
+};
 
 use bulkhead_confine::{ConfineError, LockDown};
 
@@ -13,6 +17,9 @@ pub(crate) enum LockdownError {
     /// What is open cannot be listed or closed.
     #[error("close what is listed in {OPEN_FILES}")]
     Close(#[source] io::Error),
+    /// What was handed over cannot be opened.
+    #[error("open what was handed over")]
+    Open(#[source] io::Error),
     /// The kernel did not take a right away.
     #[error("lock the judge down")]
     Confine(#[from] ConfineError),
@@ -42,15 +49,66 @@ pub(crate) fn lock_down() -> Result<(), LockdownError> {
     Ok(())
 }
 
+/// Uid and gid of the judge of contents, which may read every file below the layers: no other judge's.
+const CONTENTS_JUDGE_ID: u32 = 61_008;
+
+/// Its address space, in bytes: of its threads' stacks and heaps most is never touched. What it may use is its control
+/// group's to say.
+const CONTENTS_ADDRESSES_MAX: u64 = 8 << 30;
+
+/// Its CPU time, in seconds: a hundred gigabytes of layers.
+const CONTENTS_CPU_SECONDS_MAX: u64 = 1800;
+
+/// The first descriptor that the judge of contents is handed.
+const FIRST_FD: RawFd = 3;
+
+/// What the judge of contents was handed: the layers' directories, and their blobs.
+#[derive(Debug)]
+pub(crate) struct Handed {
+    pub(crate) dirs: Vec<OwnedFd>,
+    pub(crate) blobs: Vec<OwnedFd>,
+}
+
+/// Gives up everything but stdio, and reading below the first `layers` descriptors and what the next `blobs` are. The
+/// judge must not go on if this fails.
+pub(crate) fn lock_down_to(layers: usize, blobs: usize) -> Result<Handed, LockdownError> {
+    let handed = FIRST_FD..FIRST_FD + RawFd::try_from(layers + blobs).unwrap_or(0);
+    let open = open_files().map_err(LockdownError::Close)?;
+    close_all(open.into_iter().filter(|fd| !handed.contains(fd))).map_err(LockdownError::Close)?;
+    // A number that was inherited is nobody's: what is owned here is a second descriptor of the same file.
+    let own = |fd| File::open(format!("{OPEN_FILES}/{fd}")).map(OwnedFd::from);
+    let mut dirs: Vec<OwnedFd> =
+        handed.clone().map(own).collect::<io::Result<_>>().map_err(LockdownError::Open)?;
+    close_all(handed).map_err(LockdownError::Close)?;
+    let blobs = dirs.split_off(layers);
+    let limits = LockDown {
+        uid: CONTENTS_JUDGE_ID,
+        gid: CONTENTS_JUDGE_ID,
+        memory_bytes_max: CONTENTS_ADDRESSES_MAX,
+        cpu_seconds_max: CONTENTS_CPU_SECONDS_MAX,
+    };
+    let borrowed: Vec<BorrowedFd<'_>> = dirs.iter().map(AsFd::as_fd).collect();
+    bulkhead_confine::lock_down_to(limits, &borrowed)?;
+    Ok(Handed { dirs, blobs })
+}
+
 /// Closes all but stdio: whoever started the judge may have left something open.
 fn close_others() -> io::Result<()> {
+    close_all(open_files()?.into_iter())
+}
+
+fn open_files() -> io::Result<Vec<RawFd>> {
     let mut open: Vec<RawFd> = Vec::new();
     for entry in fs::read_dir(OPEN_FILES)? {
         let name = entry?.file_name();
         let number = name.to_str().and_then(|name| name.parse().ok());
         open.push(number.ok_or(io::ErrorKind::InvalidData)?);
     }
-    for fd in open.into_iter().filter(|fd| *fd > 2) {
+    Ok(open)
+}
+
+fn close_all(open: impl Iterator<Item = RawFd>) -> io::Result<()> {
+    for fd in open.filter(|fd| *fd > 2) {
         match nix::unistd::close(fd) {
             // The directory listed itself, and is closed by now.
             Ok(()) | Err(nix::Error::EBADF) => {}

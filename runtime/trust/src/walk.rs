@@ -48,8 +48,8 @@ pub fn judge(target: &Digest, blobs: &mut dyn Blobs) -> Result<ImageFacts, Trust
                 let Descriptor { digest: name, size, .. } = manifest.config;
                 let bytes = read(blobs, "config", &name, Some(size), JUDGE_BLOB_BYTES_MAX)?;
                 let config = config::read(&name, &bytes, platform)?;
-                if manifest.layers != config.diff_ids.len() {
-                    let (layers, diff_ids) = (manifest.layers, config.diff_ids.len());
+                if manifest.layers.len() != config.diff_ids.len() {
+                    let (layers, diff_ids) = (manifest.layers.len(), config.diff_ids.len());
                     return Err(Flaw::LayerCount { layers, diff_ids }.into());
                 }
                 let facts = ImageFacts {
@@ -57,6 +57,7 @@ pub fn judge(target: &Digest, blobs: &mut dyn Blobs) -> Result<ImageFacts, Trust
                     manifest: digest,
                     config: name,
                     diff_ids: config.diff_ids,
+                    layers: manifest.layers,
                     user: config.user,
                     volumes: config.volumes,
                 };

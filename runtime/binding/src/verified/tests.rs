@@ -77,8 +77,10 @@ fn facts_without_layers_are_refused() {
 fn facts_with_too_many_layers_are_refused() {
     let mut facts = example::facts("app");
     facts.diff_ids = (0..=127u8).map(|n| Digest::of(&[n])).collect();
+    facts.layers.clone_from(&facts.diff_ids);
     assert_eq!(rule_of(&facts, &example::observed(&facts, NAME)), Rule::ImageContents);
     facts.diff_ids.pop();
+    facts.layers.pop();
     let observed = example::observed(&facts, NAME);
     assert!(bind(&facts, &observed, &observed.mounts).is_ok());
 }
@@ -267,6 +269,7 @@ proptest::proptest! {
     fn any_single_change_of_the_chain_is_refused(layers in 1usize..20, at in 0usize..21, what in 0u8..3, text in "[a-z0-9:-]{0,80}") {
         let mut facts = example::facts("app");
         facts.diff_ids = (0..layers).map(|n| Digest::of(&n.to_le_bytes())).collect();
+        facts.layers.clone_from(&facts.diff_ids);
         let mut observed = example::observed(&facts, NAME);
         let at = at % observed.chain.len();
         let before = observed.clone();

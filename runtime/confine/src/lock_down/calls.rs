@@ -17,6 +17,8 @@ enum Args {
     NotExecutable,
     /// The second one is F_GETFD.
     AskDescriptor,
+    /// The first one has CLONE_THREAD.
+    Thread,
 }
 
 /// Number, arguments, reason.
@@ -51,9 +53,47 @@ const CALLS: &[(libc::c_long, Args, &str)] = &[
     (libc::SYS_exit_group, Args::Any, "the end"),
 ];
 
+/// And what one may call that reads below directories, with threads.
+const READING: &[(libc::c_long, Args, &str)] = &[
+    (libc::SYS_openat2, Args::Any, "files below the directories; Landlock says which"),
+    (libc::SYS_statx, Args::Any, "what a name is"),
+    (libc::SYS_getdents64, Args::Any, "names of a directory"),
+    (libc::SYS_readlinkat, Args::Any, "targets of symbolic links"),
+    (libc::SYS_pread64, Args::Any, "bytes of a file, again"),
+    (libc::SYS_lseek, Args::Any, "a blob from its start"),
+    (libc::SYS_clone, Args::Thread, "a thread"),
+    (libc::SYS_clone3, Args::Any, "answered ENOSYS by the other filter, so that libc takes clone"),
+    (libc::SYS_openat, Args::Any, "the same: malloc(3) of a second thread wants to count the processors"),
+    (libc::SYS_set_robust_list, Args::Any, "a thread's start"),
+    (libc::SYS_rseq, Args::Any, "a thread's start"),
+    (libc::SYS_sched_getaffinity, Args::Any, "pthread_getattr_np(3) of a new thread"),
+    (libc::SYS_sched_yield, Args::Any, "std's channels"),
+];
+
+/// For a helper that computes.
 pub(super) fn program() -> Result<BpfProgram, ConfineError> {
+    compile(CALLS.iter())
+}
+
+/// For one that reads: clone3(2) keeps its arguments in memory, where no filter sees whether it makes a thread.
+pub(super) fn reading() -> Result<Vec<BpfProgram>, ConfineError> {
+    let arch = std::env::consts::ARCH.try_into().map_err(failed)?;
+    let not_there = SeccompFilter::new(
+        BTreeMap::from([(libc::SYS_clone3, Vec::new()), (libc::SYS_openat, Vec::new())]),
+        SeccompAction::Allow,
+        SeccompAction::Errno(libc::ENOSYS.unsigned_abs()),
+        arch,
+    );
+    let not_there: BpfProgram = not_there.and_then(TryInto::try_into).map_err(failed)?;
+    // The stricter of two answers holds, and the filter that allows less would forbid to load another.
+    Ok(vec![not_there, compile(CALLS.iter().chain(READING))?])
+}
+
+fn compile<'c>(
+    calls: impl Iterator<Item = &'c (libc::c_long, Args, &'c str)>,
+) -> Result<BpfProgram, ConfineError> {
     let mut rules = BTreeMap::new();
-    for (number, args, reason) in CALLS {
+    for (number, args, reason) in calls {
         debug_assert!(!reason.is_empty());
         let chain = match args {
             Args::Any => Vec::new(),
@@ -62,6 +102,10 @@ pub(super) fn program() -> Result<BpfProgram, ConfineError> {
                 vec![rule(2, SeccompCmpOp::MaskedEq(libc::PROT_EXEC.unsigned_abs().into()), 0)?]
             }
             Args::AskDescriptor => vec![rule(1, SeccompCmpOp::Eq, libc::F_GETFD.unsigned_abs().into())?],
+            Args::Thread => {
+                let thread = u64::from(libc::CLONE_THREAD.unsigned_abs());
+                vec![rule(0, SeccompCmpOp::MaskedEq(thread), thread)?]
+            }
         };
         rules.insert(*number, chain);
     }

@@ -2,19 +2,22 @@
 //!
 //! ```text
 //! root ─► rlimits ─► bounding set ─► groups, gid, uid ─► all sets ─► no_new_privs
-//!      ─► Landlock without a rule ─► probe ─► seccomp: a short list, else killed ─► /proc/self/status
+//!      ─► Landlock, a rule per directory handed in ─► probe ─► seccomp: a short list, else killed ─► /proc/self/status
 //! ```
-//! Invariant: after `Ok` the process has an unprivileged id, no capability, and can do no more than compute, and
-//! read, write and close the files that are open already. It cannot open a path, make a socket, process or thread,
-//! or map memory executable.
-//! Limit: what is open stays open; the caller hands over nothing but pipes. Pages it has mapped stay mapped.
+//! Invariant: after `Ok` of [`lock_down`] the process has an unprivileged id, no capability, and can do no more than
+//! compute, and read, write and close the files that are open already. It cannot open a path, make a socket, process
+//! or thread, or map memory executable.
+//! Invariant: after `Ok` of [`lock_down_to`] it can besides read what lies below the directories that it was handed,
+//! whoever it belongs to (CAP_DAC_READ_SEARCH, its only capability), and make threads of its own.
+//! Limit: what is open stays open; the caller hands over nothing but pipes, or directories and files to be read. Pages
+//! it has mapped stay mapped.
 
 mod calls;
 
-use std::{fs::File, io};
+use std::{fs::File, io, os::fd::BorrowedFd};
 
 use bulkhead_model::Credentials;
-use caps::CapSet;
+use caps::{CapSet, Capability, CapsHashSet};
 use nix::{
     sys::{
         prctl,
@@ -45,35 +48,78 @@ pub struct LockDown {
 /// Open files at most: stdio, and what was handed over.
 const OPEN_FILES_MAX: u64 = 16;
 
+/// The same with directories to read: twice 127 layers, and what is read of them.
+const OPEN_FILES_MAX_READING: u64 = 512;
+
+/// Threads at most of all helpers of one uid.
+const THREADS_MAX: u64 = 1024;
+
+/// What a helper reaches beyond what is open.
+#[derive(Clone, Copy)]
+enum Reach<'d> {
+    Nothing,
+    Below(&'d [BorrowedFd<'d>]),
+}
+
 /// Gives up everything that is not needed to compute. To be called as root, with one thread, before the first
 /// byte of input is read.
 ///
 /// # Errors
 /// A step failed or the kernel does not confirm it: the process must exit.
 pub fn lock_down(limits: LockDown) -> Result<(), ConfineError> {
+    give_up(limits, Reach::Nothing)
+}
+
+/// The same for a helper that reads what lies below these directories, with threads.
+///
+/// # Errors
+/// A step failed or the kernel does not confirm it: the process must exit.
+pub fn lock_down_to(limits: LockDown, dirs: &[BorrowedFd<'_>]) -> Result<(), ConfineError> {
+    give_up(limits, Reach::Below(dirs))
+}
+
+fn give_up(limits: LockDown, reach: Reach<'_>) -> Result<(), ConfineError> {
     let LockDown { uid, gid, memory_bytes_max, cpu_seconds_max } = limits;
     if uid == 0 || gid == 0 {
         return Err(Difference::new("uid and gid to lock down to", "not 0", format!("{uid}:{gid}")).into());
     }
-    let programs = [calls::program()?];
+    let (programs, keep, open_files, threads) = match reach {
+        Reach::Nothing => (vec![calls::program()?], CapsHashSet::new(), OPEN_FILES_MAX, 0),
+        Reach::Below(_) => {
+            let keep = CapsHashSet::from([Capability::CAP_DAC_READ_SEARCH]);
+            (calls::reading()?, keep, OPEN_FILES_MAX_READING, THREADS_MAX)
+        }
+    };
     let before = read_status(&open_status()?)?;
     let after = open_status()?;
-    let ruleset = ruleset::nothing()?;
+    let ruleset = match reach {
+        Reach::Nothing => ruleset::nothing()?,
+        Reach::Below(dirs) => ruleset::read_below(dirs)?,
+    };
 
     prctl::set_dumpable(false).map_err(ConfineError::errno("prctl(2)", "PR_SET_DUMPABLE"))?;
     caps::clear(None, CapSet::Ambient).map_err(ConfineError::Capabilities)?;
-    caps::clear(None, CapSet::Bounding).map_err(ConfineError::Capabilities)?;
+    for capability in
+        caps::read(None, CapSet::Bounding).map_err(ConfineError::Capabilities)?.difference(&keep)
+    {
+        caps::drop(None, CapSet::Bounding, *capability).map_err(ConfineError::Capabilities)?;
+    }
+    // Else the change of the uid would take it away; the change ends what is set here, too.
+    prctl::set_keepcaps(!keep.is_empty()).map_err(ConfineError::errno("prctl(2)", "PR_SET_KEEPCAPS"))?;
     ids(Uid::from_raw(uid), Gid::from_raw(gid))?;
-    for set in [CapSet::Effective, CapSet::Permitted, CapSet::Inheritable] {
-        caps::clear(None, set).map_err(ConfineError::Capabilities)?;
+    prctl::set_keepcaps(false).map_err(ConfineError::errno("prctl(2)", "PR_SET_KEEPCAPS"))?;
+    caps::clear(None, CapSet::Inheritable).map_err(ConfineError::Capabilities)?;
+    caps::clear(None, CapSet::Effective).map_err(ConfineError::Capabilities)?;
+    for set in [CapSet::Permitted, CapSet::Effective] {
+        caps::set(None, set, &keep).map_err(ConfineError::Capabilities)?;
     }
     for (resource, limit) in [
         (Resource::RLIMIT_AS, memory_bytes_max),
         (Resource::RLIMIT_CPU, cpu_seconds_max),
         (Resource::RLIMIT_FSIZE, 0),
-        (Resource::RLIMIT_NOFILE, OPEN_FILES_MAX),
+        (Resource::RLIMIT_NOFILE, open_files),
         (Resource::RLIMIT_CORE, 0),
-        (Resource::RLIMIT_NPROC, 0),
+        (Resource::RLIMIT_NPROC, threads),
         (Resource::RLIMIT_MEMLOCK, 0),
         (Resource::RLIMIT_MSGQUEUE, 0),
     ] {
@@ -84,12 +130,26 @@ pub fn lock_down(limits: LockDown) -> Result<(), ConfineError> {
     nothing_opens()?;
     seccomp::load(&programs)?;
 
-    let status = read_status(&after)?;
+    let mut status = read_status(&after)?;
+    let wanted: u64 = keep.iter().map(Capability::bitmask).fold(0, |all, one| all | one);
+    let [inheritable, permitted, effective, bounding, ambient] = status.capabilities;
+    for (field, wanted, found) in [
+        ("CapInh", 0, inheritable),
+        ("CapPrm", wanted, permitted),
+        ("CapEff", wanted, effective),
+        ("CapBnd", wanted, bounding),
+        ("CapAmb", 0, ambient),
+    ] {
+        if wanted != found {
+            return Err(Difference::new(field, format!("{wanted:#x}"), format!("{found:#x}")).into());
+        }
+    }
+    status.capabilities = [0; 5];
     status::check(&status, &Credentials { uid, gid, groups: Vec::new() })?;
-    if status.seccomp_filters == before.seccomp_filters + 1 {
+    let wanted = before.seccomp_filters + u32::try_from(programs.len()).unwrap_or(u32::MAX);
+    if status.seccomp_filters == wanted {
         Ok(())
     } else {
-        let wanted = before.seccomp_filters + 1;
         Err(Difference::new("Seccomp_filters", wanted, status.seccomp_filters).into())
     }
 }

@@ -18,6 +18,7 @@ fn layout() -> (tempfile::TempDir, Layout, Digest, Verdict) {
         manifest: target,
         config: Digest::of(b"config"),
         diff_ids: vec![Digest::of(b"layer")],
+        layers: vec![Digest::of(b"blob")],
         user: ImageUser("1000".to_owned()),
         volumes: BTreeSet::from(["/data".to_owned()]),
     };

@@ -1,0 +1,330 @@
+//! Whether a container's layers hold the files of their tars: receipts where there are some, a judge where there are
+//! none.
+//!
+//! ```text
+//! mounts ─► directories ─walk─► receipts ══ stored ones? ─yes─► ContentsFacts::Receipt
+//!                                   └ no: lock, walk, `bulkhead judge contents`, walk again ─ the same? ─► stored
+//! ```
+//! One comparison serves all launches that wait for it, and is kept layer by layer. A launch that has waited too long
+//! is told how far it has come; the comparison goes on.
+//!
+//! Invariant: a receipt is stored only for a layer that the judge called the same and that did not change from before
+//! the comparison until after it.
+//! Never here: opening a layer (workers do); what unproven contents mean (policy says).
+
+mod mounts;
+mod receipts;
+
+use std::{
+    any::Any,
+    fmt, io,
+    os::fd::OwnedFd,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, SystemTime},
+};
+
+use bulkhead_model::{
+    CompareTask, ContentsFacts, ContentsFlaw, ContentsLine, ContentsRule, Digest, ImageFacts,
+    JUDGE_LINE_BYTES_MAX, LayerQuestion, LayersJob, LayersTask, Layout, Mount, WalkLine, chain_ids,
+};
+use serde::de::DeserializeOwned;
+use tokio::{
+    io::{AsyncBufReadExt, AsyncReadExt, BufReader},
+    net::unix::pipe::Receiver,
+};
+
+use self::{mounts::Layers, receipts::Receipt};
+use crate::{Containerd, Failure, VerifyError, store};
+
+/// Has a worker look at layers. What comes back is where its lines can be read, and what keeps it alive: dropping that
+/// ends it.
+pub type StartLayers = Arc<dyn Fn(&LayersJob) -> io::Result<(OwnedFd, Box<dyn Any + Send>)> + Send + Sync>;
+
+/// How layers are compared and bounded.
+#[derive(Clone)]
+pub struct Contents {
+    /// Starts workers.
+    pub start: StartLayers,
+    /// The judge's executable.
+    pub program: PathBuf,
+    /// How long a launch waits. kubelet gives up on a call after two minutes.
+    pub wait_max: Duration,
+    /// How long a judge may take for all layers.
+    pub time_max: Duration,
+}
+
+impl fmt::Debug for Contents {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Contents").field("program", &self.program).finish_non_exhaustive()
+    }
+}
+
+/// How long a worker may take to walk all layers.
+const WALK_MAX: Duration = Duration::from_secs(60);
+
+/// What is known about the layers below `mounts`, which are bound to the image. `rule` says how much has to be known.
+///
+/// # Errors
+/// What failed, or that it takes longer than a launch may wait.
+pub async fn contents_facts(
+    containerd: &Containerd,
+    layout: &Layout,
+    contents: &Contents,
+    image: &ImageFacts,
+    mounts: &[Mount],
+    rule: ContentsRule,
+) -> Result<ContentsFacts, VerifyError> {
+    if rule == ContentsRule::Chain {
+        return Ok(ContentsFacts::Chain);
+    }
+    let layers = match mounts::layers(mounts, image.diff_ids.len()) {
+        Ok(layers) => layers,
+        Err(why) => return Ok(ContentsFacts::Unproven(ContentsFlaw::Snapshotter { why })),
+    };
+    let proof = Proof {
+        containerd: containerd.clone(),
+        layout: layout.clone(),
+        contents: contents.clone(),
+        image: image.clone(),
+        chain: chain_ids(&image.diff_ids),
+        layers,
+        newer_than: match rule {
+            ContentsRule::Rehash => now_ns(),
+            ContentsRule::Chain | ContentsRule::Receipt => 0,
+        },
+        proven: Arc::default(),
+    };
+    let known = |flaw: Option<ContentsFlaw>| match (flaw, rule) {
+        (Some(flaw), _) => ContentsFacts::Unproven(flaw),
+        (None, ContentsRule::Rehash) => ContentsFacts::Compared,
+        (None, ContentsRule::Chain | ContentsRule::Receipt) => ContentsFacts::Receipt,
+    };
+    match proof.walk().await? {
+        Err(flaw) => return Ok(known(Some(flaw))),
+        Ok(receipts) => {
+            if proof.unproven(&receipts)?.is_empty() {
+                return Ok(known(None));
+            }
+        }
+    }
+    // In a task of its own: what a launch does not wait for any more is there for the next one.
+    let (proven, of) = (Arc::clone(&proof.proven), proof.chain.len());
+    let busy = || Failure::ContentsBusy {
+        image: image.target,
+        proven: proven.load(Ordering::Relaxed),
+        of,
+        after: contents.wait_max,
+    };
+    let task = tokio::spawn(async move { proof.compare().await });
+    match tokio::time::timeout(contents.wait_max, task).await {
+        Err(_) | Ok(Ok(Err(Failure::JudgeBusy { .. }))) => Err(busy().into()),
+        Ok(Ok(Err(failure))) => Err(failure.into()),
+        Ok(Ok(Ok(flaw))) => Ok(known(flaw)),
+        Ok(Err(error)) => {
+            Err(Failure::Contents { step: "wait for the comparison", error: io::Error::other(error) }.into())
+        }
+    }
+}
+
+/// Everything that a comparison needs, its own, because it may outlive the launch.
+struct Proof {
+    containerd: Containerd,
+    layout: Layout,
+    contents: Contents,
+    image: ImageFacts,
+    chain: Vec<Digest>,
+    layers: Layers,
+    /// A receipt from before this moment does not count.
+    newer_than: u64,
+    /// How many layers are proven by now.
+    proven: Arc<AtomicUsize>,
+}
+
+impl Proof {
+    /// What each layer looks like now.
+    async fn walk(&self) -> Result<Result<Vec<Digest>, ContentsFlaw>, Failure> {
+        let job = LayersJob {
+            dirs: self.layers.dirs.clone(),
+            own: self.layers.own.clone(),
+            task: LayersTask::Walk,
+        };
+        match self.ask_to_walk(&job).await? {
+            WalkLine::Walked { receipts, foreign: None } if receipts.len() == self.chain.len() => {
+                Ok(Ok(receipts))
+            }
+            WalkLine::Walked { foreign: Some(path), .. } => Ok(Err(ContentsFlaw::OwnLayer { path })),
+            WalkLine::Foreign(why) => Ok(Err(ContentsFlaw::Snapshotter { why })),
+            WalkLine::Walked { .. } => Err(failed("walk", io::ErrorKind::InvalidData.into())),
+            WalkLine::Failed(why) => Err(failed("walk", io::Error::other(why))),
+        }
+    }
+
+    async fn ask_to_walk(&self, job: &LayersJob) -> Result<WalkLine, Failure> {
+        let (output, _alive) = (self.contents.start)(job).map_err(|error| failed("start a worker", error))?;
+        let mut lines = Lines::new(output)?;
+        match tokio::time::timeout(WALK_MAX, lines.next()).await {
+            Ok(line) => line,
+            Err(_) => Err(failed("walk", io::ErrorKind::TimedOut.into())),
+        }
+    }
+
+    /// The layers that have no receipt which counts, from the bottom.
+    fn unproven(&self, receipts: &[Digest]) -> Result<Vec<usize>, Failure> {
+        let mut unproven = Vec::new();
+        for (at, ((chain, dir), found)) in self.chain.iter().zip(&self.layers.dirs).zip(receipts).enumerate()
+        {
+            let stored = receipts::load(&self.layout, chain, dir)?;
+            let counts =
+                |stored: &Receipt| stored.receipt == *found && stored.compared_from_ns >= self.newer_than;
+            if !stored.as_ref().is_some_and(counts) {
+                unproven.push(at);
+            }
+        }
+        self.proven.store(self.chain.len() - unproven.len(), Ordering::Relaxed);
+        Ok(unproven)
+    }
+
+    /// Waits for its turn, and compares what is not proven by then.
+    async fn compare(self) -> Result<Option<ContentsFlaw>, Failure> {
+        let _lock = store::lock(&self.layout, &self.lock_name(), self.contents.wait_max).await?;
+        let from = now_ns();
+        let before = match self.walk().await? {
+            Ok(receipts) => receipts,
+            Err(flaw) => return Ok(Some(flaw)),
+        };
+        let unproven = self.unproven(&before)?;
+        if unproven.is_empty() {
+            return Ok(None);
+        }
+        let question = |at: &usize| -> Option<LayerQuestion> {
+            Some(LayerQuestion {
+                layer: u32::try_from(*at).ok()?,
+                blob: *self.image.layers.get(*at)?,
+                diff_id: *self.image.diff_ids.get(*at)?,
+            })
+        };
+        let job = LayersJob {
+            dirs: self.layers.dirs.clone(),
+            own: None,
+            task: LayersTask::Compare(CompareTask {
+                program: self.contents.program.clone(),
+                blobs: self.containerd.blobs_dir().await?,
+                layers: unproven.iter().filter_map(question).collect(),
+            }),
+        };
+        let (output, _alive) =
+            (self.contents.start)(&job).map_err(|error| failed("start the judge", error))?;
+        let mut lines = Lines::new(output)?;
+        let heard = self.hear(&mut lines, &unproven, &before, from);
+        match tokio::time::timeout(self.contents.time_max, heard).await {
+            Ok(flaw) => flaw,
+            Err(_) => Err(failed("compare", io::ErrorKind::TimedOut.into())),
+        }
+    }
+
+    /// One comparison at a time for what the lowest of the unproven layers is in.
+    fn lock_name(&self) -> Digest {
+        let bottom = self.chain.first().map(Digest::to_string).unwrap_or_default();
+        Digest::of(format!("contents {bottom}").as_bytes())
+    }
+
+    async fn hear(
+        &self,
+        lines: &mut Lines,
+        unproven: &[usize],
+        before: &[Digest],
+        from: u64,
+    ) -> Result<Option<ContentsFlaw>, Failure> {
+        let mut open: Vec<usize> = unproven.to_vec();
+        loop {
+            match lines.next::<ContentsLine>().await? {
+                ContentsLine::Same(layer) => {
+                    let at = layer as usize;
+                    let place = open.iter().position(|open| *open == at);
+                    open.swap_remove(
+                        place.ok_or_else(|| failed("hear the judge", io::ErrorKind::InvalidData.into()))?,
+                    );
+                    self.keep(at, before, from).await?;
+                    self.proven.fetch_add(1, Ordering::Relaxed);
+                }
+                ContentsLine::Different { layer, path, what } => {
+                    let chain = *self.at(layer, &self.chain)?;
+                    return Ok(Some(ContentsFlaw::Different { layer: layer + 1, chain, path, what }));
+                }
+                ContentsLine::Flaw { layer, why } => {
+                    let blob = *self.at(layer, &self.image.layers)?;
+                    return Ok(Some(ContentsFlaw::Tar { layer: layer + 1, blob, why }));
+                }
+                ContentsLine::Missing(layer) => {
+                    let blob = *self.at(layer, &self.image.layers)?;
+                    return Ok(Some(ContentsFlaw::Missing { layer: layer + 1, blob }));
+                }
+                ContentsLine::Spoilt { layer, found: _ } => {
+                    return Ok(Some(ContentsFlaw::Spoilt { blob: *self.at(layer, &self.image.layers)? }));
+                }
+                ContentsLine::Done if open.is_empty() => return Ok(None),
+                ContentsLine::Done => {
+                    return Err(failed("hear the judge", io::ErrorKind::InvalidData.into()));
+                }
+                ContentsLine::Failed(why) => {
+                    let why: String = why.chars().take(300).collect();
+                    return Err(failed("compare", io::Error::other(why)));
+                }
+            }
+        }
+    }
+
+    /// Stores the receipt of a layer that was compared, if it has not changed since before.
+    async fn keep(&self, at: usize, before: &[Digest], from: u64) -> Result<(), Failure> {
+        let (Some(dir), Some(chain), Some(before)) =
+            (self.layers.dirs.get(at), self.chain.get(at), before.get(at))
+        else {
+            return Err(failed("hear the judge", io::ErrorKind::InvalidData.into()));
+        };
+        let job = LayersJob { dirs: vec![dir.clone()], own: None, task: LayersTask::Walk };
+        let WalkLine::Walked { receipts, .. } = self.ask_to_walk(&job).await? else {
+            return Err(failed("walk after the comparison", io::ErrorKind::Other.into()));
+        };
+        if receipts != [*before] {
+            return Err(Failure::ContentsChanged { dir: dir.clone() });
+        }
+        let receipt = Receipt::new(chain, dir, before, from);
+        receipts::save(&self.layout, chain, dir, &receipt)
+    }
+
+    fn at<'t, T>(&self, layer: u32, all: &'t [T]) -> Result<&'t T, Failure> {
+        all.get(layer as usize).ok_or_else(|| failed("hear the judge", io::ErrorKind::InvalidData.into()))
+    }
+}
+
+/// A worker's or judge's lines: limited, because a judge reads an attacker's bytes.
+struct Lines(BufReader<Receiver>);
+
+impl Lines {
+    fn new(output: OwnedFd) -> Result<Self, Failure> {
+        Receiver::from_owned_fd(output).map(BufReader::new).map(Self).map_err(|error| failed("pipe", error))
+    }
+
+    async fn next<T: DeserializeOwned>(&mut self) -> Result<T, Failure> {
+        let mut line = Vec::new();
+        let read = (&mut self.0).take(JUDGE_LINE_BYTES_MAX as u64).read_until(b'\n', &mut line).await;
+        read.map_err(|error| failed("read(2) of its answer", error))?;
+        if line.last() != Some(&b'\n') {
+            return Err(failed("read(2) of its answer", io::ErrorKind::UnexpectedEof.into()));
+        }
+        serde_json::from_slice(&line).map_err(|error| failed("decode its answer", error.into()))
+    }
+}
+
+fn failed(step: &'static str, error: io::Error) -> Failure {
+    Failure::Contents { step, error }
+}
+
+fn now_ns() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+}

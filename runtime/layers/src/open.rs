@@ -1,0 +1,70 @@
+//! The directory of one layer.
+
+use std::{
+    os::fd::OwnedFd,
+    path::{Path, PathBuf},
+};
+
+use rustix::fs::{Mode, OFlags, ResolveFlags, fstatfs, open, openat2};
+
+use crate::LayerError;
+
+/// `f_type` of file systems that are no layer's: what they show may change from one look to the next, or is no copy of
+/// a tar's files.
+///
+/// Source: include/uapi/linux/magic.h; EROFS: `EROFS_SUPER_MAGIC_V1`.
+const FOREIGN: [(u32, &str); 3] = [
+    (0x6573_5546, "it is a FUSE mount, whose files are made while they are read (stargz, nydus, soci)"),
+    (0xe0f5_e1e2, "it is an EROFS image, which is not compared with its tar in this version"),
+    (0x794c_7630, "it is an overlay itself"),
+];
+
+/// Opens `…/snapshots/N/fs`. The two last parts are no symbolic links and no mounts; what is above them is
+/// containerd's root, wherever that was put.
+///
+/// # Errors
+/// It cannot be opened, or it is no directory that a layer was unpacked into.
+pub fn open_layer(path: &Path) -> Result<OwnedFd, LayerError> {
+    let failed = |call| move |errno| LayerError::Call { call, path: path.to_owned(), errno };
+    let foreign = |why| LayerError::Foreign { path: path.to_owned(), why };
+    let (Some(base), Some(rest)) = (path.ancestors().nth(2), last_two(path)) else {
+        return Err(foreign("its path is too short"));
+    };
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let base = open(base, flags, Mode::empty()).map_err(failed("open(2)"))?;
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    let layer = openat2(&base, rest, flags | OFlags::NOFOLLOW, Mode::empty(), resolve)
+        .map_err(failed("openat2(2)"))?;
+    let kind = fstatfs(&layer).map_err(failed("fstatfs(2)"))?.f_type;
+    if let Some((_, why)) = FOREIGN.iter().find(|(magic, _)| i64::from(*magic) == kind) {
+        return Err(foreign(why));
+    }
+    Ok(layer)
+}
+
+fn last_two(path: &Path) -> Option<PathBuf> {
+    let (last, above) = (path.file_name()?, path.parent()?.file_name()?);
+    Some(Path::new(above).join(last))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::{fs, os::unix::fs::symlink};
+
+    use super::*;
+
+    #[test]
+    fn layer_opens_below_a_linked_root_and_not_through_a_link_of_its_own() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir_all(dir.path().join("data/snapshots/1/fs")).unwrap();
+        symlink("data", dir.path().join("root")).unwrap();
+        assert!(open_layer(&dir.path().join("root/snapshots/1/fs")).is_ok());
+        symlink("1", dir.path().join("data/snapshots/2")).unwrap();
+        assert!(open_layer(&dir.path().join("root/snapshots/2/fs")).is_err());
+        fs::create_dir(dir.path().join("data/snapshots/3")).unwrap();
+        symlink("../1/fs", dir.path().join("data/snapshots/3/fs")).unwrap();
+        assert!(open_layer(&dir.path().join("root/snapshots/3/fs")).is_err());
+    }
+}
