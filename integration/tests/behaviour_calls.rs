@@ -6,10 +6,12 @@
 #[path = "behaviour/alike.rs"]
 mod alike;
 
-use std::thread;
+use std::{fs, process::Command, thread, time::Duration};
 
 use alike::{answer, container, remove_container, same_under_both};
-use bulkhead_integration::{Bench, Cri, Release, StreamPaths, Tasks, on_each_containerd, until};
+use bulkhead_integration::{
+    Bench, Cri, RUNC, Release, StreamPaths, Tasks, on_each_containerd, parent_of, run, until,
+};
 use serde_json::{Value, json};
 
 const NO_STREAMS: StreamPaths<'_> = StreamPaths { stdin: "", stdout: "" };
@@ -91,6 +93,36 @@ on_each_containerd! {
             say("delete of init before its exec", answer(tasks.delete(id)));
             say("state of the exec", answer(tasks.state(id, "late").map(drop)));
             remove_container(bench, id);
+        });
+        bench.assert_nothing_left();
+    }
+
+    // containerd tells the end of every task whose shim goes away, also of one whose end that shim had told (its
+    // `cleanupAfterDeadShim`): no shim can keep it from that.
+    fn a_server_that_dies_between_exit_and_delete_has_the_exit_told_again_alike(release) {
+        let bench = Bench::start(release, Cri::Off).unwrap();
+        let events = bench.daemon.events().unwrap();
+        same_under_both(&bench, |bench, runtime, say| {
+            let (tasks, id) = container(bench, runtime, "orphan", &["/bin/probe", "exit", "3"]);
+            let (tasks, id) = (&tasks, id.as_str());
+            let pid = tasks.create(id, tasks.mounts(id).unwrap()).unwrap();
+            let server = parent_of(pid).unwrap();
+            tasks.start(id).unwrap();
+            say("wait", answer(tasks.wait(id)));
+            events.wait_for(id, "exit").unwrap();
+            let killed = run(Command::new("kill").args(["-9", &server.to_string()]), Duration::from_secs(10));
+            killed.unwrap().success().unwrap();
+            events.wait_for(id, "delete").unwrap();
+            let told: Vec<_> = events.all().into_iter().filter(|event| event.container == id).collect();
+            for event in told {
+                say(event.what, event.status.to_string());
+            }
+            say("state", answer(tasks.state(id, "").map(drop)));
+            remove_container(bench, id);
+            // runc's shim leaves its socket.
+            if runtime == RUNC {
+                bench.daemon.leftovers().unwrap().sockets.iter().for_each(|path| fs::remove_file(path).unwrap());
+            }
         });
         bench.assert_nothing_left();
     }
