@@ -66,6 +66,8 @@ pub(crate) enum Trouble {
     Gather(#[from] bulkhead_gather::GatherError),
     #[error(transparent)]
     Store(#[from] bulkhead_gather::StoreError),
+    #[error("{} is no profile: {why}", .path.display())]
+    Profile { path: PathBuf, why: String },
     #[error("{} is no TOML: {why}", .path.display())]
     Configuration { path: PathBuf, why: String },
 }

@@ -54,10 +54,13 @@ pub(crate) enum Command {
     /// Judge or explain policy files
     #[command(subcommand)]
     Policy(PolicyCommand),
-    /// Verify an image of containerd's and say whether policy would let it run
+    /// Verify an image, show what proves each link, and say whether policy would let it run
     Verify {
-        /// The image's name in containerd, as `ctr images ls` shows it
+        /// The image's name or digest in containerd, as `ctr images ls` shows them, or an OCI layout: oci:DIR[:TAG]
         image: String,
+        /// The name that scopes are matched with [default: what containerd or the layout calls it]
+        #[arg(long, value_name = "NAME")]
+        name: Option<String>,
         /// containerd's namespace; that of Kubernetes is k8s.io
         #[arg(short, long, value_name = "NAMESPACE", default_value = "default")]
         namespace: Namespace,
@@ -70,6 +73,9 @@ pub(crate) enum Command {
     /// Keep signatures of images on this node, and look at them
     #[command(subcommand)]
     Trust(TrustCommand),
+    /// Say which system calls a command of an image can make, from its files alone, and why
+    #[command(subcommand)]
+    Profile(ProfileCommand),
     /// Print the completion script of a shell
     Completion {
         /// Which shell
@@ -141,4 +147,88 @@ pub(crate) struct RegistryOptions {
     /// How many seconds it may take
     #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub(crate) timeout: u64,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ProfileCommand {
+    /// Work out the profile of a command; nothing of the image is executed
+    Generate(GenerateOptions),
+    /// Print a profile
+    Show {
+        /// A profile that `generate` wrote
+        #[arg(value_name = "PROFILE", value_hint = ValueHint::FilePath)]
+        profile: PathBuf,
+    },
+    /// Say which functions make a system call, and who calls them
+    Why {
+        /// Name of the system call
+        syscall: String,
+        /// A profile that `generate` wrote
+        #[arg(value_name = "PROFILE", value_hint = ValueHint::FilePath)]
+        profile: PathBuf,
+    },
+    /// Say what a second profile allows more (+) and less (-) than a first
+    Diff {
+        /// The first
+        #[arg(value_name = "BEFORE", value_hint = ValueHint::FilePath)]
+        before: PathBuf,
+        /// The second
+        #[arg(value_name = "AFTER", value_hint = ValueHint::FilePath)]
+        after: PathBuf,
+    },
+    /// Print a profile in the format of another runtime
+    Export {
+        /// A profile that `generate` wrote
+        #[arg(value_name = "PROFILE", value_hint = ValueHint::FilePath)]
+        profile: PathBuf,
+        /// Which format
+        #[arg(long, value_enum, default_value = "oci")]
+        format: ExportFormat,
+        /// Name of the Security Profiles Operator's resource
+        #[arg(long, default_value = "generated")]
+        name: String,
+    },
+}
+
+/// What is run of which files, and where the profile goes.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct GenerateOptions {
+    /// Root directory of the unpacked image, or its top layer
+    #[arg(value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub(crate) root: PathBuf,
+    /// A layer below, overlayfs whiteouts respected; the nearest first
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub(crate) lower: Vec<PathBuf>,
+    /// A variable of the command's environment: PATH and what loaders and interpreters read count
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub(crate) env: Vec<String>,
+    /// The command's working directory
+    #[arg(long, value_name = "DIR", default_value = "/")]
+    pub(crate) cwd: String,
+    /// A command that may be exec'd besides, such as a probe
+    #[arg(long, value_name = "COMMAND")]
+    pub(crate) exec: Vec<String>,
+    /// Digest of the image, for the profile's key
+    #[arg(long, value_name = "DIGEST")]
+    pub(crate) image: Option<String>,
+    /// Analyse every file anew
+    #[arg(long)]
+    pub(crate) no_cache: bool,
+    /// Write the profile to FILE
+    #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) output: Option<PathBuf>,
+    /// The command: entrypoint and arguments
+    #[arg(required = true, last = true, value_name = "ARGV")]
+    pub(crate) argv: Vec<String>,
+}
+
+/// Formats of other runtimes.
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+pub(crate) enum ExportFormat {
+    /// `linux.seccomp` of config.json
+    Oci,
+    /// `docker run --security-opt seccomp=FILE`
+    Docker,
+    /// A SeccompProfile of the Security Profiles Operator
+    Spo,
 }

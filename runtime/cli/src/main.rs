@@ -12,7 +12,9 @@ mod args;
 mod check;
 mod doctor;
 mod generate;
+mod image_verifier;
 mod init;
+mod profile;
 mod settings;
 mod trust;
 mod verify;
@@ -42,6 +44,10 @@ fn main() -> ExitCode {
     {
         return bulkhead_trust::contents_main(layers, blobs);
     }
+    if let Some(arguments) = image_verifier::arguments() {
+        let layout = bulkhead_node::layout_from_environment();
+        return answer::print(image_verifier::judge(&layout, &arguments), false);
+    }
     let Args { root, json, command } = Args::parse();
     let layout = root.map_or_else(bulkhead_node::layout_from_environment, Layout::below);
     answer::print(run(&layout, command), json)
@@ -56,8 +62,8 @@ fn run(layout: &Layout, command: Command) -> Result<Answer, Trouble> {
             Some(file) => check::files(&file, tenant.as_deref()),
         },
         Command::Policy(PolicyCommand::Explain) => generate::reference(),
-        Command::Verify { image, namespace, tenant, daemon } => {
-            verify::verify(layout, &image, &namespace, tenant.as_ref(), &daemon)
+        Command::Verify { image, name, namespace, tenant, daemon } => {
+            verify::verify(layout, &image, name.as_deref(), &namespace, tenant.as_ref(), &daemon)
         }
         Command::Trust(command) => match command {
             TrustCommand::Import { paths } => trust::import(layout, &paths),
@@ -65,6 +71,7 @@ fn run(layout: &Layout, command: Command) -> Result<Answer, Trouble> {
             TrustCommand::List { digest } => trust::list(layout, digest.as_ref()),
             TrustCommand::Remove { digest, file } => trust::remove(layout, &digest, file.as_ref()),
         },
+        Command::Profile(command) => profile::profile(layout, command),
         Command::Completion { shell } => generate::completion(shell),
         Command::Man => generate::man(),
         Command::Judge => Ok(Answer::usage("bulkhead judge takes no options: it is started by the shim")),

@@ -117,6 +117,12 @@ impl Layout {
         self.judge_dir().join(format!("{}.lock", target.hex()))
     }
 
+    /// Where the analysis of ELF files is kept, by the hash of their content.
+    #[must_use]
+    pub fn analysis_dir(&self) -> PathBuf {
+        self.root.join("var/lib/bulkhead/profiles/analysis")
+    }
+
     /// `/run/bulkhead`: state that a reboot may lose.
     #[must_use]
     pub fn run_dir(&self) -> PathBuf {

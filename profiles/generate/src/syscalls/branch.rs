@@ -8,30 +8,47 @@ use super::{
     summary::{Guard, Test, shifted},
 };
 
-/// The state on the way where `condition` holds, if that way can be gone.
-pub(crate) fn taken(state: &State, condition: ConditionCode) -> Option<State> {
+/// What is known on one way of a branch.
+pub(crate) enum Way {
+    /// It cannot be gone.
+    Never,
+    /// What was known before.
+    Same,
+    /// More than before.
+    Known(Box<State>),
+}
+
+impl Way {
+    fn possible(state: State, possible: bool) -> Self {
+        if possible { Self::Known(Box::new(state)) } else { Self::Never }
+    }
+}
+
+/// The way on which `condition` holds.
+pub(crate) fn taken(state: &State, condition: ConditionCode) -> Way {
     let (left, test, bits, register) = match &state.flags {
-        Flags::Unknown => return Some(state.clone()),
+        Flags::Unknown => return Way::Same,
         Flags::Compared { left, right, bits, register } => {
             (left, comparison(condition, *right, *bits), *bits, *register)
         }
         Flags::Tested { left, mask, bits } => (left, bit_test(condition, *mask), *bits, None),
     };
-    let Some(test) = test else { return Some(state.clone()) };
+    let Some(test) = test else { return Way::Same };
     let low = bits <= 32;
     match left {
         Val::One(_) | Val::OneOf(_) => {
             let values = left.constants().unwrap_or_default();
             let passing: Vec<u64> =
                 values.iter().copied().filter(|value| test.passes(mask(*value, bits), low)).collect();
-            if passing.is_empty() {
-                return None;
+            match (register, passing.as_slice()) {
+                (_, []) => Way::Never,
+                (Some(register), [one]) if values.len() > 1 => {
+                    let mut state = state.clone();
+                    state.registers[usize::from(register)] = Val::One(*one);
+                    Way::Known(Box::new(state))
+                }
+                _ => Way::Same,
             }
-            let mut state = state.clone();
-            if let (Some(register), [one]) = (register, passing.as_slice()) {
-                state.registers[usize::from(register)] = Val::One(*one);
-            }
-            Some(state)
         }
         Val::Entry { place, low: entry_low, plus }
             if bits >= 32 || matches!(test, Test::Some(_) | Test::None(_)) =>
@@ -39,19 +56,19 @@ pub(crate) fn taken(state: &State, condition: ConditionCode) -> Option<State> {
             let mut state = state.clone();
             let guard = Guard { place: *place, low: low || *entry_low, plus: *plus, test };
             let possible = state.assume(guard);
-            possible.then_some(state)
+            Way::possible(state, possible)
         }
         _ => {
+            let known = match (&test, register) {
+                (Test::In(values), Some(_)) if values.len() == 1 && bits >= 32 => Val::One(values[0]),
+                (Test::Range(0, most), Some(_)) if *most < 0xffff_ffff => Val::AtMost(*most),
+                _ => return Way::Same,
+            };
             let mut state = state.clone();
             if let Some(register) = register {
-                let known = &mut state.registers[usize::from(register)];
-                match test {
-                    Test::In(values) if values.len() == 1 && bits >= 32 => *known = Val::One(values[0]),
-                    Test::Range(0, most) if most < 0xffff_ffff => *known = Val::AtMost(most),
-                    _ => {}
-                }
+                state.registers[usize::from(register)] = known;
             }
-            Some(state)
+            Way::Known(Box::new(state))
         }
     }
 }

@@ -13,7 +13,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use iced_x86::{Code, Decoder, DecoderOptions, FlowControl, Instruction, Mnemonic, OpKind};
 
 use super::{
-    branch, models,
+    branch::{self, Way},
+    models,
     object::Object,
     state::{Flags, Index, RSP, State, Val},
     step::{Memory as _, Stepper, index_of, number},
@@ -253,18 +254,19 @@ impl<'o, 'd> Walk<'o, 'd> {
             FlowControl::Exception => false,
             FlowControl::ConditionalBranch => {
                 let condition = instruction.condition_code();
-                if let Some(taken) = branch::taken(state, condition) {
-                    self.jump(instruction.near_branch_target(), &taken);
+                match branch::taken(state, condition) {
+                    Way::Never => {}
+                    Way::Same => self.jump(instruction.near_branch_target(), state),
+                    Way::Known(taken) => self.jump(instruction.near_branch_target(), &taken),
                 }
                 let mut negated = *instruction;
                 negated.negate_condition_code();
                 match branch::taken(state, negated.condition_code()) {
-                    Some(not_taken) => {
-                        *state = not_taken;
-                        true
-                    }
-                    None => false,
+                    Way::Never => return false,
+                    Way::Same => {}
+                    Way::Known(not_taken) => *state = *not_taken,
                 }
+                true
             }
             FlowControl::UnconditionalBranch => {
                 self.jump(instruction.near_branch_target(), state);

@@ -47,6 +47,29 @@ const NEVER_RETURN: &[&str] = &[
     "__cxa_call_unexpected",
 ];
 
+/// Addresses spread by themselves; a file that has them collide costs its own analysis time, which is bounded.
+type Plain = std::hash::BuildHasherDefault<Address>;
+
+#[derive(Default)]
+struct Address(u64);
+
+impl std::hash::Hasher for Address {
+    fn finish(&self) -> u64 {
+        // The table takes its place from the upper bits as well.
+        self.0.wrapping_mul(0x9e37_79b9_7f4a_7c15)
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
+        }
+    }
+
+    fn write_u64(&mut self, address: u64) {
+        self.0 = address;
+    }
+}
+
 pub(crate) struct Object<'d> {
     pub(crate) elf: Elf<'d>,
     pub(crate) go: bool,
@@ -60,17 +83,17 @@ pub(crate) struct Object<'d> {
     /// Names of imports, in the order of their numbers.
     pub(crate) imports: Vec<String>,
     pub(crate) soname: Option<String>,
-    import_at: HashMap<u64, u32>,
-    own_at: HashMap<u64, u64>,
+    import_at: HashMap<u64, u32, Plain>,
+    own_at: HashMap<u64, u64, Plain>,
     pub(crate) names: BTreeMap<u64, String>,
     pub(crate) exports: Vec<(String, u64)>,
     /// Functions whose address is in data, and those that the loader runs.
     pub(crate) roots: BTreeSet<u64>,
     pub(crate) root_imports: BTreeSet<u32>,
-    callees: RefCell<HashMap<u64, Callee>>,
+    callees: RefCell<HashMap<u64, Callee, Plain>>,
     never_returning: BTreeSet<u32>,
     /// Starts of frames without a way out: no return, no jump elsewhere.
-    no_way_out: HashSet<u64>,
+    no_way_out: HashSet<u64, Plain>,
     pub(crate) swept: u64,
     c_library: bool,
 }
@@ -102,15 +125,15 @@ impl<'d> Object<'d> {
             labels: BTreeSet::new(),
             imports: Vec::new(),
             soname: dynamic.soname.clone(),
-            import_at: HashMap::new(),
-            own_at: HashMap::new(),
+            import_at: HashMap::default(),
+            own_at: HashMap::default(),
             names: BTreeMap::new(),
             exports: Vec::new(),
             roots: BTreeSet::new(),
             root_imports: BTreeSet::new(),
             callees: RefCell::default(),
             never_returning: BTreeSet::new(),
-            no_way_out: HashSet::new(),
+            no_way_out: HashSet::default(),
             swept: 0,
             c_library: false,
             elf,
