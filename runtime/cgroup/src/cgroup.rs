@@ -147,14 +147,29 @@ impl Cgroup {
         }
     }
 
-    /// How many processes the kernel has killed here for want of memory.
-    pub fn oom_kills(&self) -> Result<u64, CgroupError> {
-        let (Some(dir), name) = (self.dir("memory"), self.pick("memory.oom_control", "memory.events")) else {
-            return Ok(0);
-        };
-        let path = dir.join(name);
-        let Some(text) = file::read_if_there(&path)? else { return Ok(0) };
-        Ok(file::row(&file::rows(&path, &text)?, "oom_kill").unwrap_or(0))
+    /// How many processes the kernel has killed here for want of memory; none where nobody counts, or where the group is
+    /// gone.
+    pub fn oom_kills(&self) -> Result<Option<u64>, CgroupError> {
+        self.dir("memory").map_or(Ok(None), |dir| self.oom_kills_of(dir))
+    }
+
+    /// The same of the group above, which counts those of all groups below it: on v2 alone.
+    pub fn oom_kills_above(&self) -> Result<Option<u64>, CgroupError> {
+        match (self.host.version, self.dirs[0].parent()) {
+            (Version::V2, Some(above)) => self.oom_kills_of(above),
+            _ => Ok(None),
+        }
+    }
+
+    fn oom_kills_of(&self, dir: &Path) -> Result<Option<u64>, CgroupError> {
+        let path = dir.join(self.pick("memory.oom_control", "memory.events"));
+        match file::read_if_there(&path) {
+            Ok(None) => Ok(None),
+            Ok(Some(text)) => Ok(file::row(&file::rows(&path, &text)?, "oom_kill")),
+            // Removed between open(2) and read(2).
+            Err(error) if file::is(&error, nix::libc::ENODEV) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// Stops every process, and returns when all have stopped.

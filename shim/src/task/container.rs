@@ -220,8 +220,9 @@ impl Tasks {
 
     /// Tells an exit; that of init only when no exec is left.
     pub(crate) fn tell_exit(&self, container: &Container, process: &Process, exit: Exit) {
-        if exit.status == KILLED {
-            container.ooms.check(&container.cgroup, container.id.as_str(), &self.publisher);
+        // One that ends by itself may do so because its child was killed; only systemd then takes the count away.
+        if exit.status == KILLED || process.is_init() && container.cgroup.is_systemds() {
+            container.check_ooms(&self.publisher);
         }
         if !process.is_init() {
             self.publish_exit(container, process, exit);
@@ -404,6 +405,11 @@ impl Container {
     /// Watches it for as long as it is there.
     pub(crate) fn keep_watch(&self, watch: Option<OomWatch>) {
         *self.oom_watch.lock().unwrap_or_else(PoisonError::into_inner) = watch;
+    }
+
+    fn check_ooms(&self, publisher: &Publisher) {
+        let watch = self.oom_watch.lock().unwrap_or_else(PoisonError::into_inner);
+        self.ooms.check_after_end(&self.cgroup, self.id.as_str(), publisher, watch.as_ref());
     }
 
     /// Whether it is frozen.

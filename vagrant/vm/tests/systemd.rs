@@ -4,7 +4,13 @@
 
 mod guest;
 
-use guest::{Container, bench, inside_group, number, read, systemctl};
+use std::fs;
+
+use guest::{Container, Events, bench, eventually, inside_group, number, read, systemctl};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use serde_json::{Value, json};
 
 const MIB: u64 = 1 << 20;
@@ -83,19 +89,69 @@ fn a_scope_holds_its_execs_refuses_devices_and_freezes() {
     assert!(!group.exists());
 }
 
-// What containerd hears is not asked here: systemd removes a scope that has become empty, with the kernel's count in it.
 #[test]
 fn a_scope_that_outgrows_its_memory_is_killed_and_leaves_no_failed_unit() {
+    let events = Events::follow("scope-oom");
+    // As a pod's own container does: the slice stays.
+    let _pod = Container::sleeping(|spec| drop(in_slice(spec, "sandbox")));
     let mut unit = String::new();
-    let mut hungry = Container::start(
-        |spec| {
-            unit = in_slice(spec, "hungry");
-            spec["linux"]["resources"]["memory"] = json!({ "limit": 24 * MIB, "swap": 24 * MIB });
-        },
-        &["/bin/tail", "/dev/zero"],
-    )
-    .unwrap();
+    let mut hungry = Container::start(|spec| unit = hungry_in_slice(spec, "hungry"), &EATS).unwrap();
+    eat(&hungry);
     assert_eq!(bench().daemon.tasks().unwrap().wait(&hungry.id).unwrap(), 137);
+    events.wait_for("/tasks/oom", &hungry.id);
     hungry.delete();
     assert_eq!(property(&unit, "LoadState"), "not-found");
+}
+
+#[test]
+fn a_kill_for_want_of_memory_is_told_when_systemd_has_removed_its_count() {
+    let events = Events::follow("forgotten");
+    let _pod = Container::sleeping(|spec| drop(in_slice(spec, "kept")));
+    let ends_unseen = |container: &Container, end: &dyn Fn()| {
+        let (server, group) = (parent(container.pid), container.group());
+        kill(server, Signal::SIGSTOP).unwrap();
+        end();
+        eventually("the end of the scope", || !group.exists());
+        kill(server, Signal::SIGCONT).unwrap();
+        assert_eq!(bench().daemon.tasks().unwrap().wait(&container.id).unwrap(), 137);
+        events.wait_for("/tasks/exit", &container.id);
+    };
+    let told = |container: &Container| {
+        let all = events.all();
+        let topics = all.lines().filter(|line| line.contains(&container.id));
+        topics.filter(|line| line.contains("/tasks/oom")).count()
+    };
+    let mut hungry = Container::start(|spec| drop(hungry_in_slice(spec, "forgotten")), &EATS).unwrap();
+    ends_unseen(&hungry, &|| eat(&hungry));
+    assert_eq!(told(&hungry), 1);
+    hungry.delete();
+    // One beside it that a person kills: the slice has counted a kill, and it was not this one's.
+    let mut killed = Container::start(|spec| drop(hungry_in_slice(spec, "killed")), &EATS).unwrap();
+    let init = pid(killed.pid);
+    ends_unseen(&killed, &|| kill(init, Signal::SIGKILL).unwrap());
+    killed.delete();
+    events.wait_for("/tasks/delete", &killed.id);
+    assert_eq!(told(&killed), 0);
+}
+
+/// Waits for a word, then asks for more memory than it may have.
+const EATS: [&str; 3] = ["/bin/sh", "-c", "until [ -e /tmp/eat ]; do sleep 0.1; done; exec tail /dev/zero"];
+
+fn eat(container: &Container) {
+    fs::write(format!("/proc/{}/root/tmp/eat", container.pid), "").unwrap();
+}
+
+fn hungry_in_slice(spec: &mut Value, name: &str) -> String {
+    spec["linux"]["resources"]["memory"] = json!({ "limit": 24 * MIB, "swap": 24 * MIB });
+    in_slice(spec, name)
+}
+
+fn pid(number: u32) -> Pid {
+    Pid::from_raw(number.cast_signed())
+}
+
+fn parent(of: u32) -> Pid {
+    let status = fs::read_to_string(format!("/proc/{of}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("PPid:")).unwrap();
+    Pid::from_raw(line.trim().parse().unwrap())
 }
