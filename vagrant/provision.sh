@@ -5,7 +5,7 @@ set -euo pipefail
 export DEBIAN_FRONTEND=noninteractive
 apt-get update -qq
 apt-get install -y -qq --no-install-recommends \
-    dbus iproute2 kmod procps containerd runc busybox-static containernetworking-plugins >/dev/null
+    dbus iproute2 kmod procps containerd runc busybox-static containernetworking-plugins apparmor >/dev/null
 echo overlay >/etc/modules-load.d/containerd.conf
 if [ "${1:-own}" = backports ]; then
     codename=$(. /etc/os-release && echo "$VERSION_CODENAME")

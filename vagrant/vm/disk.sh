@@ -2,7 +2,7 @@
 # Makes what the test machine boots from, out of Debian 12's packages, and prints the directory that holds it:
 #
 #   root.ext4      a root file system without kernel, partitions or boot loader: systemd, containerd, runc, CNI plugins,
-#                  a static busybox, the modules of every kernel
+#                  AppArmor's parser, a static busybox, the modules of every kernel
 #   vmlinuz-V      the cloud kernels of Debian 12 (6.1) and of its backports (6.12)
 #   initrd-V       a busybox and the modules with which the kernel finds its disk
 #   qemu           starts QEMU 10 of Debian 12's backports, which is unpacked and never installed
@@ -61,7 +61,7 @@ apt-get "${options[@]}" update >"$work/log" 2>&1 ||
 # The root file system is unpacked while the kernels and QEMU are.
 packages=base-files,base-passwd,bash,bsdutils,coreutils,dash,debianutils,diffutils,findutils,grep,gzip,hostname,libc-bin
 packages+=,login,mount,sed,tar,util-linux,systemd-sysv,dbus,kmod,iproute2,procps
-packages+=,containerd,runc,busybox-static,containernetworking-plugins
+packages+=,containerd,runc,busybox-static,containernetworking-plugins,apparmor
 root=$work/root
 without=()
 for dir in doc man locale info perl bash-completion zsh lintian bug; do
