@@ -2,9 +2,9 @@
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
-use std::{fs, path::PathBuf};
+use std::{fs, path::PathBuf, thread};
 
-use bulkhead_integration::{Bench, Cri, Refused, on_each_containerd};
+use bulkhead_integration::{Bench, Cri, Refused, Release, on_each_containerd};
 use serde_json::Value;
 
 fn file(bench: &Bench) -> PathBuf {
@@ -50,6 +50,8 @@ on_each_containerd! {
             assert!(line["image"]["chain"].as_str().unwrap().starts_with("sha256:"), "{line}");
             assert!(!line.to_string().contains("secret-argument"), "{line}");
         }
+        let judges: Vec<u64> = lines.iter().map(|line| line["judges"].as_u64().unwrap()).collect();
+        assert_eq!(judges, [1, 0, 0, 0, 0], "what was found out once is not found out again");
         assert_eq!(lines[0]["scope"], "registry.test/team-a/*");
         assert_eq!(lines[0]["container"], id.as_str());
         assert_ne!(lines[0]["policy"], lines[4]["policy"]);
@@ -70,4 +72,19 @@ on_each_containerd! {
         assert_eq!(lines(&bench).len(), 1, "moved away, it is begun anew");
         bench.assert_nothing_left();
     }
+}
+
+#[test]
+fn launches_of_one_image_at_once_judge_it_once_and_each_has_its_line() {
+    let bench = Bench::start(Release::V2_1, Cri::Off).unwrap();
+    thread::scope(|scope| {
+        let run = |number: u32| bench.run(&format!("c{number}"), &["/bin/true"]).unwrap().success().unwrap();
+        for number in 0..12 {
+            scope.spawn(move || run(number));
+        }
+    });
+    let lines = lines(&bench);
+    let judges: u64 = lines.iter().map(|line| line["judges"].as_u64().unwrap()).sum();
+    assert_eq!((lines.len(), judges), (12, 1));
+    bench.assert_nothing_left();
 }

@@ -115,10 +115,13 @@ impl Stages {
         let policy = load_policy(&self.layout, policy_file.as_deref(), &request.tenant.namespace)?;
         known.policy = Some(policy.hash());
         let began = Instant::now();
-        let image = self.verifier.verify(&self.layout, &request).await?;
-        let rule = policy.contents_rule(&image);
-        let image = self.verifier.contents(&self.layout, &request, image, rule, &self.zygote).await?;
-        let image = self.verifier.signatures(&self.layout, &request.id, &policy, image).await?;
+        let judges = Arc::clone(&known.judges);
+        let image = self.verifier.verify(&self.layout, &request, &judges).await?;
+        known.image(&image, began);
+        let image = self.verifier.signatures(&self.layout, &request.id, &policy, image, &judges).await?;
+        let rule = policy.contents_rule(&image, &request);
+        let image =
+            self.verifier.contents(&self.layout, &request, image, rule, &self.zygote, &judges).await?;
         known.image(&image, began);
         let grant = policy.admit(&image, &request)?;
         known.scope = grant.scope().map(str::to_owned);
@@ -183,8 +186,10 @@ impl Admitted {
         known.policy = Some(policy.hash());
         let argv = asked.process.args().as_deref().unwrap_or_default();
         // Under this moment's keys and roots: a signature that was good then need not be now.
-        let image =
-            stages.verifier.signatures(&self.layout, &self.request.id, &policy, self.image.clone()).await?;
+        let image = stages
+            .verifier
+            .signatures(&self.layout, &self.request.id, &policy, self.image.clone(), &known.judges)
+            .await?;
         let grant = policy.admit_exec(&image, &self.request, argv)?;
         known.scope = grant.scope().map(str::to_owned);
         known.signed_by(grant.accepted());

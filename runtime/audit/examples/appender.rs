@@ -28,7 +28,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                 signed_by: &[],
                 refusal: None,
                 policy: None,
-                evidence: None,
+                judges: 0,
                 timings_us: TimingsUs::default(),
             },
         )?;

@@ -18,4 +18,4 @@ mod line;
 mod time;
 
 pub use append::{LINE_BYTES_MAX, RecordError, append};
-pub use line::{Call, Evidence, ImageLine, Line, Outcome, RefusalLine, SignedBy, TimingsUs};
+pub use line::{Call, Contents, ImageLine, Line, Outcome, RefusalLine, SignedBy, TimingsUs};

@@ -42,9 +42,8 @@ pub struct Line<'a> {
     /// Hash of both policy files.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub policy: Option<Digest>,
-    /// Where the facts about the image came from.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub evidence: Option<Evidence>,
+    /// How many judges were started for this request: none where all that policy wants to know was stored.
+    pub judges: u32,
     /// How long the gates took.
     pub timings_us: TimingsUs,
 }
@@ -71,16 +70,6 @@ pub enum Call {
     Exec,
 }
 
-/// Where facts about an image came from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Evidence {
-    /// What an earlier judge had found was read back.
-    Stored,
-    /// A judge was asked for this request.
-    Judged,
-}
-
 /// A verified image.
 #[derive(Clone, Debug, Serialize)]
 pub struct ImageLine {
@@ -94,6 +83,22 @@ pub struct ImageLine {
     pub config: Digest,
     /// Chain ID of all its layers: what the snapshot is of.
     pub chain: Option<Digest>,
+    /// What was found out about the files of its layers.
+    pub contents: Contents,
+}
+
+/// What was found out about the files of an image's layers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Contents {
+    /// Nothing: the chain alone is proven.
+    Chain,
+    /// They are as they were when they were compared.
+    Receipt,
+    /// They were compared for this request.
+    Compared,
+    /// They are not proven.
+    Unproven,
 }
 
 impl ImageLine {

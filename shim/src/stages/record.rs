@@ -1,10 +1,16 @@
 //! What each verdict is recorded with. Nothing goes on before its line is in the record.
 
-use std::time::Instant;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Instant,
+};
 
-use bulkhead_audit::{Call, ImageLine, Line, Outcome, RefusalLine, SignedBy, TimingsUs, append};
+use bulkhead_audit::{Call, Contents, ImageLine, Line, Outcome, RefusalLine, SignedBy, TimingsUs, append};
 use bulkhead_binding::VerifiedImage;
-use bulkhead_model::{CreateRequest, Digest, Layout, Namespace, Refusal, chain_ids};
+use bulkhead_model::{ContentsFacts, CreateRequest, Digest, Layout, Namespace, Refusal, chain_ids};
 use bulkhead_policy::Accepted;
 
 use crate::task::{TaskError, chain};
@@ -16,6 +22,8 @@ pub(super) struct Known {
     pub(super) policy: Option<Digest>,
     pub(super) scope: Option<String>,
     pub(super) would_refuse: Option<Refusal>,
+    /// How many judges were started so far.
+    pub(super) judges: Arc<AtomicU32>,
     image: Option<ImageLine>,
     signed_by: Vec<SignedBy>,
     verify_us: u64,
@@ -30,6 +38,7 @@ impl Known {
             policy: None,
             scope: None,
             would_refuse: None,
+            judges: Arc::default(),
             image: None,
             signed_by: Vec::new(),
             verify_us: 0,
@@ -58,6 +67,12 @@ impl Known {
             manifest: facts.manifest,
             config: facts.config,
             chain: chain_ids(&facts.diff_ids).last().copied(),
+            contents: match image.contents() {
+                ContentsFacts::Chain => Contents::Chain,
+                ContentsFacts::Receipt => Contents::Receipt,
+                ContentsFacts::Compared => Contents::Compared,
+                ContentsFacts::Unproven(_) => Contents::Unproven,
+            },
         });
     }
 }
@@ -95,7 +110,7 @@ pub(super) fn record<T>(
         signed_by: &known.signed_by,
         refusal: refusal.map(RefusalLine::from),
         policy: known.policy,
-        evidence: None,
+        judges: known.judges.load(Ordering::Relaxed),
         timings_us: TimingsUs { verify: known.verify_us, gates: micros(known.began) },
     };
     match append(layout, &line) {

@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
     time::Duration,
 };
@@ -43,6 +43,9 @@ const CONTENTS_WAIT_MAX: Duration = Duration::from_secs(100);
 /// How long a judge may take for all layers of an image.
 const CONTENTS_TIME_MAX: Duration = Duration::from_secs(1800);
 
+/// Counts the judges that were started for one request: for the record.
+pub(super) type Judges = Arc<AtomicU32>;
+
 /// How images are verified.
 pub(super) struct Verifier {
     socket: PathBuf,
@@ -76,9 +79,10 @@ impl Verifier {
         &self,
         layout: &Layout,
         request: &CreateRequest,
+        judges: &Judges,
     ) -> Result<VerifiedImage, TaskError> {
         let containerd = self.connect(&self.socket).await?;
-        let group = JudgeGroup::new(&self.host, &self.own_socket, &request.id)?;
+        let group = JudgeGroup::new(&self.host, &self.own_socket, &request.id, judges)?;
         let judge = Judge { admit: Some(group.admit()), ..self.judge.clone() };
         Ok(bulkhead_containerd::verify(&containerd, layout, &judge, request).await?)
     }
@@ -91,24 +95,23 @@ impl Verifier {
         image: VerifiedImage,
         rule: ContentsRule,
         zygote: &Arc<Zygote>,
+        judges: &Judges,
     ) -> Result<VerifiedImage, TaskError> {
         if rule == ContentsRule::Chain {
             return Ok(image);
         }
         let containerd = self.connect(&self.socket).await?;
         let group = judge_group_path(&self.own_socket, &request.id)?;
-        let (zygote, host) = (Arc::clone(zygote), self.host.clone());
+        let (zygote, host, judges) = (Arc::clone(zygote), self.host.clone(), Arc::clone(judges));
         let start: StartLayers = Arc::new(move |job| {
             let (answers, output) = pipe()?;
             let limits = limits(CONTENTS_MEMORY_BYTES_MAX, CONTENTS_PIDS_MAX).map_err(io::Error::other)?;
             let (limits, made) = match job.task {
                 LayersTask::Walk => (None, None),
                 LayersTask::Compare(_) => {
-                    let cgroup = host.cgroup(&group);
-                    (
-                        Some((&group, limits)),
-                        Some(JudgeGroup { cgroup, made: Arc::new(AtomicBool::new(true)) }),
-                    )
+                    judges.fetch_add(1, Ordering::Relaxed);
+                    let (cgroup, made) = (host.cgroup(&group), Arc::new(AtomicBool::new(true)));
+                    (Some((&group, limits)), Some(JudgeGroup { cgroup, made, judges: Arc::clone(&judges) }))
                 }
             };
             let ticket = zygote.layers(job, limits, output.as_fd()).map_err(io::Error::other)?;
@@ -132,11 +135,12 @@ impl Verifier {
         id: &ContainerId,
         policy: &Policy,
         image: VerifiedImage,
+        judges: &Judges,
     ) -> Result<VerifiedImage, TaskError> {
         if !policy.needs_signatures(&image) {
             return Ok(image);
         }
-        let group = JudgeGroup::new(&self.host, &self.own_socket, id)?;
+        let group = JudgeGroup::new(&self.host, &self.own_socket, id, judges)?;
         let judge = Judge { admit: Some(group.admit()), ..self.judge.clone() };
         let mut signatures = BTreeMap::new();
         let volumes = image.volumes().iter().map(VerifiedVolume::facts);
@@ -184,18 +188,20 @@ pub(crate) fn judge_group_path(own_socket: &Path, id: &ContainerId) -> Result<Cg
 struct JudgeGroup {
     cgroup: Cgroup,
     made: Arc<AtomicBool>,
+    judges: Judges,
 }
 
 impl JudgeGroup {
-    fn new(host: &Host, own_socket: &Path, id: &ContainerId) -> Result<Self, TaskError> {
+    fn new(host: &Host, own_socket: &Path, id: &ContainerId, judges: &Judges) -> Result<Self, TaskError> {
         let path = judge_group_path(own_socket, id)?;
-        Ok(Self { cgroup: host.cgroup(&path), made: Arc::default() })
+        Ok(Self { cgroup: host.cgroup(&path), made: Arc::default(), judges: Arc::clone(judges) })
     }
 
     fn admit(&self) -> Arc<dyn Fn(u32) -> io::Result<()> + Send + Sync> {
-        let (cgroup, made) = (self.cgroup.clone(), Arc::clone(&self.made));
+        let (cgroup, made, judges) = (self.cgroup.clone(), Arc::clone(&self.made), Arc::clone(&self.judges));
         Arc::new(move |pid| {
             made.store(true, Ordering::Relaxed);
+            judges.fetch_add(1, Ordering::Relaxed);
             let limits = limits(JUDGE_MEMORY_BYTES_MAX, JUDGE_PIDS_MAX).map_err(io::Error::other)?;
             cgroup.create(&limits).and_then(|()| cgroup.add(pid)).map_err(io::Error::other)
         })

@@ -21,7 +21,7 @@ fn line(container: &str) -> Line<'_> {
         signed_by: &[],
         refusal: None,
         policy: None,
-        evidence: None,
+        judges: 0,
         timings_us: TimingsUs::default(),
     }
 }
