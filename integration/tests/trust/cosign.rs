@@ -38,6 +38,11 @@ impl Cosign {
         self.run(&[&["sign", "-y", "--key", "cosign.key"], how, &[image]].concat());
     }
 
+    /// Its public key.
+    pub(crate) fn public_key(&self) -> PathBuf {
+        self.home.join("cosign.pub")
+    }
+
     /// `cosign save`.
     pub(crate) fn save(&self, image: &str, dir: &Path) {
         self.run(&["save", "--dir", &dir.to_string_lossy(), image]);
