@@ -103,7 +103,7 @@ fn count() -> BTreeMap<String, Calls> {
     let [start, delete] = logs();
     let mut all = counts(&start, &shim, "start");
     all.extend(counts(&delete, &shim, "delete"));
-    let known = ["start", "server", "zygote", "spare", "worker", "[1:INTER]", "[2:INIT]", "delete"];
+    let known = ["start", "server", "zygote", "spare", "worker", "bulkhead-init", "delete"];
     for process in all.keys() {
         assert!(
             known.iter().any(|name| process.contains(name)),

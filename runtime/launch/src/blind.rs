@@ -1,6 +1,4 @@
-//! libcontainer is kept from the host's control groups: in the worker's own mount namespace /sys/fs/cgroup is an
-//! empty tmpfs, so that libcgroups finds a legacy host without controllers and does nothing. The container's
-//! own groups are kept as a view that its spec may mount read-only.
+//! The container's own control groups, as a view that its spec may mount: read-only where it is hardened.
 
 use std::{
     ffi::CString,
@@ -14,14 +12,13 @@ use std::{
 
 use bulkhead_cgroup::{Cgroup, Version};
 use bulkhead_model::ConfineSpec;
-use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::mount::{MsFlags, mount};
 use oci_spec::runtime::{LinuxNamespace, LinuxNamespaceType, Spec};
 use serde::{Deserialize, Serialize};
 
 use crate::{LaunchError, rootfs, sys};
 
 const CGROUP_ROOT: &str = "/sys/fs/cgroup";
-const MOUNT_TABLE: &str = "/proc/self/mountinfo";
 
 /// Where the worker puts the container's own control groups: a spec that shall show them mounts this path
 /// (`rbind`, `ro`) at /sys/fs/cgroup. It exists only while the container is created, and only if asked for.
@@ -70,32 +67,15 @@ pub(crate) fn show(cgroup: &Cgroup, how: View, task_dir: &Path) -> Result<(), La
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
     mount(Some("tmpfs"), &view, Some("tmpfs"), flags, Some("mode=0755,size=64k,nr_inodes=64"))
         .map_err(LaunchError::io("mount(2)", view.display().to_string()))?;
-    // libcgroups knows a hierarchy by the last name of its mount point, wherever that is: so the mount points
-    // have other names, and the usual ones are links.
     for (names, source) in cgroup.dirs() {
-        let name = format!("{names}.d");
-        let target = view.join(&name);
+        let target = view.join(names);
         fs::create_dir(&target).map_err(LaunchError::io("mkdir(2)", target.display().to_string()))?;
         move_to(&clone_of(source, how)?, &target)?;
-        let together = names.contains(',').then_some(names);
-        for link in names.split(',').chain(together).map(|link| view.join(link)) {
-            symlink(&name, &link).map_err(LaunchError::io("symlink(2)", link.display().to_string()))?;
+        for link in names.split(',').filter(|_| names.contains(',')).map(|link| view.join(link)) {
+            symlink(names, &link).map_err(LaunchError::io("symlink(2)", link.display().to_string()))?;
         }
     }
     Ok(())
-}
-
-/// Hides the host's control groups, in the worker's mount namespace.
-///
-/// libcgroups finds hierarchies in the mount table, wherever they are: also below a directory of the host that the
-/// container is given. So this process sees no table; those that it makes see theirs.
-pub(crate) fn hide() -> Result<(), LaunchError> {
-    mount(Some("/dev/null"), MOUNT_TABLE, None::<&str>, MsFlags::MS_BIND, None::<&str>)
-        .map_err(LaunchError::io("mount(2)", MOUNT_TABLE))?;
-    umount2(CGROUP_ROOT, MntFlags::MNT_DETACH).map_err(LaunchError::io("umount2(2)", CGROUP_ROOT))?;
-    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC | MsFlags::MS_RDONLY;
-    mount(Some("tmpfs"), CGROUP_ROOT, Some("tmpfs"), flags, Some("size=4k,nr_inodes=2"))
-        .map_err(LaunchError::io("mount(2)", CGROUP_ROOT))
 }
 
 /// A detached copy of the mount of one directory.

@@ -3,29 +3,22 @@
 use std::path::{Path, PathBuf};
 
 use bulkhead_model::ConfineSpec;
-use oci_spec::runtime::{Capabilities, LinuxCapabilities, Process, RootBuilder, Spec};
+use oci_spec::runtime::{Capabilities, LinuxBuilder, LinuxCapabilities, Process, RootBuilder, Spec};
 
-use crate::{
-    LaunchError,
-    late::{self, Late},
-    limits::Ceilings,
-    sources,
-};
+use crate::{LaunchError, limits::Ceilings};
 
 /// Where the root file system is mounted, in the worker's mount namespace.
 pub(crate) fn rootfs_dir(task_dir: &Path) -> PathBuf {
     task_dir.join("rootfs")
 }
 
-/// config.json for libcontainer.
-pub(crate) fn config(
+/// The spec of a container, for libcontainer and for what is done in its place.
+pub(crate) fn spec(
     spec: &Spec,
     confine: &ConfineSpec,
     task_dir: &Path,
-    pinned: impl Iterator<Item = usize>,
-    late: &Late,
     ceilings: &Ceilings,
-) -> Result<String, LaunchError> {
+) -> Result<Spec, LaunchError> {
     let mut spec = spec.clone();
     let read_only = spec.root().as_ref().and_then(|root| root.readonly()).unwrap_or(false);
     let root = RootBuilder::default()
@@ -34,15 +27,6 @@ pub(crate) fn config(
         .build()
         .map_err(|_| LaunchError::Plan("root"))?;
     spec.set_root(Some(root));
-    for index in pinned {
-        if let Some(mount) = spec.mounts_mut().as_mut().and_then(|mounts| mounts.get_mut(index)) {
-            mount.set_source(Some(sources::pinned(task_dir, index)));
-        }
-    }
-    if !late.mounts.is_empty() {
-        let kept = late::for_libcontainer(spec.mounts().as_deref().unwrap_or_default(), late);
-        spec.set_mounts(Some(kept));
-    }
     let mut process = spec.process().clone().ok_or(LaunchError::Plan("no process"))?;
     derive_process(&mut process, confine, ceilings)?;
     spec.set_process(Some(process));
@@ -52,24 +36,29 @@ pub(crate) fn config(
     linux.set_resources(None).set_cgroups_path(None).set_seccomp(None);
     match confine {
         ConfineSpec::Hardened(_) => {}
-        // Slave is libcontainer's default and leaves each mount as it was pinned; `/` is the late step's.
+        // Slave is libcontainer's default and leaves each mount as it was cloned; `/` comes after it.
         ConfineSpec::Compatible(_) => {
             linux.set_rootfs_propagation(None);
         }
     }
     spec.set_linux(Some(linux));
-    serde_json::to_string(&spec).map_err(LaunchError::Encode)
+    Ok(spec)
 }
 
-/// process.json for libcontainer.
-pub(crate) fn process_text(
+/// The spec of one more process: it brings nothing but the process.
+pub(crate) fn exec_spec(
     process: &Process,
     confine: &ConfineSpec,
     ceilings: &Ceilings,
-) -> Result<String, LaunchError> {
+) -> Result<Spec, LaunchError> {
     let mut process = process.clone();
     derive_process(&mut process, confine, ceilings)?;
-    serde_json::to_string(&process).map_err(LaunchError::Encode)
+    let mut linux = LinuxBuilder::default().build().map_err(|_| LaunchError::Plan("linux"))?;
+    // The builder has defaults of its own: an exec gets no namespace but the container's.
+    linux.set_namespaces(None).set_resources(None).set_masked_paths(None).set_readonly_paths(None);
+    let mut spec = Spec::default();
+    spec.set_process(Some(process)).set_linux(Some(linux)).set_mounts(None).set_hostname(None);
+    Ok(spec)
 }
 
 fn derive_process(

@@ -32,18 +32,8 @@ pub(crate) struct Confined {
     confine: Rc<ConfineSpec>,
     reply: Rc<OwnedFd>,
     proc: Option<Rc<OwnedFd>>,
-    mount_namespace: Option<ExpectedNamespace>,
     giver: Option<Rc<Giver>>,
     ready: Rc<RefCell<Option<(Prepared, Program)>>>,
-}
-
-/// The mount namespace that an exec must have arrived in: libcontainer finds it by pid.
-#[derive(Clone)]
-pub(crate) struct ExpectedNamespace {
-    /// The host's /proc.
-    pub(crate) proc: Rc<OwnedFd>,
-    /// Device and inode of the namespace.
-    pub(crate) identity: (u64, u64),
 }
 
 /// A failure with errno where there is one.
@@ -69,10 +59,9 @@ impl Confined {
         confine: ConfineSpec,
         reply: Rc<OwnedFd>,
         proc: Option<Rc<OwnedFd>>,
-        mount_namespace: Option<ExpectedNamespace>,
         giver: Option<Rc<Giver>>,
     ) -> Self {
-        Self { confine: Rc::new(confine), reply, proc, mount_namespace, giver, ready: Rc::default() }
+        Self { confine: Rc::new(confine), reply, proc, giver, ready: Rc::default() }
     }
 
     /// Tells the server why; what libcontainer makes of the same error comes later and says less.
@@ -89,13 +78,6 @@ impl Confined {
             .map_err(|error| format!("prctl(2) PR_SET_PDEATHSIG: {error}"))?;
         // A change of ids sets this to what the sysctl fs.suid_dumpable says.
         sys::prctl(libc::PR_SET_DUMPABLE, 0).map_err(|error| format!("prctl(2) PR_SET_DUMPABLE: {error}"))?;
-        if let Some(expected) = &self.mount_namespace {
-            let found = namespace_identity(&expected.proc, "self/ns/mnt")
-                .map_err(|error| format!("stat(2) /proc/self/ns/mnt: {error}"))?;
-            if found != expected.identity {
-                return Err("the container ended while the exec was on its way".to_owned().into());
-            }
-        }
         if let Some(label) = self.confine.selinux_label() {
             let proc = self.proc.as_ref().ok_or_else(|| "the node's /proc is not at hand".to_owned())?;
             label::at_execve(proc, label)?;
@@ -176,10 +158,4 @@ impl Executor for Confined {
             Err(error) => Err(ExecutorError::Other(format!("{}; not reported: {error}", failure.message))),
         }
     }
-}
-
-/// Device and inode of what `name` below an open /proc refers to.
-pub(crate) fn namespace_identity(proc: &OwnedFd, name: &str) -> nix::Result<(u64, u64)> {
-    let found = nix::sys::stat::fstatat(proc, name, nix::fcntl::AtFlags::empty())?;
-    Ok((found.st_dev, found.st_ino))
 }

@@ -7,7 +7,7 @@ use std::{fs, path::Path};
 use bulkhead_model::ContainerId;
 use serde::Deserialize;
 
-use crate::worker::state_root;
+use crate::worker::state_dir;
 
 /// Of libcontainer's state the one field.
 ///
@@ -20,7 +20,7 @@ struct State {
 /// The pid as libcontainer wrote it down; none where it had not come to that.
 #[must_use]
 pub fn read(task_dir: &Path, id: &ContainerId) -> Option<u32> {
-    let text = fs::read(state_root(task_dir).join(id.as_str()).join("state.json")).ok()?;
+    let text = fs::read(state_dir(task_dir, id.as_str()).join("state.json")).ok()?;
     serde_json::from_slice::<State>(&text).ok()?.pid
 }
 
@@ -34,7 +34,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let id: ContainerId = "c".parse().unwrap();
         assert_eq!(read(dir.path(), &id), None);
-        let state = state_root(dir.path()).join("c");
+        let state = state_dir(dir.path(), "c");
         fs::create_dir_all(&state).unwrap();
         fs::write(state.join("state.json"), r#"{"ociVersion":"1.2.1","id":"c","status":"running","pid":42}"#)
             .unwrap();

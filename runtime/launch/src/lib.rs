@@ -2,17 +2,16 @@
 //!
 //! ```text
 //! server ──SEQPACKET: payload (memfd) + reply socket + stdio──► zygote ──clone(CLONE_PARENT)──► worker
-//!    ▲                                                                                            │ libcontainer
+//!    ▲                                                                                            │ clone, libcontainer
 //!    └── reply socket: Prepared (pidfd) · Created · Confined ⇄ go · Failed · EOF ── init / exec ◄─┘
 //! ```
-//! The worker, libcontainer's intermediate process and the container's own processes are all children of the
-//! *server*: its reaper sees pids that it never started, and must ignore those it does not know.
+//! The worker and the container's own processes are all children of the *server*: its reaper sees pids that it never
+//! started, and must ignore those it does not know.
 //!
 //! Invariant: libcontainer runs only in a process without threads that exits after one job. A process of a
 //! container reaches execve(2) only after the server has read its `/proc/<pid>/status` and agreed.
 //! Never here: what a container may do; that was decided by `bulkhead_policy` and `bulkhead_plan`.
 
-mod binds;
 mod blind;
 mod canary;
 mod confinement;
@@ -20,23 +19,21 @@ mod derive;
 mod error;
 mod executor;
 mod group_link;
-mod image_volumes;
 mod init_pid;
 mod job;
 mod keyring;
 mod label;
-mod late;
 mod layers;
 mod limits;
 mod line;
 mod lookup;
 mod loopback;
 mod message;
-mod places;
+mod mounts;
+mod process;
 mod rootfs;
 mod scarcity;
 mod sealed;
-mod sources;
 mod start;
 mod stdio;
 mod sys;

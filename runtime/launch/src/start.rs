@@ -13,7 +13,7 @@ use std::{
 use crate::LaunchError;
 
 /// Source: `NOTIFY_FILE`, libcontainer 0.7 notify_socket.rs.
-const NOTIFY_FILE: &str = "notify.sock";
+pub(crate) const NOTIFY_FILE: &str = "notify.sock";
 
 /// Lets the process that waits in `notify_dir` go on. The socket is reached through /proc/self/fd, since its
 /// own path may be longer than what an address can hold (108 bytes, `sun_path`).

@@ -14,13 +14,10 @@ use nix::sys::{
     memfd::{MFdFlags, memfd_create},
     socket::{ControlMessage, MsgFlags, sendmsg},
 };
-use oci_spec::runtime::LinuxResources;
+use oci_spec::runtime::{LinuxResources, Spec};
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    LaunchError, binds::Bind, blind::View, image_volumes::Shown, job::Stdio, late::Late, places::Places,
-    sources::Source,
-};
+use crate::{LaunchError, blind::View, job::Stdio, mounts::Mounts};
 
 /// Longest job, in bytes: three full seccomp programs as decimal numbers are under 1 MiB, config.json under 1 MiB.
 pub(crate) const JOB_BYTES_MAX: u64 = 8 << 20;
@@ -48,21 +45,12 @@ pub(crate) enum Job {
 pub(crate) struct Create {
     pub(crate) id: String,
     pub(crate) task_dir: PathBuf,
-    /// The derived config.json, as text: only libcontainer reads it.
-    pub(crate) config: String,
+    /// As libcontainer gets it.
+    pub(crate) spec: Spec,
     pub(crate) confine: ConfineSpec,
     pub(crate) rootfs: Vec<Mount>,
     pub(crate) working_dir: WorkingDir,
-    /// What it binds.
-    pub(crate) sources: Vec<Source>,
-    /// Images that it sees.
-    pub(crate) image_volumes: Vec<Shown>,
-    /// What a compatible container binds.
-    pub(crate) binds: Vec<Bind>,
-    /// And what of that libcontainer must not make.
-    pub(crate) late: Late,
-    /// Where its mounts must land.
-    pub(crate) places: Places,
+    pub(crate) mounts: Mounts,
     pub(crate) cgroup: CgroupPath,
     pub(crate) resources: LinuxResources,
     pub(crate) cgroup_view: Option<View>,
@@ -88,8 +76,8 @@ pub(crate) struct Exec {
     pub(crate) exec: String,
     pub(crate) task_dir: PathBuf,
     pub(crate) init_pid: u32,
-    /// The derived process, as text: only libcontainer reads it.
-    pub(crate) process: String,
+    /// As libcontainer gets it.
+    pub(crate) spec: Spec,
     /// For the message when it cannot be entered.
     pub(crate) working_dir: PathBuf,
     pub(crate) confine: ConfineSpec,
@@ -148,7 +136,7 @@ impl Job {
         match self {
             Job::Create(job) => Some(&job.task_dir),
             Job::Exec(job) => Some(&job.task_dir),
-            Job::Group(_) => None,
+            Job::Group(_) | Job::Layers(_) => None,
         }
     }
 

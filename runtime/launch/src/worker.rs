@@ -14,18 +14,15 @@ use std::{
 
 use bulkhead_cgroup::{Cgroup, CgroupError, Host, Version};
 use bulkhead_model::ConfineSpec;
-use libcontainer::{
-    container::{ContainerStatus, builder::ContainerBuilder},
-    syscall::syscall::SyscallType,
-};
 use nix::unistd::setgroups;
 
 use crate::{
-    LaunchError, binds, blind, derive,
+    LaunchError, blind, derive,
     error::chain,
-    executor::{Confined, ExpectedNamespace, namespace_identity},
-    group_link, image_volumes, keyring, layers, limits, loopback, message, places, rootfs, scarcity, sealed,
-    sources,
+    executor::Confined,
+    group_link, keyring, layers, limits, message,
+    process::{self, Parts, Place},
+    rootfs, scarcity, sealed,
     stdio::{Kept, Opened},
     sys::{self, Forked},
     wire::{Create, Exec, Group, GroupChange, Job, WorkingDir},
@@ -33,9 +30,9 @@ use crate::{
     zygote::die_with,
 };
 
-/// libcontainer's state, below a container's directory.
-pub(crate) fn state_root(task_dir: &Path) -> PathBuf {
-    task_dir.join("state")
+/// libcontainer's state, below a container's directory; and the socket on which the first process waits.
+pub(crate) fn state_dir(task_dir: &Path, id: &str) -> PathBuf {
+    task_dir.join("state").join(id)
 }
 
 /// What a worker is called, as ps(1) shows it.
@@ -117,12 +114,11 @@ fn create(job: Create, reply: &Rc<OwnedFd>, host: &Host, server: u32) -> Result<
     }
 
     // In the node's mount namespace still: a mount may follow or share with the node's.
-    let mut trees = binds::clone_all(&job.binds)?;
+    let (trees, late) = job.mounts.clone_sources()?;
     rootfs::private_namespace()?;
     let root = derive::rootfs_dir(&job.task_dir);
     let attributes = job.confine.hardened().map_or(0, |_| rootfs::HARDENED);
     rootfs::mount_all(&job.rootfs, &root, attributes)?;
-    places::check(&root, &job.places)?;
     if let WorkingDir::InRoot(cwd) = &job.working_dir
         && cwd != Path::new("/")
     {
@@ -131,45 +127,22 @@ fn create(job: Create, reply: &Rc<OwnedFd>, host: &Host, server: u32) -> Result<
     if let Some(view) = job.cgroup_view {
         blind::show(&cgroup, view, &job.task_dir)?;
     }
-    sources::pin(&job.sources, &job.task_dir)?;
-    trees.extend(image_volumes::clone_all(&job.image_volumes, &job.task_dir)?);
-    job.late.prepare(&root, &trees)?;
-    let (late, pinned): (Vec<_>, Vec<_>) = trees.into_iter().partition(|tree| job.late.has(tree.index));
-    pinned.iter().try_for_each(|tree| binds::pin(tree, &job.task_dir))?;
-    let volumes = job.sources.iter().map(|source| source.index);
-    let volumes = volumes.chain(job.image_volumes.iter().map(|shown| shown.index));
-    places::check_nested(&root, &job.places, volumes, &job.task_dir)?;
-    blind::hide()?;
 
     let proc = node_proc_for(&job.confine, &job.id)?;
-    let executor = Confined::new(job.confine, Rc::clone(reply), proc, None, stdio.giver());
-    let builder = ContainerBuilder::new(job.id.clone(), SyscallType::default())
-        .with_root_path(state_root(&job.task_dir))
-        .map_err(libcontainer_failed)?
-        .with_executor(executor);
-    let builder = stdio.give_to(builder, &job.task_dir)?;
-    let mut container = builder
-        .as_init(&job.task_dir)
-        .with_systemd(false)
-        .with_detach(true)
-        .as_sibling(true)
-        .build()
-        .map_err(|error| match (libcontainer_failed(error), &job.working_dir) {
+    let executor = Confined::new(job.confine, Rc::clone(reply), proc, stdio.giver());
+    let parts =
+        Parts { spec: job.spec, executor, given: stdio.give()?, dir: state_dir(&job.task_dir, &job.id) };
+    let place = Place { id: &job.id, task_dir: &job.task_dir, root: &root, mounts: &job.mounts };
+    let (pid, landed) =
+        process::first(parts, &place, trees).map_err(|error| match (error, &job.working_dir) {
             (LaunchError::Failed(text), WorkingDir::InMount(cwd)) => LaunchError::Failed(format!(
                 "{text} (working directory {} is below a mount: is it there?)",
                 cwd.display()
             )),
             (error, _) => error,
         })?;
-    let pid = container.pid().ok_or(LaunchError::Plan("libcontainer gave no pid"))?.as_raw();
-    places::check_made(&places::table_of(pid)?, &job.places)?;
-    // Start is given without libcontainer, which would write this then; an exec looks at it.
-    container.set_status(ContainerStatus::Running).save().map_err(libcontainer_failed)?;
-    if loopback::is_new(&job.config)? {
-        loopback::up(pid)?;
-    }
     let kept = stdio.kept()?;
-    job.late.attach(pid, late)?;
+    job.mounts.finish(pid, late, landed)?;
     Ok((pid, kept))
 }
 
@@ -184,30 +157,15 @@ fn exec(
     let credentials = job.confine.credentials();
     let mut stdio = Opened::new(&job.stdio, credentials.uid, credentials.gid, server)?;
     own_process(job.oom_score_adj)?;
-    let expected = namespace_of(job.init_pid, &init)?;
     enter(&host.cgroup(&job.cgroup), server)?;
     let files = ExecFiles::make(&job)?;
-    rootfs::private_namespace()?;
-    blind::hide()?;
 
     let proc = node_proc_for(&job.confine, &job.container)?;
-    let executor = Confined::new(job.confine, Rc::clone(reply), proc, Some(expected), stdio.giver());
-    let builder = ContainerBuilder::new(job.container.clone(), SyscallType::default())
-        .with_root_path(&files.root)
-        .map_err(libcontainer_failed)?
-        .with_executor(executor);
-    let builder = stdio.give_to(builder, &files.root)?;
-    let pid = builder
-        .as_tenant()
-        .with_process(Some(files.process()))
-        .with_detach(true)
-        .as_sibling(true)
-        .build()
-        .map_err(|error| match working_dir::why_not(job.init_pid, &job.working_dir) {
-            Some(why) => LaunchError::Failed(why),
-            None => libcontainer_failed(error),
-        })?
-        .as_raw();
+    let executor = Confined::new(job.confine, Rc::clone(reply), proc, stdio.giver());
+    let parts = Parts { spec: job.spec, executor, given: stdio.give()?, dir: files.dir.clone() };
+    let pid = process::further(parts, init).map_err(|error| {
+        working_dir::why_not(job.init_pid, &job.working_dir).map_or(error, LaunchError::Failed)
+    })?;
     Ok((pid, stdio.kept()?))
 }
 
@@ -281,12 +239,17 @@ fn make_dirs(job: &Create) -> Result<(), LaunchError> {
     };
     make(&job.task_dir, 0o700)?;
     group_link::write(&job.task_dir, &job.cgroup)?;
-    make(&state_root(&job.task_dir), 0o711)?;
+    make(&state_dir(&job.task_dir, &job.id), 0o700)?;
     make(&derive::rootfs_dir(&job.task_dir), 0o711)?;
     if job.cgroup_view.is_some() {
         make(&blind::cgroup_view(&job.task_dir), 0o711)?;
     }
-    write_private(&job.task_dir.join("config.json"), &job.config)
+    if job.spec.hooks().is_some() {
+        // What a hook is told of its container.
+        let text = serde_json::to_string(&job.spec).map_err(LaunchError::Encode)?;
+        write_private(&job.task_dir.join("config.json"), &text)?;
+    }
+    Ok(())
 }
 
 fn write_private(path: &Path, text: &str) -> Result<(), LaunchError> {
@@ -303,51 +266,26 @@ fn cgroup_failed(error: CgroupError) -> LaunchError {
     LaunchError::Failed(chain(&error))
 }
 
-fn libcontainer_failed(error: libcontainer::error::LibcontainerError) -> LaunchError {
-    LaunchError::Failed(format!("libcontainer: {}", chain(&error)))
-}
-
-/// The container's mount namespace, and proof that the pid still was the container's when it was looked up.
-fn namespace_of(pid: u32, pidfd: &OwnedFd) -> Result<ExpectedNamespace, LaunchError> {
-    let proc = node_proc()?;
-    let name = format!("{pid}/ns/mnt");
-    let identity =
-        namespace_identity(&proc, &name).map_err(LaunchError::io("stat(2)", format!("/proc/{name}")))?;
-    sys::pidfd_kill(pidfd.as_fd(), 0).map_err(|_| LaunchError::Plan("the container has ended"))?;
-    Ok(ExpectedNamespace { proc: Rc::new(proc), identity })
-}
-
-/// Files of one exec; gone with the worker. libcontainer makes a socket for each exec next to its state and
-/// leaves it there, so each gets a directory of its own.
+/// Files of one exec; gone with the worker.
 struct ExecFiles {
-    root: PathBuf,
+    dir: PathBuf,
 }
 
 impl ExecFiles {
     fn make(job: &Exec) -> Result<Self, LaunchError> {
-        let files = Self { root: job.task_dir.join(format!("exec-{}", job.exec)) };
-        let dir = files.root.join(&job.container);
+        let files = Self { dir: job.task_dir.join(format!("exec-{}", job.exec)) };
         DirBuilder::new()
             .mode(0o700)
-            .create(&files.root)
-            .and_then(|()| DirBuilder::new().mode(0o700).create(&dir))
-            .map_err(LaunchError::io("mkdir(2)", dir.display().to_string()))?;
-        let state = dir.join("state.json");
-        fs::hard_link(state_root(&job.task_dir).join(&job.container).join("state.json"), &state)
-            .map_err(LaunchError::io("link(2)", state.display().to_string()))?;
-        write_private(&files.process(), &job.process)?;
+            .create(&files.dir)
+            .map_err(LaunchError::io("mkdir(2)", files.dir.display().to_string()))?;
         Ok(files)
-    }
-
-    fn process(&self) -> PathBuf {
-        self.root.join("process.json")
     }
 }
 
 impl Drop for ExecFiles {
     fn drop(&mut self) {
-        if let Err(error) = fs::remove_dir_all(&self.root) {
-            tracing::warn!(%error, path = %self.root.display(), "files of an exec are left behind");
+        if let Err(error) = fs::remove_dir_all(&self.dir) {
+            tracing::warn!(%error, path = %self.dir.display(), "files of an exec are left behind");
         }
     }
 }

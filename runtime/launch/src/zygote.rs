@@ -17,17 +17,12 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use oci_spec::runtime::LinuxResources;
 
 use crate::{
-    CreateJob, CreateTicket, ExecJob, GroupTicket, LaunchError, PendingStart, Stdio,
-    binds::{self, Bind},
-    blind, derive,
+    CreateJob, CreateTicket, ExecJob, GroupTicket, LaunchError, PendingStart, Stdio, blind, derive,
     error::chain,
-    image_volumes,
-    late::Late,
     limits::Ceilings,
     line::{Line, Member},
     message,
-    places::Places,
-    sources::{self, Source},
+    mounts::{Mounts, Sources},
     sys::{self, Forked},
     wire::{self, GroupChange, Job},
     worker, working_dir,
@@ -95,23 +90,15 @@ impl Zygote {
         check_user(confine)?;
         let process = spec.process().as_ref().ok_or(LaunchError::Plan("no process"))?;
         check_terminal(job.stdio, process.terminal().unwrap_or(false))?;
-        let (sources, binds, late) = binds_of(job);
-        let image_volumes = image_volumes::of(spec, job.plan.image_volumes());
-        let pinned = sources.iter().map(|source| source.index);
-        let trees = binds.iter().map(|bind| bind.index).chain(image_volumes.iter().map(|shown| shown.index));
-        let pinned = pinned.chain(trees.filter(|index| !late.has(*index)));
+        let sources = Sources { roots: job.plan.source_roots(), images: job.plan.image_volumes() };
         let wire = Job::Create(Box::new(wire::Create {
             id: job.id.to_string(),
             task_dir: job.task_dir.to_owned(),
-            config: derive::config(spec, confine, job.task_dir, pinned, &late, &self.ceilings)?,
+            spec: derive::spec(spec, confine, job.task_dir, &self.ceilings)?,
             confine: confine.clone(),
             rootfs: job.rootfs.to_vec(),
             working_dir: working_dir::of(spec).ok_or(LaunchError::Plan("no process"))?,
-            sources,
-            binds,
-            image_volumes,
-            late,
-            places: Places::of(spec, confine),
+            mounts: Mounts::of(spec, confine, &sources, job.task_dir)?,
             cgroup: job.cgroup.clone(),
             resources: job.plan.resources().cloned().unwrap_or_default(),
             cgroup_view: blind::is_asked_for(spec, job.task_dir, confine),
@@ -132,7 +119,7 @@ impl Zygote {
             exec: job.exec.to_string(),
             task_dir: job.task_dir.to_owned(),
             init_pid: job.init_pid,
-            process: derive::process_text(process, confine, &self.ceilings)?,
+            spec: derive::exec_spec(process, confine, &self.ceilings)?,
             working_dir: process.cwd().clone(),
             confine: confine.clone(),
             cgroup: job.cgroup.clone(),
@@ -208,28 +195,9 @@ fn fork_one(host: &Host, server: u32, name: &CStr) -> Result<Member, LaunchError
     }
 }
 
-/// Who opens the sources of a container's bind mounts, and when: those of a hardened container are opened below what
-/// policy named, those of a compatible one are the node's, all but the view of control groups. Images are neither's.
-fn binds_of(job: &CreateJob<'_>) -> (Vec<Source>, Vec<Bind>, Late) {
-    let spec = job.plan.spec();
-    let mut sources = sources::of(spec, job.plan.source_roots());
-    let images = image_volumes::of(spec, job.plan.image_volumes());
-    let is_image = |index: usize| images.iter().any(|shown| shown.index == index);
-    sources.retain(|source| !is_image(source.index));
-    match job.plan.confine() {
-        ConfineSpec::Hardened(_) => (sources, Vec::new(), Late::default()),
-        ConfineSpec::Compatible(_) => {
-            let mut binds = binds::of(spec, job.task_dir);
-            binds.retain(|bind| !is_image(bind.index));
-            sources.retain(|source| !binds.iter().any(|bind| bind.index == source.index));
-            (sources, binds, Late::of(spec))
-        }
-    }
-}
-
-/// Where libcontainer binds notify.sock.
+/// Where the first process waits on notify.sock.
 fn notify_dir(job: &CreateJob<'_>) -> std::path::PathBuf {
-    worker::state_root(job.task_dir).join(job.id.as_str())
+    worker::state_dir(job.task_dir, job.id.as_str())
 }
 
 /// libcontainer goes by the spec, the streams by the job.

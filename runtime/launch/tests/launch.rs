@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod mounts;
 mod support;
 
 use std::fs;
@@ -62,6 +63,9 @@ fn main() {
             ("worker_that_dies_is_an_error_not_a_hang", dead_worker),
             ("zygote_and_waiting_container_end_with_the_server", server_dies),
             ("many_layers_mount", many_layers),
+            ("mounts_land_nested_in_any_order_over_files_and_through_links_of_the_image", mounts::land),
+            ("mount_that_would_land_elsewhere_twice_or_on_the_wrong_kind_is_refused", mounts::refused),
+            ("link_that_a_tenant_makes_in_its_volume_meanwhile_is_never_followed", mounts::raced),
             ("hook_sees_the_container_s_state_and_its_failure_fails_create", hooks),
             ("cgroup_v2_is_entered_by_clone_and_shown_to_the_container", version_2),
         ],
@@ -348,7 +352,13 @@ fn cgroup_limits(world: &mut World) {
     let stats = world.cgroup(&container).stats().unwrap();
     assert_eq!(stats.memory.unwrap().memory.limit, Some(64 << 20));
     assert_eq!(stats.pids.unwrap().limit, Some(32));
-    assert_eq!(world.cgroup(&container).procs().unwrap(), [alive.pid]);
+    // Its worker is on its way out still, with a mount namespace to take down.
+    let deadline = std::time::Instant::now() + PATIENCE;
+    while world.cgroup(&container).procs().unwrap() != [alive.pid] {
+        world.reap();
+        assert!(std::time::Instant::now() < deadline, "{:?}", world.cgroup(&container).procs());
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
     world.stop(&container, alive);
 }
 

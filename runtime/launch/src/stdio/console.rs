@@ -1,13 +1,11 @@
 //! The terminal of a process: libcontainer makes it, and sends its master over a socket.
 
 use std::{
-    fs,
     io::IoSliceMut,
     os::{
         fd::{AsRawFd, OwnedFd},
-        unix::net::{UnixListener, UnixStream},
+        unix::net::UnixStream,
     },
-    path::{Path, PathBuf},
 };
 
 use nix::{
@@ -17,29 +15,19 @@ use nix::{
 
 use crate::{LaunchError, sys};
 
-/// The socket to which libcontainer sends the master of a new terminal.
-pub(crate) struct Console {
-    listener: UnixListener,
-    path: PathBuf,
-}
+/// Where the master of a new terminal arrives.
+pub(crate) struct Console(UnixStream);
 
 impl Console {
-    pub(super) const NAME: &'static str = "console.sock";
-
-    /// Bound by its short name: a path may be longer than an address. The worker's directory is nobody else's.
-    pub(super) fn listen(dir: &Path) -> Result<Self, LaunchError> {
-        std::env::set_current_dir(dir).map_err(LaunchError::io("chdir(2)", dir.display().to_string()))?;
-        let listener = UnixListener::bind(Self::NAME).map_err(LaunchError::io("bind(2)", Self::NAME))?;
-        std::env::set_current_dir("/").map_err(LaunchError::io("chdir(2)", "/"))?;
-        Ok(Self { listener, path: dir.join(Self::NAME) })
+    /// With the end that libcontainer sends it to.
+    pub(super) fn new() -> Result<(Self, OwnedFd), LaunchError> {
+        let (ours, theirs) = UnixStream::pair().map_err(LaunchError::io("socketpair(2)", "terminal"))?;
+        Ok((Self(ours), theirs.into()))
     }
 
     /// The master that arrived.
     pub(super) fn master(self) -> Result<OwnedFd, LaunchError> {
-        fs::remove_file(&self.path).map_err(LaunchError::io("unlink(2)", self.path.display().to_string()))?;
-        self.listener.set_nonblocking(true).map_err(LaunchError::io("fcntl(2)", Self::NAME))?;
-        let (socket, _) = self.listener.accept().map_err(LaunchError::io("accept(2)", Self::NAME))?;
-        let master = receive_fd(&socket, MsgFlags::MSG_DONTWAIT)?;
+        let master = receive_fd(&self.0, MsgFlags::MSG_DONTWAIT)?;
         master.ok_or(LaunchError::Protocol("no terminal arrived"))
     }
 }

@@ -14,9 +14,7 @@ mod kept;
 mod log;
 mod null;
 
-use std::{fs, os::fd::OwnedFd, path::Path, rc::Rc};
-
-use libcontainer::container::builder::ContainerBuilder;
+use std::{fs, os::fd::OwnedFd, rc::Rc};
 
 pub(crate) use giver::Giver;
 pub(crate) use kept::KEPT_FDS_MAX;
@@ -37,6 +35,14 @@ pub(crate) struct Opened {
     console: Option<Console>,
     giver: Option<Rc<Giver>>,
     kept: Kept,
+}
+
+/// What libcontainer is given.
+pub(crate) enum Given {
+    /// Standard input, output and error.
+    Streams([OwnedFd; 3]),
+    /// Where it sends the master of a terminal that it makes.
+    Terminal(OwnedFd),
 }
 
 /// The end of a stream that the process reads or writes.
@@ -71,18 +77,13 @@ impl Opened {
     }
 
     /// Hands the streams over, or a socket on which the terminal will come back.
-    pub(crate) fn give_to(
-        &mut self,
-        builder: ContainerBuilder,
-        dir: &Path,
-    ) -> Result<ContainerBuilder, LaunchError> {
+    pub(crate) fn give(&mut self) -> Result<Given, LaunchError> {
         match self.streams.take() {
-            Some([stdin, stdout, stderr]) => {
-                Ok(builder.with_stdin(stdin).with_stdout(stdout).with_stderr(stderr))
-            }
+            Some(streams) => Ok(Given::Streams(streams)),
             None => {
-                self.console = Some(Console::listen(dir)?);
-                Ok(builder.with_console_socket(Some(dir.join(Console::NAME))))
+                let (console, socket) = Console::new()?;
+                self.console = Some(console);
+                Ok(Given::Terminal(socket))
             }
         }
     }

@@ -1,7 +1,8 @@
-//! Detached mounts: changed as a whole, and attached by descriptor.
+//! Detached mounts: changed as a whole, and attached by descriptor; and what an open path is.
 
 use std::{
     io,
+    mem::MaybeUninit,
     os::fd::{AsRawFd, BorrowedFd},
 };
 
@@ -67,4 +68,46 @@ pub(crate) fn attach(tree: BorrowedFd<'_>, at: BorrowedFd<'_>) -> io::Result<()>
         )
     };
     check(result).map(drop)
+}
+
+/// What an open path leads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Identity {
+    /// Id of the mount that it is in.
+    pub(crate) mount: u64,
+    mode: libc::mode_t,
+}
+
+impl Identity {
+    pub(crate) fn is_directory(self) -> bool {
+        self.mode & libc::S_IFMT == libc::S_IFDIR
+    }
+
+    pub(crate) fn is_link(self) -> bool {
+        self.mode & libc::S_IFMT == libc::S_IFLNK
+    }
+}
+
+/// statx(2) of an open path. The id of its mount came with Linux 5.8.
+pub(crate) fn identity(found: BorrowedFd<'_>) -> io::Result<Identity> {
+    let mask = libc::STATX_TYPE | libc::STATX_MNT_ID;
+    let mut answer = MaybeUninit::<libc::statx>::zeroed();
+    // SAFETY: the path is an empty, zero-terminated constant; the kernel writes one struct statx to `answer`, which lives
+    // during the call; `found` is open during the call.
+    let result = unsafe {
+        libc::statx(
+            found.as_raw_fd(),
+            c"".as_ptr(),
+            libc::AT_EMPTY_PATH | libc::AT_SYMLINK_NOFOLLOW,
+            mask,
+            answer.as_mut_ptr(),
+        )
+    };
+    check(result.into())?;
+    // SAFETY: an all-zero struct statx is valid, and the kernel has just filled it in.
+    let answer = unsafe { answer.assume_init() };
+    if answer.stx_mask & mask != mask {
+        return Err(io::Error::from_raw_os_error(libc::ENOSYS));
+    }
+    Ok(Identity { mount: answer.stx_mnt_id, mode: answer.stx_mode.into() })
 }

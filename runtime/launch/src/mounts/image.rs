@@ -1,7 +1,7 @@
 //! Images that a container sees as volumes: their layers mounted once more, in the worker's mount namespace.
 //!
 //! ```text
-//! layers ─overlay, nothing to write to─► TASK/images/N ─directory of it─► clone ─► pinned, as every bind mount's source
+//! layers ─overlay, nothing to write to─► TASK/images/N ─directory of it─► clone ─► attached, as every source is
 //! ```
 //! containerd has mounted the same layers on the host, with a directory that can be written to on top of them; what lies
 //! there is not looked at.
@@ -17,57 +17,27 @@ use nix::{
     errno::Errno,
     fcntl::{OFlag, OpenHow, ResolveFlag, openat2},
 };
-use oci_spec::runtime::Spec;
-use serde::{Deserialize, Serialize};
 
-use crate::{
-    LaunchError,
-    binds::{self, Kind, Tree},
-    rootfs, sys,
-};
+use super::source::{self, Kind, Tree};
+use crate::{LaunchError, rootfs, sys, sys::trees};
 
-/// One bind mount of a plan whose source is an image.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Shown {
-    /// Which of the plan's mounts.
-    pub(crate) index: usize,
-    volume: ImageVolume,
-    options: Vec<String>,
-}
-
-/// Those of a spec.
-pub(crate) fn of(spec: &Spec, volumes: &[ImageVolume]) -> Vec<Shown> {
-    let binds = spec.mounts().iter().flatten().enumerate().filter(|(_, mount)| binds::is_bind(mount));
-    let shown = binds.filter_map(|(index, mount)| {
-        let source = mount.source().as_deref()?;
-        let volume = volumes.iter().find(|volume| volume.source == source)?.clone();
-        Some(Shown { index, volume, options: mount.options().clone().unwrap_or_default() })
-    });
-    shown.collect()
-}
-
-/// Mounts each and hands out a clone of what is shown of it. To be called in the worker's own mount namespace.
-pub(crate) fn clone_all(shown: &[Shown], task_dir: &Path) -> Result<Vec<Tree>, LaunchError> {
-    shown.iter().map(|shown| shown.clone_tree(&task_dir.join("images"))).collect()
-}
-
-impl Shown {
-    fn clone_tree(&self, dir: &Path) -> Result<Tree, LaunchError> {
-        let ImageVolume { source: _, layers, directory } = &self.volume;
-        let at = dir.join(self.index.to_string());
-        make(&at)?;
-        let layers = with_two_layers(layers, dir)?;
-        rootfs::mount_all(std::slice::from_ref(&layers), &at, rootfs::MOUNT_ATTR_RDONLY)?;
-        let found = open(&at, directory)?;
-        let shown = || at.join(directory).display().to_string();
-        if Kind::of(&found).map_err(LaunchError::io("fstat(2)", shown()))? != Kind::Directory {
-            return Err(not_there(directory, Errno::ENOTDIR));
-        }
-        let fd = sys::open_tree_of(found.as_fd(), false).map_err(LaunchError::io("open_tree(2)", shown()))?;
-        binds::change(&fd, &self.options).map_err(LaunchError::io("mount_setattr(2)", shown()))?;
-        Ok(Tree { index: self.index, kind: Kind::Directory, fd })
+/// A clone of what is shown of an image, with the options of its mount. `dir` is for this one alone, in a mount namespace
+/// of the worker's.
+pub(super) fn image(volume: &ImageVolume, options: &[String], dir: &Path) -> Result<Tree, LaunchError> {
+    let ImageVolume { source: _, layers, directory } = volume;
+    let at = dir.join("layers");
+    make(&at)?;
+    let layers = with_two_layers(layers, dir)?;
+    rootfs::mount_all(std::slice::from_ref(&layers), &at, rootfs::MOUNT_ATTR_RDONLY)?;
+    let found = open(&at, directory)?;
+    let shown = || at.join(directory).display().to_string();
+    let what = trees::identity(found.as_fd()).map_err(LaunchError::io("statx(2)", shown()))?;
+    if !what.is_directory() {
+        return Err(not_there(directory, Errno::ENOTDIR));
     }
+    let fd = sys::open_tree_of(found.as_fd(), false).map_err(LaunchError::io("open_tree(2)", shown()))?;
+    source::change(&fd, options).map_err(LaunchError::io("mount_setattr(2)", shown()))?;
+    Ok(Tree { kind: Kind::Directory, fd })
 }
 
 fn make(dir: &Path) -> Result<(), LaunchError> {
@@ -123,8 +93,6 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use std::{fs, os::unix::fs::symlink, path::PathBuf};
 
-    use oci_spec::runtime::MountBuilder;
-
     use super::*;
 
     fn volume(source: &str) -> ImageVolume {
@@ -136,24 +104,6 @@ mod tests {
             options,
         };
         ImageVolume { source: source.into(), layers, directory: PathBuf::new() }
-    }
-
-    #[test]
-    fn mounts_whose_source_is_an_image_are_shown_and_no_other() {
-        let mount = |source: &str| {
-            let options = vec!["rbind".to_owned()];
-            MountBuilder::default()
-                .source(source)
-                .destination("/m")
-                .typ("bind")
-                .options(options)
-                .build()
-                .unwrap()
-        };
-        let mut spec = Spec::default();
-        spec.set_mounts(Some(vec![mount("/i/a/etc"), mount("/i/a"), mount("/i/b"), mount("/i//a/")]));
-        let shown = of(&spec, &[volume("/i/a")]);
-        assert_eq!(shown.iter().map(|shown| shown.index).collect::<Vec<_>>(), [1, 3]);
     }
 
     #[test]

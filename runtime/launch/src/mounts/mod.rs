@@ -1,0 +1,269 @@
+//! The container's mounts, made by our own hand: each source cloned or made as a mount of no place, each destination
+//! opened, and the one attached to the other by their descriptors.
+//!
+//! ```text
+//! worker, node's mount namespace     Mounts::clone_sources   sources of a compatible container, which may share with the node
+//! first process, in the container's
+//!   pid, ipc, net namespaces         Mounts::assemble        everything, in order, below the root that is not yet the root
+//! libcontainer                       devices, pivot_root, masked paths
+//! worker, container's namespace      Mounts::finish          what was made, asked of the kernel; what must come last
+//! ```
+//! Invariant: nothing is opened by a name that a tenant could have changed since it was looked at.
+//! Never here: what may be mounted; that was decided by `bulkhead_plan`.
+
+mod image;
+mod late;
+mod made;
+mod options;
+mod place;
+mod source;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::{Path, PathBuf},
+};
+
+use bulkhead_model::{ConfineSpec, ImageVolume};
+use oci_spec::runtime::{Mount, Spec};
+use serde::{Deserialize, Serialize};
+
+use self::{
+    made::Landed,
+    options::Options,
+    place::Root,
+    source::{Links, Tree},
+};
+use crate::{LaunchError, blind, rootfs};
+
+/// What belongs to the kernel's file systems: no mount may get there that was not planned there, by whatever link.
+const KERNELS: [&str; 3] = ["/dev", "/proc", "/sys"];
+
+fn is_kernels(path: &Path) -> bool {
+    KERNELS.iter().any(|place| path.starts_with(place))
+}
+
+/// The mounts of one container, as its worker gets them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Mounts {
+    /// In the order in which they are to be made.
+    list: Vec<Planned>,
+    /// SELinux label of what is made here.
+    label: Option<String>,
+    /// Whether `/` is shared: within the container, where everything is its own.
+    shared_root: bool,
+    /// Whether libcontainer binds a terminal on /dev/console.
+    console: bool,
+    expected: Expected,
+}
+
+/// One mount.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Planned {
+    destination: PathBuf,
+    what: What,
+    options: Vec<String>,
+    when: When,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+enum What {
+    Bind { path: PathBuf, links: Links },
+    Image { volume: ImageVolume, dir: PathBuf },
+    FileSystem { kind: String, source: String },
+}
+
+/// Before libcontainer, or after it: see [`late`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+enum When {
+    First,
+    Late,
+    /// On a substitute of what its place is below, and again on that.
+    Both,
+}
+
+/// What the mount table is to show besides the mounts of the list.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Expected {
+    /// Masked and read-only paths, and the console: mounts that libcontainer makes by itself.
+    covered: BTreeSet<PathBuf>,
+    /// Hooks that policy names run as root and may mount what they like: no second look then.
+    hooks: bool,
+    /// Attributes of `/`.
+    root: u64,
+    level: Level,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+enum Level {
+    Hardened,
+    Compatible,
+}
+
+/// Where sources may lie.
+pub(crate) struct Sources<'a> {
+    /// Directories of the node's that policy names: links below them are not followed.
+    pub(crate) roots: &'a [PathBuf],
+    /// Images that are shown.
+    pub(crate) images: &'a [ImageVolume],
+}
+
+/// Sources that were cloned before their turn, by their place in the list.
+pub(crate) type Trees = BTreeMap<usize, Tree>;
+
+impl Mounts {
+    /// Those of a spec: the sources of a hardened container's are opened below the roots, those of a compatible one are
+    /// the node's own, all but the view of control groups. Images are neither's.
+    pub(crate) fn of(
+        spec: &Spec,
+        confine: &ConfineSpec,
+        sources: &Sources<'_>,
+        task_dir: &Path,
+    ) -> Result<Self, LaunchError> {
+        let level = match confine {
+            ConfineSpec::Hardened(_) => Level::Hardened,
+            ConfineSpec::Compatible(_) => Level::Compatible,
+        };
+        let mounts = spec.mounts().iter().flatten().enumerate();
+        let planned = mounts.map(|(index, mount)| planned(index, mount, level, sources, task_dir));
+        let mut list = planned.collect::<Result<Vec<_>, LaunchError>>()?;
+        let linux = spec.linux().as_ref();
+        let paths = [
+            linux.and_then(|linux| linux.masked_paths().as_ref()),
+            linux.and_then(|linux| linux.readonly_paths().as_ref()),
+        ];
+        let mut covered: BTreeSet<PathBuf> =
+            paths.into_iter().flatten().flatten().map(PathBuf::from).collect();
+        let mut shared_root = false;
+        if level == Level::Compatible {
+            late::sort_out(&mut list, &covered)?;
+            let root = linux.and_then(|linux| linux.rootfs_propagation().as_deref());
+            shared_root = matches!(root, Some("shared" | "rshared"));
+        }
+        covered.insert(late::CONSOLE.into());
+        let read_only = spec.root().as_ref().and_then(|root| root.readonly()).unwrap_or(false);
+        let hardened = if level == Level::Hardened { rootfs::HARDENED } else { 0 };
+        Ok(Self {
+            list,
+            label: linux.and_then(|linux| linux.mount_label().clone()),
+            shared_root,
+            console: spec.process().as_ref().and_then(|process| process.terminal()).unwrap_or(false),
+            expected: Expected {
+                covered,
+                hooks: spec.hooks().is_some(),
+                root: hardened | if read_only { rootfs::MOUNT_ATTR_RDONLY } else { 0 },
+                level,
+            },
+        })
+    }
+
+    /// Clones the sources that may share with the node, or follow it: in the node's own mount namespace. Those for
+    /// [`Mounts::assemble`], and those for [`Mounts::finish`].
+    pub(crate) fn clone_sources(&self) -> Result<(Trees, Trees), LaunchError> {
+        let list = self.list.iter().enumerate();
+        let ours = list.filter_map(|(index, mount)| match &mount.what {
+            What::Bind { path, links: links @ Links::Node } => Some((index, path, links, &mount.options)),
+            What::Bind { .. } | What::Image { .. } | What::FileSystem { .. } => None,
+        });
+        let trees =
+            ours.map(|(index, path, links, options)| Ok((index, source::bind(path, links, options)?)));
+        let trees = trees.collect::<Result<Trees, LaunchError>>()?;
+        Ok(trees.into_iter().partition(|(index, _)| self.list[*index].when != When::Late))
+    }
+
+    /// Makes what is to be there before libcontainer, below `root`, and says where each has landed. To be called in the
+    /// namespaces that its file systems are to show.
+    pub(crate) fn assemble(&self, trees: &mut Trees, root: &Path) -> Result<Vec<PathBuf>, LaunchError> {
+        let root = Root::open(root)?;
+        root.check_kernels(|place| self.first().any(|(_, mount)| mount.destination == place))?;
+        self.first()
+            .map(|(index, mount)| {
+                let tree = match trees.remove(&index) {
+                    Some(tree) => tree,
+                    None => mount.make(self.label.as_deref())?,
+                };
+                root.attach(&tree, &mount.destination)
+            })
+            .collect()
+    }
+
+    /// Asks the kernel what the container of `pid` has for mounts, and attaches what is to come last. `landed` is what
+    /// [`Mounts::assemble`] said. This process may stay in the container's namespace: to be called last.
+    pub(crate) fn finish(&self, pid: i32, trees: Trees, landed: Vec<PathBuf>) -> Result<(), LaunchError> {
+        let all = || self.first().zip(&landed);
+        let shown: Vec<Landed> = all().map(|((_, mount), at)| mount.landed(at.clone())).collect();
+        made::check(&made::table_of(pid)?, &self.expected, &shown)?;
+        let landed = all().map(|((index, _), at)| (index, at.clone())).collect();
+        late::attach(self, pid, trees, &landed)
+    }
+
+    fn first(&self) -> impl Iterator<Item = (usize, &Planned)> {
+        self.list.iter().enumerate().filter(|(_, mount)| mount.when != When::Late)
+    }
+}
+
+impl Planned {
+    fn make(&self, label: Option<&str>) -> Result<Tree, LaunchError> {
+        match &self.what {
+            What::Bind { path, links } => source::bind(path, links, &self.options),
+            What::Image { volume, dir } => image::image(volume, &self.options, dir),
+            What::FileSystem { kind, source } => {
+                // Where libcontainer put it, and for the same kinds.
+                let label = label.filter(|_| kind != "proc" && kind != "sysfs");
+                let label = label.filter(|_| Path::new("/sys/fs/selinux").exists());
+                source::file_system(kind, source, &Options::read(&self.options), label)
+            }
+        }
+    }
+
+    fn landed(&self, at: PathBuf) -> Landed {
+        let (top, below) = Options::read(&self.options).demanded();
+        let recursive = matches!(self.what, What::Bind { .. }) && self.options.iter().any(|o| o == "rbind");
+        Landed { at, top, below: recursive.then_some(below) }
+    }
+}
+
+fn planned(
+    index: usize,
+    mount: &Mount,
+    level: Level,
+    sources: &Sources<'_>,
+    task_dir: &Path,
+) -> Result<Planned, LaunchError> {
+    let destination = mount.destination().clone();
+    let mut options = mount.options().clone().unwrap_or_default();
+    let kind = mount.typ().clone().unwrap_or_default();
+    let source = mount.source().clone().ok_or(LaunchError::Plan("a mount without a source"))?;
+    let is_bind = kind == "bind" || options.iter().any(|option| option == "bind" || option == "rbind");
+    let image = sources.images.iter().find(|volume| volume.source == source);
+    let what = match image {
+        Some(volume) if is_bind => {
+            What::Image { volume: volume.clone(), dir: task_dir.join("images").join(index.to_string()) }
+        }
+        _ if is_bind => {
+            let links = if level == Level::Compatible && source != blind::cgroup_view(task_dir) {
+                Links::Node
+            } else {
+                let above = sources.roots.iter().filter(|root| source.starts_with(root));
+                let root = above.max_by_key(|root| root.components().count()).unwrap_or(&source);
+                Links::NodeAsFarAs(root.clone())
+            };
+            What::Bind { path: source, links }
+        }
+        _ => {
+            if destination == Path::new("/dev") {
+                // libcontainer fills it.
+                options.retain(|option| option != "ro" && option != "rro");
+            }
+            let source = source.into_os_string().into_string();
+            let source = source.map_err(|_| LaunchError::Plan("a source that is no text"))?;
+            What::FileSystem { kind, source }
+        }
+    };
+    Ok(Planned { destination, what, options, when: When::First })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,330 @@
+//! A process of a container, from its clone to where libcontainer takes over: this crate clones it, brings it into its
+//! namespaces, makes its mounts and sets its limits; libcontainer does the rest, and calls the executor.
+//!
+//! ```text
+//! worker ─clone(CLONE_PARENT), pid namespace─► process: net and ipc namespace, mounts, limits
+//!    ▲                                            │ where the mounts have landed, or what failed
+//!    ├────────────────── pipe ◄───────────────────┤
+//!    │                                            ├─► libcontainer: uts, cgroup and mount namespace, /dev, pivot_root,
+//!    ├────────────────── channel ◄────────────────┤      masks, ids, capabilities ─► executor: prepared
+//! hooks, answer                                   └─► waits for Start
+//! ```
+//! libcontainer's own way has a process between, which looks for control groups and joins namespaces by paths.
+//!
+//! Invariant: the worker itself stays in the node's namespaces, in which hooks run.
+
+use std::{
+    fs::File,
+    io::{PipeReader, Read as _, Write as _},
+    os::fd::{IntoRawFd as _, OwnedFd},
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::{Path, PathBuf},
+    rc::Rc,
+};
+
+use libcgroups::common::CgroupConfig;
+use libcontainer::{
+    container::{Container, ContainerStatus},
+    hooks::run_hooks,
+    notify_socket::NotifyListener,
+    process::{
+        args::{ContainerArgs, ContainerType},
+        channel::{InitSender, MainReceiver, init_channel, main_channel},
+        init::container_init_process,
+    },
+    syscall::syscall::{SyscallType, create_syscall},
+    validator::Validator,
+};
+use nix::{
+    errno::Errno,
+    sched::{CloneFlags, setns, unshare},
+};
+use oci_spec::runtime::{LinuxNamespace, LinuxNamespaceType, PosixRlimit, Spec};
+
+use crate::{
+    LaunchError,
+    error::chain,
+    executor::Confined,
+    loopback,
+    mounts::{Mounts, Trees},
+    start,
+    stdio::Given,
+    sys::{self, Forked},
+};
+
+/// What a process of a container is called until its execve(2).
+const NAME: &std::ffi::CStr = c"bulkhead-init";
+
+/// What both kinds of process are made of.
+pub(crate) struct Parts {
+    pub(crate) spec: Spec,
+    pub(crate) executor: Confined,
+    pub(crate) given: Given,
+    /// Where the socket is bound on which it waits.
+    pub(crate) dir: PathBuf,
+}
+
+/// A container that its first process is made for.
+pub(crate) struct Place<'a> {
+    pub(crate) id: &'a str,
+    pub(crate) task_dir: &'a Path,
+    pub(crate) root: &'a Path,
+    pub(crate) mounts: &'a Mounts,
+}
+
+/// Makes a container's first process, which then waits for Start, and writes its pid down. Says where the mounts have
+/// landed.
+pub(crate) fn first(
+    parts: Parts,
+    place: &Place<'_>,
+    mut trees: Trees,
+) -> Result<(i32, Vec<PathBuf>), LaunchError> {
+    Validator::validate_spec(&parts.spec).map_err(|error| failed(&error))?;
+    let mut container = Container::new(place.id, ContainerStatus::Creating, None, place.task_dir, &parts.dir)
+        .map_err(|error| failed(&error))?;
+    container.set_annotations(parts.spec.annotations().clone());
+    let hooks = parts.spec.hooks().clone();
+    let namespaces = namespaces_of(&parts.spec);
+    let pid_namespace = Entry::find(&namespaces, LinuxNamespaceType::Pid)?;
+
+    let (reader, mut writer) = std::io::pipe().map_err(LaunchError::io("pipe2(2)", "first process"))?;
+    let (mounts, root) = (place.mounts, place.root);
+    let prepare = move || {
+        let landed = enter_all(&namespaces).and_then(|()| mounts.assemble(&mut trees, root));
+        let text = landed.as_ref().map_err(|error| chain(error));
+        let text = serde_json::to_vec(&text).map_err(LaunchError::Encode)?;
+        writer.write_all(&text).map_err(LaunchError::io("write(2)", "first process"))?;
+        landed.map(drop)
+    };
+    let kind = ContainerType::InitContainer;
+    let mut child = Child::clone(parts, kind, root, Some(&container), pid_namespace, prepare)?;
+    let landed = read_landed(reader)?;
+    container.set_pid(child.pid);
+    if let Some(hooks) = hooks {
+        child.receiver.wait_for_hook_request().map_err(|error| failed(&error))?;
+        for hooks in [hooks.prestart(), hooks.create_runtime()] {
+            run_hooks(hooks.as_ref(), Some(&container.state), None, None, None)
+                .map_err(|error| failed(&error))?;
+        }
+        child.sender.hook_done().map_err(|error| failed(&error))?;
+    }
+    let pid = child.ready()?;
+    // Start is given without libcontainer. Whoever cleans up after a server that died looks for the pid.
+    container.set_status(ContainerStatus::Running).save().map_err(|error| failed(&error))?;
+    Ok((pid, landed))
+}
+
+/// Makes one more process in the container of `init`, and lets it go on.
+pub(crate) fn further(parts: Parts, init: OwnedFd) -> Result<i32, LaunchError> {
+    let dir = parts.dir.clone();
+    let pids = Entry::Join(init.try_clone().map_err(LaunchError::io("dup(2)", "pidfd"))?);
+    let prepare = move || {
+        // All at once, and of the very process that the descriptor stands for. What the container shares with the node is
+        // the node's.
+        let all = CloneFlags::CLONE_NEWUTS
+            | CloneFlags::CLONE_NEWIPC
+            | CloneFlags::CLONE_NEWNET
+            | CloneFlags::CLONE_NEWCGROUP
+            | CloneFlags::CLONE_NEWNS;
+        setns(&init, all).map_err(ended_or("setns(2)"))
+    };
+    // Nothing is written to the descriptor that libcontainer's own builder gives here.
+    let kind = ContainerType::TenantContainer { exec_notify_fd: -1 };
+    let pid = Child::clone(parts, kind, Path::new("/"), None, Some(pids), prepare)?.ready()?;
+    start::release(&dir)?;
+    Ok(pid)
+}
+
+fn namespaces_of(spec: &Spec) -> Vec<LinuxNamespace> {
+    spec.linux().as_ref().and_then(|linux| linux.namespaces().clone()).unwrap_or_default()
+}
+
+/// How a namespace is entered.
+enum Entry {
+    New,
+    Join(OwnedFd),
+}
+
+impl Entry {
+    fn find(namespaces: &[LinuxNamespace], typ: LinuxNamespaceType) -> Result<Option<Self>, LaunchError> {
+        let Some(namespace) = namespaces.iter().find(|namespace| namespace.typ() == typ) else {
+            return Ok(None);
+        };
+        let Some(path) = namespace.path().as_ref().filter(|path| !path.as_os_str().is_empty()) else {
+            return Ok(Some(Self::New));
+        };
+        let file = File::open(path).map_err(LaunchError::io("open(2)", path.display().to_string()))?;
+        Ok(Some(Self::Join(file.into())))
+    }
+
+    fn enter(&self, flag: CloneFlags) -> Result<(), LaunchError> {
+        match self {
+            Self::New => unshare(flag).map_err(LaunchError::io("unshare(2)", format!("{flag:?}"))),
+            Self::Join(fd) => setns(fd, flag).map_err(ended_or("setns(2)")),
+        }
+    }
+}
+
+fn ended_or(call: &'static str) -> impl Fn(Errno) -> LaunchError {
+    move |errno| match errno {
+        Errno::ESRCH => LaunchError::Plan("the container has ended"),
+        errno => LaunchError::io(call, "a namespace of the container")(errno),
+    }
+}
+
+/// The namespaces that the container's file systems are of, entered by its first process.
+fn enter_all(namespaces: &[LinuxNamespace]) -> Result<(), LaunchError> {
+    if let Some(ipc) = Entry::find(namespaces, LinuxNamespaceType::Ipc)? {
+        ipc.enter(CloneFlags::CLONE_NEWIPC)?;
+    }
+    match Entry::find(namespaces, LinuxNamespaceType::Network)? {
+        None => Ok(()),
+        Some(network) => {
+            network.enter(CloneFlags::CLONE_NEWNET)?;
+            // One that the request names is the network plugin's.
+            if matches!(network, Entry::New) { loopback::up() } else { Ok(()) }
+        }
+    }
+}
+
+/// Where the mounts have landed, or why they have not.
+fn read_landed(mut reader: PipeReader) -> Result<Vec<PathBuf>, LaunchError> {
+    let mut text = Vec::new();
+    reader.read_to_end(&mut text).map_err(LaunchError::io("read(2)", "first process"))?;
+    if text.is_empty() {
+        return Err(LaunchError::ProcessGone);
+    }
+    let landed: Result<Vec<PathBuf>, String> = serde_json::from_slice(&text).map_err(LaunchError::Encode)?;
+    landed.map_err(LaunchError::Failed)
+}
+
+/// A process on its way, as its worker sees it.
+struct Child {
+    pid: i32,
+    receiver: MainReceiver,
+    sender: InitSender,
+}
+
+impl Child {
+    /// Clones it; there it does what `prepare` says, and goes on in libcontainer.
+    fn clone(
+        parts: Parts,
+        kind: ContainerType,
+        root: &Path,
+        container: Option<&Container>,
+        pids: Option<Entry>,
+        prepare: impl FnOnce() -> Result<(), LaunchError>,
+    ) -> Result<Self, LaunchError> {
+        let (mut to_main, receiver) = main_channel().map_err(|error| failed(&error))?;
+        let (sender, mut from_main) = init_channel().map_err(|error| failed(&error))?;
+        let rlimits = parts.spec.process().as_ref().and_then(|process| process.rlimits().clone());
+        let arguments = arguments(parts, kind, root, container)?;
+        match clone_in(pids)? {
+            Forked::Parent(pid) => {
+                to_main.close().and_then(|()| from_main.close()).map_err(|error| failed(&error))?;
+                Ok(Self { pid: pid.cast_signed(), receiver, sender })
+            }
+            Forked::Child => {
+                sys::set_name(NAME);
+                let all = AssertUnwindSafe(|| {
+                    prepare()?;
+                    set_rlimits(rlimits.as_deref().unwrap_or_default())?;
+                    receiver.close().and_then(|()| sender.close()).map_err(|error| failed(&error))?;
+                    container_init_process(&arguments, &mut to_main, &mut from_main)
+                        .map_err(|error| failed(&error))
+                });
+                let why = match catch_unwind(all) {
+                    Ok(Ok(())) => "libcontainer came back".to_owned(),
+                    Ok(Err(error)) => chain(&error),
+                    Err(_) => "a panic".to_owned(),
+                };
+                if let Err(error) = to_main.exec_failed(why) {
+                    tracing::error!(%error, "a failure could not be reported");
+                }
+                sys::exit_now(1)
+            }
+        }
+    }
+
+    /// Waits until it is prepared. Its pid.
+    fn ready(mut self) -> Result<i32, LaunchError> {
+        self.sender.close().map_err(|error| failed(&error))?;
+        self.receiver.wait_for_init_ready().map_err(|error| failed(&error))?;
+        self.receiver.close().map_err(|error| failed(&error))?;
+        Ok(self.pid)
+    }
+}
+
+/// Clones a sibling into a pid namespace. What this process clones or forks later is where it is itself.
+fn clone_in(pids: Option<Entry>) -> Result<Forked, LaunchError> {
+    let clone = || sys::clone_sibling().map_err(LaunchError::io("clone(2)", "process of the container"));
+    let Some(pids) = pids else { return clone() };
+    let path = "/proc/self/ns/pid";
+    let own = File::open(path).map_err(LaunchError::io("open(2)", path))?;
+    pids.enter(CloneFlags::CLONE_NEWPID)?;
+    let forked = clone()?;
+    if let Forked::Parent(_) = forked {
+        setns(&own, CloneFlags::CLONE_NEWPID).map_err(LaunchError::io("setns(2)", path))?;
+    }
+    Ok(forked)
+}
+
+fn set_rlimits(rlimits: &[PosixRlimit]) -> Result<(), LaunchError> {
+    let system = create_syscall();
+    rlimits.iter().try_for_each(|limit| system.set_rlimit(limit)).map_err(|error| failed(&error))
+}
+
+/// What libcontainer is told, less what was done without it.
+fn arguments(
+    parts: Parts,
+    container_type: ContainerType,
+    root: &Path,
+    container: Option<&Container>,
+) -> Result<ContainerArgs, LaunchError> {
+    let Parts { mut spec, executor, given, dir } = parts;
+    spec.set_mounts(None);
+    let mut linux = spec.linux().clone().ok_or(LaunchError::Plan("no linux section"))?;
+    let entered = [LinuxNamespaceType::Pid, LinuxNamespaceType::Ipc, LinuxNamespaceType::Network];
+    let left = linux.namespaces().iter().flatten().filter(|namespace| !entered.contains(&namespace.typ()));
+    let left = left.cloned().collect();
+    linux.set_namespaces(Some(left));
+    spec.set_linux(Some(linux));
+    let (streams, console_socket) = match given {
+        Given::Streams(streams) => (Some(streams), None),
+        Given::Terminal(socket) => (None, Some(socket.into_raw_fd())),
+    };
+    let [stdin, stdout, stderr] = match streams {
+        Some(streams) => streams.map(|stream| Some(stream.into_raw_fd())),
+        None => [None; 3],
+    };
+    Ok(ContainerArgs {
+        container_type,
+        syscall: SyscallType::default(),
+        spec: Rc::new(spec),
+        rootfs: root.to_owned(),
+        console_socket,
+        notify_listener: NotifyListener::new(&dir.join(start::NOTIFY_FILE))
+            .map_err(|error| failed(&error))?,
+        preserve_fds: 0,
+        container: container.cloned(),
+        user_ns_config: None,
+        // Control groups are `bulkhead_cgroup`'s: nothing looks at these.
+        cgroup_config: CgroupConfig {
+            cgroup_path: PathBuf::new(),
+            systemd_cgroup: false,
+            container_name: String::new(),
+        },
+        detached: true,
+        executor: Box::new(executor),
+        no_pivot: false,
+        stdin,
+        stdout,
+        stderr,
+        as_sibling: true,
+        pid_file: None,
+    })
+}
+
+fn failed(error: &(dyn std::error::Error + 'static)) -> LaunchError {
+    LaunchError::Failed(format!("libcontainer: {}", chain(error)))
+}
