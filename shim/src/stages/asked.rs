@@ -200,7 +200,7 @@ fn tenant(namespace: &Namespace, spec: &Spec) -> Result<Tenant, TaskError> {
     };
     let tenant = match said {
         None => namespace.clone(),
-        Some(text) => text.parse().map_err(|error| {
+        Some(text) => Namespace::of_pod(text).map_err(|error| {
             TaskError::InvalidArgument(format!("annotation {SANDBOX_NAMESPACE}: {error}"))
         })?,
     };
@@ -255,6 +255,14 @@ mod tests {
         let spec = spec(&[(SANDBOX_NAMESPACE, "payments")]);
         let tenant = tenant(&CRI_NAMESPACE.parse().unwrap(), &spec).unwrap();
         assert_eq!(tenant.namespace.as_str(), "payments");
+    }
+
+    #[test]
+    fn pod_namespace_that_is_no_name_is_spelled_as_one_and_an_empty_one_is_an_error() {
+        let of =
+            |namespace| tenant(&CRI_NAMESPACE.parse().unwrap(), &spec(&[(SANDBOX_NAMESPACE, namespace)]));
+        assert_eq!(of("../payments").unwrap().namespace.as_str(), "%2E.%2Fpayments");
+        assert!(of("").is_err());
     }
 
     #[test]
