@@ -58,6 +58,8 @@ pub struct ContainerOptions {
     pub security: LinuxContainerSecurityContext,
     /// Host path, path in the container, read-only.
     pub mounts: Vec<(PathBuf, String, bool)>,
+    /// An image, and where it is mounted in the container: containerd 2.1 and later.
+    pub image_volumes: Vec<(String, String)>,
 }
 
 /// What a command left that was run in a container.
@@ -93,7 +95,8 @@ impl ContainerOptions {
             ..LinuxContainerSecurityContext::default()
         };
         let command = command.iter().map(|word| (*word).to_owned()).collect();
-        Self { name: name.to_owned(), image: image.to_owned(), command, security, mounts: Vec::new() }
+        let (mounts, image_volumes) = (Vec::new(), Vec::new());
+        Self { name: name.to_owned(), image: image.to_owned(), command, security, mounts, image_volumes }
     }
 }
 
@@ -180,6 +183,16 @@ impl Pods {
             readonly: *readonly,
             ..Mount::default()
         });
+        let image_volumes = options.image_volumes.iter().map(|(image, path)| Mount {
+            container_path: path.clone(),
+            readonly: true,
+            image: Some(ImageSpec {
+                image: image.clone(),
+                user_specified_image: image.clone(),
+                ..ImageSpec::default()
+            }),
+            ..Mount::default()
+        });
         let config = ContainerConfig {
             metadata: Some(ContainerMetadata { name: options.name.clone(), attempt: 0 }),
             image: Some(ImageSpec {
@@ -189,7 +202,7 @@ impl Pods {
             }),
             command: options.command.clone(),
             log_path: format!("{}.log", options.name),
-            mounts: mounts.collect(),
+            mounts: mounts.chain(image_volumes).collect(),
             linux: Some(LinuxContainerConfig {
                 security_context: Some(options.security.clone()),
                 ..LinuxContainerConfig::default()

@@ -41,6 +41,21 @@ pub(crate) fn rows(
     names.into_iter().map(row).collect()
 }
 
+/// Exceptions of tests that were run, in a version that has them, and that neither runtime knows as parts of these.
+pub(crate) fn without_row<'e>(
+    exceptions: &BTreeMap<&'e str, &Exception>,
+    rows: &[Row],
+    run: &[String],
+    version: &str,
+) -> Vec<&'e str> {
+    let named = exceptions.iter().filter(|(test, exception)| {
+        let whole = test.split('/').next();
+        let in_version = exception.since.as_deref().is_none_or(|since| since <= version);
+        in_version && run.iter().any(|ran| Some(ran.as_str()) == whole)
+    });
+    named.map(|(test, _)| *test).filter(|test| !rows.iter().any(|row| row.test == *test)).collect()
+}
+
 impl Row {
     /// The top-level test that it belongs to.
     pub(crate) fn whole(&self) -> &str {
@@ -103,4 +118,22 @@ fn what_runc_passes_and_bulkhead_does_not_is_lost_unless_it_is_excepted() {
         judge(&[("B", &wrong)].into()),
         [lost("A"), lost("A/x"), ("B".to_owned(), Fault::NotNeeded), lost("D")]
     );
+}
+
+#[test]
+fn exception_of_a_part_that_is_not_there_is_found_and_one_of_a_newer_version_is_not() {
+    let passed: BTreeMap<String, Outcome> =
+        ["A", "A/x"].map(|name| (name.to_owned(), Outcome::Passed)).into();
+    let exception = |since: Option<&str>| Exception {
+        suite: String::new(),
+        test: String::new(),
+        since: since.map(str::to_owned),
+        limit: String::new(),
+    };
+    let (old, new) = (exception(None), exception(Some("2.4")));
+    let exceptions = BTreeMap::from([("A/x", &old), ("A/gone", &old), ("A/new", &new), ("B", &old)]);
+    let rows = rows(&passed, &passed, &exceptions);
+    let run = ["A".to_owned()];
+    assert_eq!(without_row(&exceptions, &rows, &run, "2.1"), ["A/gone"]);
+    assert_eq!(without_row(&exceptions, &rows, &run, "2.4"), ["A/gone", "A/new"]);
 }
