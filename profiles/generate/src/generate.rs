@@ -239,7 +239,7 @@ impl Analysis<'_> {
                 continue;
             }
             let args = self.args.get(number).cloned().flatten().unwrap_or_default();
-            let args = args.into_iter().filter(|(_, values)| values.len() <= 64);
+            let args = args.into_iter().filter(|(at, values)| *at != u8::MAX && values.len() <= 64);
             rows.insert(
                 name(*number),
                 Row {

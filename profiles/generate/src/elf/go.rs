@@ -1,8 +1,54 @@
-//! Go's own table of functions, pclntab, which is there in stripped programs too.
+//! Go's own table of functions, pclntab, which is there in stripped programs too and says where each one ends.
+//!
+//! Source: Go debug/gosym/pclntab.go and cmd/link/internal/ld/pcln.go, format of Go 1.20 and later.
 
 use super::Elf;
 
+/// Begins the table: the magic of Go 1.20 and later, two zero bytes, instructions of 1 byte, pointers of 8.
+const HEADER: [u8; 8] = [0xf1, 0xff, 0xff, 0xff, 0, 0, 1, 8];
+/// Most functions that are looked at.
+const FUNCTIONS_MAX: u64 = 2_000_000;
+
 /// Start, end and name of each function, where Go's linker made the file.
-pub(crate) fn functions(_elf: &Elf<'_>) -> Vec<(u64, u64, String)> {
+pub(crate) fn functions(elf: &Elf<'_>) -> Vec<(u64, u64, String)> {
+    for segment in elf.segments.iter().filter(|segment| !segment.executable) {
+        let Some(bytes) = elf.data.get(segment.bytes.clone()) else { continue };
+        let skip = usize::try_from(segment.start.next_multiple_of(8) - segment.start).unwrap_or(0);
+        let words = bytes.get(skip..).unwrap_or_default().chunks_exact(8);
+        for (at, _) in words.enumerate().filter(|(_, word)| **word == HEADER) {
+            let address = segment.start + (skip + at * 8) as u64;
+            if let Some(found) = table(elf, address) {
+                return found;
+            }
+        }
+    }
     Vec::new()
+}
+
+fn table(elf: &Elf<'_>, at: u64) -> Option<Vec<(u64, u64, String)>> {
+    let word = |field: u64| elf.u64(at.checked_add(8 + field * 8)?);
+    let (count, text) = (word(0)?, word(2)?);
+    let (names, functions) = (at.checked_add(word(3)?)?, at.checked_add(word(7)?)?);
+    if count == 0 || count > FUNCTIONS_MAX {
+        return None;
+    }
+    let offset = |index: u64| Some(u64::from(elf.i32(functions.checked_add(index * 8)?)?.cast_unsigned()));
+    let starts: Option<Vec<u64>> = (0..=count).map(offset).collect();
+    let starts = starts?;
+    // Newer linkers leave out where the text begins; the program's entry point must be one of its functions.
+    let guesses = elf.code().flat_map(|segment| [segment.start, segment.start.saturating_add(0x1000)]);
+    let fits =
+        |text: &u64| elf.entry.checked_sub(*text).is_some_and(|entry| starts.binary_search(&entry).is_ok());
+    let text = std::iter::once(text).chain(guesses).find(fits)?;
+    let mut found = Vec::with_capacity(starts.len());
+    for (index, pair) in (0u64..).zip(starts.windows(2)) {
+        let data = elf.i32(functions.checked_add(index * 8 + 4)?)?.cast_unsigned();
+        let name = elf.i32(functions.checked_add(u64::from(data) + 4)?)?.cast_unsigned();
+        let name = elf.text(names.checked_add(u64::from(name))?).unwrap_or_default();
+        let (start, end) = (text.checked_add(pair[0])?, text.checked_add(pair[1])?);
+        if start < end {
+            found.push((start, end, String::from_utf8_lossy(name).into_owned()));
+        }
+    }
+    Some(found)
 }

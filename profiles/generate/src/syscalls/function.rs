@@ -408,8 +408,12 @@ impl<'o, 'd> Walk<'o, 'd> {
             return;
         }
         let mut number = state.registers[0].low().value();
-        if number == Value::Any && self.object.is_c_library() && models::is_set_id(&self.recent) {
-            number = Value::SetId;
+        if number == Value::Any && models::is_set_id(&self.recent) {
+            if self.object.is_c_library() {
+                number = Value::SetId;
+            } else if self.object.elf.interpreter.is_none() && self.object.exports.is_empty() {
+                number = Value::OneOf(models::set_id_numbers());
+            }
         }
         // rdi, rsi, rdx: what the arguments that narrow are in.
         let places = [7usize, 6, 2];

@@ -14,7 +14,7 @@ use super::summary::{Function, Guard, Place, Summary, Target, Value, shifted};
 use crate::Limits;
 
 /// Different constant arguments under which one function is visited; from then on with any.
-const CONTEXTS_MAX: usize = 32;
+const CONTEXTS_MAX: usize = 512;
 
 /// The first argument of a call, in the C convention.
 const RDI: Place = 7;

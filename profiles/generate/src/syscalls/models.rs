@@ -26,6 +26,20 @@ pub(crate) const SET_ID: &[(&str, &str)] = &[
     ("initgroups", "setgroups"),
 ];
 
+/// All numbers of [`SET_ID`], for a program whose functions have no names.
+pub(crate) fn set_id_numbers() -> Vec<u64> {
+    let numbers: std::collections::BTreeSet<u64> =
+        SET_ID.iter().filter_map(|(_, call)| syscall_number(call)).map(u64::from).collect();
+    numbers.into_iter().collect()
+}
+
+/// Go's runtime has every thread make a call whose number lies in memory. Only the second function writes it there, and
+/// Go's linker leaves that one out where nobody calls it.
+///
+/// Source: Go runtime/os_linux.go, `runPerThreadSyscall` and `syscall_runtime_doAllThreadsSyscall`.
+pub(crate) const PER_THREAD: (&str, &str) =
+    ("runtime.runPerThreadSyscall", "syscall.runtime_doAllThreadsSyscall");
+
 /// What a library passes to syscall(3) where only a table of its own functions says who is called: the library by the
 /// beginning of its name, and all numbers that its source has.
 ///

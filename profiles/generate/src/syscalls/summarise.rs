@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     function::{Callee, Found, Walk},
+    models,
     object::Object,
     summary::{Function, Summary, Target},
 };
@@ -86,7 +87,11 @@ pub(crate) fn summarise(elf: Elf<'_>, limits: &Limits) -> Summary {
     for (address, number) in &numbers {
         let mut function =
             Function { address: *address, name: object.names.get(address).cloned(), ..Function::default() };
-        if let Some(walked) = found.remove(address) {
+        let (unused, user) = models::PER_THREAD;
+        let is_unused = object.go
+            && function.name.as_deref() == Some(unused)
+            && !object.names.values().any(|name| name == user);
+        if let Some(walked) = found.remove(address).filter(|_| !is_unused) {
             for (callee, mut call) in walked.calls {
                 if let Some(to) = target(callee) {
                     call.to = to;
