@@ -22,6 +22,7 @@ const NEVER_REACHED: &[(&str, &[&str], &str)] = &[
     ),
     ("bulkhead-confine", &["libcontainer", "tokio", "ttrpc", "tonic"], "host and guest share confine"),
     ("bulkhead-trust", &["tokio", "tonic", "ttrpc", "libcontainer"], "trust knows no socket"),
+    ("bulkhead-layers", &["flate2", "ruzstd", "tar", "tokio"], "layers reads no file of an image"),
     (
         "bulkhead-audit",
         &["bulkhead-policy", "tokio", "tonic", "libcontainer"],

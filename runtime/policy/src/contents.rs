@@ -13,14 +13,26 @@ impl Stricter for ContentsRule {
     }
 }
 
+/// What is known of an image's files.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Known<'i> {
+    /// This, of an image that is to run.
+    Image(&'i ContentsFacts),
+    /// The chain alone, of an image that is mounted as a volume: nothing runs by it, so only a scope that says more in
+    /// as many words is asked.
+    Volume,
+    /// People ask, who have no container.
+    Unasked,
+}
+
 /// Refuses layers about which less is known than the scope wants.
-pub(crate) fn check(
-    row: &ScopeRow,
-    path: &Path,
-    found: &ContentsFacts,
-    subject: &str,
-) -> Result<(), Refusal> {
-    if found.satisfy(row.contents()) {
+pub(crate) fn check(row: &ScopeRow, path: &Path, known: Known<'_>, subject: &str) -> Result<(), Refusal> {
+    let (found, rule) = match known {
+        Known::Image(found) => (found, row.contents()),
+        Known::Volume => (&ContentsFacts::Chain, row.contents.unwrap_or(ContentsRule::Chain)),
+        Known::Unasked => return Ok(()),
+    };
+    if found.satisfy(rule) {
         return Ok(());
     }
     let place = format!("scope \"{}\" ({}:{})", row.scope, path.display(), row.line);
@@ -31,7 +43,7 @@ pub(crate) fn check(
             return refuse(
                 format!(
                     "{place} wants contents = \"{}\", and the layers were not compared for it",
-                    word(row.contents())
+                    word(rule)
                 ),
                 "create the container anew under this policy; the image of a volume cannot be compared in this version",
             );
@@ -78,5 +90,128 @@ fn word(rule: ContentsRule) -> &'static str {
         ContentsRule::Chain => "chain",
         ContentsRule::Receipt => "receipt",
         ContentsRule::Rehash => "rehash",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use bulkhead_binding::{VerifiedImage, bind, example};
+    use bulkhead_model::{ContainerKind, CreateRequest, Digest, Tenant};
+    use oci_spec::runtime::Spec;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{Policy, Source};
+
+    const NAME: &str = "registry.example/team-a/app:1";
+
+    fn image(found: ContentsFacts) -> VerifiedImage {
+        let facts = example::facts("app");
+        let observed = example::observed(&facts, NAME);
+        bind(&facts, &observed, &observed.mounts.clone()).unwrap().with_contents(found)
+    }
+
+    fn policy(node: &str, tenant: Option<&str>) -> Policy {
+        let digest = example::facts("app").target;
+        let source = |path: &str, keys: &str| Source {
+            path: path.into(),
+            text: format!("version = 1\n[image]\n\"registry.example/team-a/*\" = {{ {keys} }}\n"),
+        };
+        let node = source("/etc/bulkhead/policy.toml", &format!("digests = [\"{digest}\"]{node}"));
+        let tenant = tenant.map(|keys| source("/etc/bulkhead/tenants/team-a.toml", keys));
+        Policy::parse(&node, tenant.as_ref()).unwrap()
+    }
+
+    fn asked() -> CreateRequest {
+        let namespace: bulkhead_model::Namespace = "team-a".parse().unwrap();
+        CreateRequest {
+            id: "c1".parse().unwrap(),
+            tenant: Tenant { containerd_namespace: namespace.clone(), namespace },
+            kind: ContainerKind::Plain,
+            bundle: "/bundle".into(),
+            spec: Spec::default(),
+            rootfs: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn node_and_tenant_come_to_the_stricter() {
+        for (node, tenant, wanted) in [
+            ("", None, ContentsRule::Chain),
+            (", contents = \"chain\"", Some("contents = \"rehash\""), ContentsRule::Rehash),
+            (", contents = \"receipt\"", Some("contents = \"chain\""), ContentsRule::Receipt),
+            (", contents = \"receipt\"", Some(""), ContentsRule::Receipt),
+            (", contents = \"rehash\"", Some("contents = \"receipt\""), ContentsRule::Rehash),
+        ] {
+            let policy = policy(node, tenant);
+            assert_eq!(
+                policy.contents_rule(&image(ContentsFacts::Chain), &asked()),
+                wanted,
+                "{node} {tenant:?}"
+            );
+            for (found, proven) in [
+                (ContentsFacts::Chain, ContentsRule::Chain),
+                (ContentsFacts::Receipt, ContentsRule::Receipt),
+                (ContentsFacts::Compared, ContentsRule::Rehash),
+            ] {
+                let admitted = policy.admit(&image(found.clone()), &asked());
+                assert_eq!(admitted.is_ok(), proven >= wanted, "{node} {tenant:?} {found:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_is_compared_for_an_image_that_is_refused_anyway() {
+        let facts = example::facts("other");
+        let observed = example::observed(&facts, NAME);
+        let other = bind(&facts, &observed, &observed.mounts.clone()).unwrap();
+        let policy = policy(", contents = \"rehash\"", None);
+        assert_eq!(policy.contents_rule(&other, &asked()), ContentsRule::Chain);
+        assert_eq!(policy.admit(&other, &asked()).unwrap_err().rule, Rule::ImageDigest);
+    }
+
+    #[test]
+    fn what_is_not_proven_is_named_and_refused_unless_the_chain_is_enough() {
+        let digest = Digest::of(b"x");
+        let flaws = [
+            (
+                ContentsFlaw::Different {
+                    layer: 3,
+                    chain: digest,
+                    path: "/etc/passwd".to_owned(),
+                    what: "has mode 0666, the image says 0644".to_owned(),
+                },
+                "file /etc/passwd of layer 3",
+            ),
+            (ContentsFlaw::Tar { layer: 1, blob: digest, why: "has a damaged header".to_owned() }, "damaged"),
+            (ContentsFlaw::Spoilt { blob: digest }, "does not hash to its name"),
+            (ContentsFlaw::Missing { layer: 2, blob: digest }, "the blob of layer 2"),
+            (ContentsFlaw::OwnLayer { path: "/bin/evil".to_owned() }, "own layer has /bin/evil"),
+            (ContentsFlaw::Snapshotter { why: "it is a FUSE mount".to_owned() }, "it is a FUSE mount"),
+        ];
+        for (flaw, said) in flaws {
+            let image = image(ContentsFacts::Unproven(flaw));
+            let refusal = policy(", contents = \"receipt\"", None).admit(&image, &asked()).unwrap_err();
+            assert_eq!(refusal.rule, Rule::ImageContents);
+            assert!(refusal.why.contains(said), "{}", refusal.why);
+            assert!(policy("", None).admit(&image, &asked()).is_ok());
+        }
+    }
+
+    fn any_rule() -> impl Strategy<Value = ContentsRule> {
+        prop_oneof![Just(ContentsRule::Chain), Just(ContentsRule::Receipt), Just(ContentsRule::Rehash)]
+    }
+
+    proptest! {
+        #[test]
+        fn stricter_admits_what_both_admit(one in any_rule(), two in any_rule()) {
+            let both = one.stricter(&two);
+            prop_assert_eq!(both, two.stricter(&one));
+            for found in [ContentsFacts::Chain, ContentsFacts::Receipt, ContentsFacts::Compared] {
+                prop_assert_eq!(found.satisfy(both), found.satisfy(one) && found.satisfy(two));
+            }
+        }
     }
 }

@@ -148,7 +148,8 @@ pub(crate) const KEYS: &[Key] = &[
         "rehash, then receipt",
         "how the files below the root are proven: chain by containerd's names; receipt by comparing each layer with its \
          tar when it is first seen, and then at each launch that nothing has changed; rehash by comparing for each \
-         launch. The last two want the overlayfs snapshotter and the layers' blobs",
+         launch. The last two want the overlayfs snapshotter and the layers' blobs. A scope with require has receipt \
+         for a default: a signature is about what was signed, not about its name",
     ),
     key(
         Table::Trust,

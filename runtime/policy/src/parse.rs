@@ -49,9 +49,10 @@ pub(crate) struct ScopeRow {
 }
 
 impl ScopeRow {
-    /// How the files are to be proven.
+    /// How the files are to be proven. Who asks for a signature wants what was signed: there a name is not enough.
     pub(crate) fn contents(&self) -> ContentsRule {
-        self.contents.unwrap_or(ContentsRule::Chain)
+        let default = if self.require.is_empty() { ContentsRule::Chain } else { ContentsRule::Receipt };
+        self.contents.unwrap_or(default)
     }
 }
 

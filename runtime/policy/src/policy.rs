@@ -16,7 +16,7 @@ use bulkhead_model::{
 use crate::{
     ExecGrant, Grant, Mode, PolicyError, Preview, Source,
     confine::built_in,
-    contents,
+    contents::{self, Known},
     grant::{Accepted, ExecList, Granted},
     parse::{DEFAULT, File, Role, ScopeRow},
     rule::Asked,
@@ -82,7 +82,7 @@ impl Policy {
         let names = image.names().iter().map(String::as_str).chain([image.claimed_name()]).collect();
         let image = Image {
             facts: image.facts(),
-            contents: Some(image.contents()),
+            contents: Known::Image(image.contents()),
             signatures: image.signatures(&image.facts().target),
             claimed: image.claimed_name(),
             names,
@@ -111,7 +111,7 @@ impl Policy {
         let claim = volume.claim();
         let image = Image {
             facts: volume.facts(),
-            contents: Some(&ContentsFacts::Chain),
+            contents: Known::Volume,
             signatures,
             claimed: &claim.name,
             names: volume.names().iter().map(String::as_str).collect(),
@@ -129,9 +129,12 @@ impl Policy {
     }
 
     /// What has to be known of the files of an image before [`Policy::admit`] is asked: the strictest of all scopes
-    /// that match one of its names.
+    /// that match one of its names. Of an image that is refused whatever its files are, nothing.
     #[must_use]
-    pub fn contents_rule(&self, image: &VerifiedImage) -> ContentsRule {
+    pub fn contents_rule(&self, image: &VerifiedImage, request: &CreateRequest) -> ContentsRule {
+        if self.admit(&image.clone().with_contents(ContentsFacts::Compared), request).is_err() {
+            return ContentsRule::Chain;
+        }
         let names = image.names().iter().map(String::as_str).chain([image.claimed_name()]);
         let rows = names.filter_map(Repository::of_name).flat_map(|repository| {
             let tenant = self.tenant.as_ref().and_then(|tenant| tenant.scope_of(&repository));
@@ -173,7 +176,7 @@ impl Policy {
     ) -> Result<Preview, Refusal> {
         let image = Image {
             facts,
-            contents: None,
+            contents: Known::Unasked,
             signatures,
             claimed: name,
             names: vec![name],
@@ -254,9 +257,7 @@ impl Policy {
                 if let (Some(row), Some(file)) = (row, file) {
                     check_digest(row, &file.path, image.facts, subject)?;
                     self.check_signers(row, file, image, subject, &mut accepted)?;
-                    if let Some(found) = image.contents {
-                        contents::check(row, &file.path, found, subject)?;
-                    }
+                    contents::check(row, &file.path, image.contents, subject)?;
                 }
             }
         }
@@ -323,8 +324,7 @@ impl Policy {
 /// What is judged.
 struct Image<'i> {
     facts: &'i ImageFacts,
-    /// None where people ask, who have no container.
-    contents: Option<&'i ContentsFacts>,
+    contents: Known<'i>,
     /// None where nobody looked: no rule is passed.
     signatures: Option<&'i SignatureFacts>,
     claimed: &'i str,

@@ -4,8 +4,8 @@ use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use bulkhead_binding::{VerifiedImage, bind, example};
 use bulkhead_model::{
-    ContainerKind, CreateRequest, Digest, LogEvidence, PublicKey, Refusal, RejectedSignature, RootFile, Rule,
-    Signature, SignatureFacts, SignatureFormat, Signer, Tenant, TrustMaterial,
+    ContainerKind, ContentsFacts, CreateRequest, Digest, LogEvidence, PublicKey, Refusal, RejectedSignature,
+    RootFile, Rule, Signature, SignatureFacts, SignatureFormat, Signer, Tenant, TrustMaterial,
 };
 use oci_spec::runtime::Spec;
 use proptest::{prelude::*, sample::select};
@@ -74,7 +74,8 @@ fn image(signatures: Vec<Signature>) -> VerifiedImage {
     let observed = example::observed(&facts, APP);
     let image = bind(&facts, &observed, &observed.mounts.clone()).unwrap();
     let found = SignatureFacts { signatures, rejected: Vec::new() };
-    image.with_signatures(BTreeMap::from([(facts.target, found)]))
+    // A scope that requires a signature wants the layers compared as well.
+    image.with_signatures(BTreeMap::from([(facts.target, found)])).with_contents(ContentsFacts::Receipt)
 }
 
 fn request() -> CreateRequest {
@@ -254,6 +255,7 @@ fn every_name_asks_for_its_own_signer() {
         bind(&facts, &observed, &observed.mounts.clone())
             .unwrap()
             .with_signatures(BTreeMap::from([(facts.target, found)]))
+            .with_contents(ContentsFacts::Receipt)
     };
     let policy = policy(&two, None);
     assert!(policy.admit(&image(vec![by_key("keys/a.pub")]), &request()).is_err());

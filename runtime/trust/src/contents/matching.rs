@@ -20,7 +20,7 @@ const OTHER_BYTES_MAX: u64 = 4 << 30;
 /// How many bytes are read of a file at a time.
 const READ_BYTES: usize = 256 * 1024;
 
-const ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
+static ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
 
 /// How a tar's bytes are matched with those of a layer.
 pub(super) struct Matching<'l> {

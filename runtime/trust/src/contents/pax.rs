@@ -59,8 +59,11 @@ pub(super) fn records(mut bytes: &[u8]) -> Result<Records, TarFlaw> {
     Ok(records)
 }
 
+/// Key, value, and what comes after.
+type Record<'b> = (&'b [u8], &'b [u8], &'b [u8]);
+
 /// `LENGTH KEY=VALUE\n`, the length being that of all of it.
-fn record(bytes: &[u8]) -> Result<(&[u8], &[u8], &[u8]), TarFlaw> {
+fn record(bytes: &[u8]) -> Result<Record<'_>, TarFlaw> {
     let space = bytes.iter().position(|byte| *byte == b' ').ok_or(TarFlaw::Pax)?;
     let length = decimal(&bytes[..space]).and_then(|length| usize::try_from(length).ok());
     let length = length.filter(|length| *length > space + 1 && *length <= bytes.len()).ok_or(TarFlaw::Pax)?;
