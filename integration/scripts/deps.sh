@@ -144,8 +144,9 @@ case "${1:-}" in
     # Who signs the images of the signature tests.
     unpack cosign-2 trixie cosign version
     unpack cosign-3 sid cosign version
-    # A column of the table of attacks.
+    # Columns of the table of attacks.
     unpack runsc trixie runsc
+    integration/attacks/runc/build.sh
     userland
     integration/registry/build.sh
     integration/conformance/build.sh 2.1

@@ -28,6 +28,8 @@ pub(crate) struct Arena {
     volume: PathBuf,
     /// runsc with its options: runc's shim can give it none.
     runsc: String,
+    /// runc 1.1.11.
+    runc_old: String,
     /// Manifest digests that policy allows: grows.
     allowed: Mutex<Vec<String>>,
     /// The attacker on this machine.
@@ -62,7 +64,8 @@ impl Arena {
             .and_then(|()| fs::set_permissions(&volume, anyone))
             .map_err(HarnessError::at("mkdir", &volume))?;
         let runsc = wrapper(bench.daemon.dir())?;
-        let arena = Self { bench, volume, runsc, allowed: Mutex::default(), program };
+        let runc_old = component("runc-old/runc")?.display().to_string();
+        let arena = Self { bench, volume, runsc, runc_old, allowed: Mutex::default(), program };
         for column in [Column::Runc, Column::RuncNonRoot, Column::BulkheadCompatible] {
             arena.import(&arena.busybox(column, &image_of(column))?.with(layer.clone()))?;
         }
@@ -100,6 +103,7 @@ impl Arena {
     pub(crate) fn runtime(&self, column: Column) -> Vec<&str> {
         match column {
             Column::Runsc => vec!["--runtime", column.runtime(), "--runc-binary", &self.runsc],
+            Column::RuncOld => vec!["--runtime", column.runtime(), "--runc-binary", &self.runc_old],
             _ => vec!["--runtime", column.runtime()],
         }
     }
@@ -165,44 +169,80 @@ impl Arena {
         options: &[&str],
         command: &[&str],
     ) -> Result<Output> {
-        let id = self.bench.daemon.id(&format!(
-            "{}-{}-{}",
-            column.name().replace(' ', "-"),
-            phase.name(),
-            unique()
-        ));
-        let image = image_of(column);
-        let volume = format!("type=bind,src={},dst=/data,options=rbind:rw", self.volume.display());
-        let mut arguments = vec!["run", "--mount", &volume];
-        arguments.extend(self.runtime(column));
-        arguments.extend(column.options().iter().chain(options));
         match phase {
             Phase::Init => {
-                arguments.extend(["--rm", image.as_str(), &id]);
+                let (id, image) = (self.id_of(column), image_of(column));
+                let mut arguments = self.request(column, options);
+                arguments.extend(["--rm".to_owned(), image, id]);
+                let mut arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
                 arguments.extend(command);
                 self.bench.daemon.ctr(&arguments)
             }
             Phase::Exec => {
-                arguments.extend(["-d", image.as_str(), &id, "/bin/attacker", "pause"]);
-                let started = self.bench.daemon.ctr(&arguments)?;
-                if !started.ok() {
-                    return Ok(started);
-                }
-                let output = self.bench.exec(&id, command);
-                self.bench.remove(&id)?;
-                output
+                self.exec_each(column, options, &[(&[], command)]).map(|mut outputs| outputs.swap_remove(0))
             }
         }
+    }
+
+    /// Runs commands in one container, one after the other, each with its options of `ctr task exec`; what the container
+    /// said where it did not start.
+    pub(crate) fn exec_each(
+        &self,
+        column: Column,
+        options: &[&str],
+        commands: &[(&[&str], &[&str])],
+    ) -> Result<Vec<Output>> {
+        let (id, started) = self.start_with(column, options)?;
+        if !started.ok() {
+            return Ok(vec![started]);
+        }
+        let exec = |(options, command): &(&[&str], &[&str])| {
+            let name = format!("e{}", unique());
+            let words = [["task", "exec", "--exec-id", &name].as_slice(), options, &[&id], command].concat();
+            self.bench.daemon.ctr(&words)
+        };
+        let outputs = commands.iter().map(exec).collect();
+        self.bench.remove(&id)?;
+        outputs
+    }
+
+    /// Starts the attacker's image, to exec into; its id.
+    pub(crate) fn start_task(&self, column: Column) -> Result<String> {
+        let (id, started) = self.start_with(column, &[])?;
+        started.success().map(|_| id)
+    }
+
+    /// The process of a container that the node knows as its first.
+    pub(crate) fn pid_of(&self, id: &str) -> Result<u32> {
+        Ok(self.bench.daemon.tasks()?.state(id, "")?.pid)
+    }
+
+    fn start_with(&self, column: Column, options: &[&str]) -> Result<(String, Output)> {
+        let (id, image) = (self.id_of(column), image_of(column));
+        let mut arguments = self.request(column, options);
+        arguments.extend(["-d", &image, &id, "/bin/attacker", "pause"].map(str::to_owned));
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        let started = self.bench.daemon.ctr(&arguments)?;
+        Ok((id, started))
+    }
+
+    fn id_of(&self, column: Column) -> String {
+        self.bench.daemon.id(&format!("{}-{}", column.name().replace(' ', "-"), unique()))
+    }
+
+    /// `ctr run` with what chooses a column, and the volume.
+    fn request(&self, column: Column, options: &[&str]) -> Vec<String> {
+        let volume = format!("type=bind,src={},dst=/data,options=rbind:rw", self.volume.display());
+        let mut arguments = vec!["run", "--mount", &volume];
+        arguments.extend(self.runtime(column));
+        arguments.extend(column.options().iter().chain(options));
+        arguments.into_iter().map(str::to_owned).collect()
     }
 }
 
 /// A script that runs gVisor on this machine: no control groups on the hybrid layout, and no network, which none has.
 fn wrapper(dir: &Path) -> Result<String> {
-    let runsc = workspace().join("target/deps/runsc/usr/bin/runsc");
-    if !runsc.exists() {
-        let what = runsc.display().to_string();
-        return Err(HarnessError::Missing { what, fix: "integration/scripts/deps.sh" });
-    }
+    let runsc = component("runsc/usr/bin/runsc")?;
     let path = dir.join("runsc");
     let text = format!(
         "#!/bin/sh\nexec {} --ignore-cgroups --network=none --platform=systrap \"$@\"\n",
@@ -212,6 +252,15 @@ fn wrapper(dir: &Path) -> Result<String> {
         .and_then(|()| fs::set_permissions(&path, Permissions::from_mode(0o755)))
         .map_err(HarnessError::at("write", &path))?;
     Ok(path.display().to_string())
+}
+
+/// What deps.sh has put below target/deps.
+fn component(name: &str) -> Result<PathBuf> {
+    let path = workspace().join("target/deps").join(name);
+    if path.exists() {
+        return Ok(path);
+    }
+    Err(HarnessError::Missing { what: path.display().to_string(), fix: "integration/scripts/deps.sh" })
 }
 
 fn unique() -> u32 {

@@ -13,6 +13,8 @@ pub(crate) enum Column {
     Runc,
     /// As an ordinary user with containerd's default seccomp profile.
     RuncNonRoot,
+    /// runc 1.1.11, whose holes are public: root with containerd's default capabilities, no seccomp.
+    RuncOld,
     /// gVisor: a kernel in user space. Root, as its users run it.
     Runsc,
     /// Bulkhead's defaults, asked for nothing beyond containerd's.
@@ -23,11 +25,12 @@ pub(crate) enum Column {
 
 impl Column {
     /// All of them, in the order of the table.
-    pub(crate) const ALL: [Column; 7] = [
+    pub(crate) const ALL: [Column; 8] = [
         Column::RuncPrivileged,
         Column::RuncNoSeccomp,
         Column::Runc,
         Column::RuncNonRoot,
+        Column::RuncOld,
         Column::Runsc,
         Column::Bulkhead,
         Column::BulkheadCompatible,
@@ -40,6 +43,7 @@ impl Column {
             Column::RuncNoSeccomp => "runc no-seccomp",
             Column::Runc => "runc",
             Column::RuncNonRoot => "runc non-root",
+            Column::RuncOld => "runc 1.1.11",
             Column::Runsc => "runsc",
             Column::Bulkhead => "bulkhead",
             Column::BulkheadCompatible => "bulkhead compatible",
@@ -53,6 +57,7 @@ impl Column {
             | Column::RuncNoSeccomp
             | Column::Runc
             | Column::RuncNonRoot
+            | Column::RuncOld
             | Column::Runsc => RUNC,
             Column::Bulkhead | Column::BulkheadCompatible => BULKHEAD,
         }
@@ -64,6 +69,7 @@ impl Column {
             Column::RuncPrivileged
             | Column::RuncNoSeccomp
             | Column::Runc
+            | Column::RuncOld
             | Column::Runsc
             | Column::BulkheadCompatible => 0,
             Column::RuncNonRoot | Column::Bulkhead => UID,
@@ -90,7 +96,7 @@ impl Column {
             Column::RuncNoSeccomp => &[],
             Column::Runc => &["--seccomp"],
             Column::RuncNonRoot => &["--seccomp"],
-            Column::Runsc | Column::Bulkhead => &[],
+            Column::RuncOld | Column::Runsc | Column::Bulkhead => &[],
             // The same request as runc's own.
             Column::BulkheadCompatible => &["--seccomp"],
         }

@@ -62,9 +62,15 @@ fn ordered(table: &Table) -> Vec<(&Row, &Cells)> {
 }
 
 fn page(table: &Table) -> String {
-    let mut text = String::from(
+    let count = |what: &dyn Fn(&Cells) -> bool| table.values().filter(|cells| what(cells)).count();
+    let mut text = format!(
         "# Attacks\n\nWhat a hostile tenant tries, and what came of it. Written by `make attacks`; each cell was observed.\n\
-         `init/exec`: as the container's first process, and by exec into it.\n\n",
+         `init/exec`: as the container's first process, and by exec into it.\n\n\
+         {} techniques bite somewhere, {} of them under Bulkhead's defaults: those come first and are named in the\n\
+         [threat model](threat-model.md). {} more have nothing to bite on the kernel that this was taken on, and do not count.\n\n",
+        count(&verdict::bites),
+        count(&verdict::bites_us),
+        count(&|cells| !verdict::bites(cells)),
     );
     text += "| technique | source |";
     for column in Column::ALL {
@@ -76,7 +82,7 @@ fn page(table: &Table) -> String {
     for (row, cells) in ordered(table) {
         text += &format!("| **{}**: {} | {} |", row.name.replace('_', " "), row.tries, row.source);
         for column in Column::ALL {
-            let marks = marks(cells, column, "**bites**");
+            let marks = marks(cells, column, if column.is_ours() { "🟥 **bites**" } else { "**bites**" });
             let same = marks.windows(2).all(|pair| pair[0] == pair[1]);
             text += &format!(
                 " {} |",
@@ -85,5 +91,24 @@ fn page(table: &Table) -> String {
         }
         text += &format!(" {} |\n", verdict::evidence(cells).replace('|', "\\|"));
     }
-    text
+    text + WAY_IN
 }
+
+/// What is no row of the table: attacks whose victim is not the container but what serves it.
+const WAY_IN: &str = "
+## Attacks on the way in
+
+Tests, each with a neighbour that takes an exec and a container that runs while it lasts or after it.
+
+| what is attacked | how | suite |
+|---|---|---|
+| the server's socket | bytes that are no ttrpc; unknown services and methods, messages of 2 GiB, ids and bundles with `..`, a thousand connections; a user that is not root | `siege`, `hostile_calls` |
+| one container, by calls that race | pause, resume, kill, exec, delete at once; execs of one name; execs while it ends | `siege`, `hostile_calls` |
+| the request | specs, process JSON, bundles and annotations that are malformed or reach for the host | `bad_input`, `hostile` |
+| the image | links at /dev, /proc, /sys and where mounts land, an interpreter that is the runtime | `hostile` |
+| the pod's other volumes | those of another pod, links of a volume on the way to a mount | `pods`, `hostile` |
+| the node's processes and memory | a fork bomb, memory without end, SIGKILL and SIGSTOP to all that can be seen | `siege` |
+| files, inodes and space | open files at the limit, a full disk, /tmp filled by bytes and by empty files | `bad_input`, the table above |
+| the log | a log that nobody takes, a reader that stops, a logger that dies or never answers | `stdio`, `stdio_restart` |
+| server, zygote, worker and judge | killed at each system call of create, start, exec, kill and delete | `faults` |
+";

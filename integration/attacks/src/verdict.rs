@@ -58,7 +58,8 @@ pub(crate) fn print_skips(table: &Table) {
     }
 }
 
-fn bites(cells: &Cells) -> bool {
+/// Whether it bites in any column.
+pub(crate) fn bites(cells: &Cells) -> bool {
     cells.values().any(|outcome| matches!(outcome, Outcome::Succeeded(_)))
 }
 
