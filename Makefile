@@ -1,5 +1,5 @@
 # The contract's targets. `make help` lists them.
-.PHONY: help deps demo-deps build demo test test-all vm-test attacks bench install fmt lint deny advisories clean
+.PHONY: help deps demo-deps build demo test test-all vm-test attacks reach bench install fmt lint deny advisories clean
 PREFIX ?= /usr/local
 CARGO ?= cargo
 REL = target/release
@@ -32,6 +32,10 @@ vm-test: deps ## cgroup v2, systemd and kernels 6.1 and 6.12, in machines of the
 attacks: deps ## what a hostile tenant tries, under runc, gVisor and Bulkhead: the table
 	$(CARGO) build --locked --workspace --bins
 	BULKHEAD_WRITE_DOCS=1 $(CARGO) test --locked -p bulkhead-attacks --test attacks
+
+reach: deps ## how many functions of the kernel one nginx reaches, under runc, gVisor and Bulkhead
+	$(CARGO) build --locked --workspace --bins
+	BULKHEAD_WRITE_DOCS=1 $(CARGO) test --locked -p bulkhead-attacks --test reach
 
 bench: build ## numbers beside runc, crun, runsc and the kernel alone (RUNS=, ONLY=)
 	@integration/scripts/deps.sh --bench

@@ -65,6 +65,8 @@ for kernel in 6.1 6.12; do
     suite "vm-$kernel" target/debug/bulkhead-vm test "$kernel"
 done
 suite attacks cargo test --locked -p bulkhead-attacks --test attacks
+# In a machine, too: a kernel whose functions may be traced.
+suite reach cargo test --locked -p bulkhead-attacks --test reach
 
 printf '{"machine": "%s", "versions": {}, "rows": [%s]}\n' "$(uname -r)" "$(IFS=,; echo "${skips[*]-}")" \
     >"$reports/skips.json"
