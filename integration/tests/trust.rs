@@ -5,11 +5,11 @@
 #[path = "trust/cosign.rs"]
 mod cosign;
 
-use std::{fs, path::Path, process::Command, time::Duration};
+use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, process::Command, time::Duration};
 
 use bulkhead_integration::{
-    ALLOWED, Bench, Cri, Output, REGISTRY_USER, Registry, RegistryDoor, RegistryKind, Release, bulkhead_dir,
-    run,
+    ALLOWED, Bench, Cri, Output, REGISTRY_USER, Refused, Registry, RegistryDoor, RegistryKind, Release,
+    bulkhead_dir, run,
 };
 use cosign::Cosign;
 use serde_json::Value;
@@ -160,4 +160,111 @@ fn what_cosign_saved_is_imported_as_directory_tarball_and_bundle_file() {
         answered(&bulkhead(&dir.join("root-none"), &["trust", "import", path.to_str().unwrap()]), 3);
     }
     assert_eq!(kept(&dir.join("root-none")), []);
+}
+
+/// A policy that wants a signature by the key of `cosign`, for images of `scope`.
+fn require_signature(bench: &Bench, cosign: &Cosign, scope: &str) {
+    bench
+        .daemon
+        .policy(&format!(
+            "version = 1\n[image]\n\"{scope}\" = {{ require = [\"signed-by-ci\"] }}\n[rule.signed-by-ci]\nkeys = [\"keys/ci.pub\"]\n"
+        ))
+        .unwrap();
+    let keys = bench.daemon.bulkhead_root().join("etc/bulkhead/keys");
+    fs::create_dir_all(&keys).unwrap();
+    fs::write(keys.join("ci.pub"), cosign.public_key()).unwrap();
+}
+
+#[test]
+fn verify_names_signers_and_what_to_do_and_the_launch_says_the_same() {
+    let bench = Bench::start(Release::V2_1, Cri::Off).unwrap();
+    let dir = bench.daemon.dir();
+    let registry = Registry::start(RegistryKind::Docker, RegistryDoor::Open, &dir.join("registry")).unwrap();
+    let image = pushed(&bench, &registry, &["--plain-http"]);
+    let (ci, stranger) = (Cosign::new(3, &dir.join("ci")), Cosign::new(2, &dir.join("stranger")));
+    require_signature(&bench, &ci, "registry.test/team-a/*");
+    let root = bench.daemon.bulkhead_root();
+    let verify = |image: &str, status: i32| {
+        let words = ["--json", "verify", image, "--namespace", bench.daemon.tag()];
+        answered(&bench.daemon.bulkhead(&words).unwrap(), status)
+    };
+    let refused = verify(ALLOWED, 1);
+    let run = || bench.run("c", &["/bin/true"]).unwrap();
+    let rule = refused["verdict"]["refused"]["rule"].as_str().unwrap().to_owned();
+    assert_eq!(Refused::of(run()).unwrap().rule(), rule);
+
+    // Signed by somebody, and by nobody that policy names.
+    stranger.sign(&image);
+    answered(&bulkhead(&root, &["trust", "fetch", &image]), 0);
+    let refused = verify(ALLOWED, 1);
+    assert_eq!(refused["signatures"]["rejected"].as_array().unwrap().len(), 1, "{refused}");
+    Refused::of(run()).unwrap();
+
+    ci.sign(&image);
+    answered(&bulkhead(&root, &["trust", "fetch", &image]), 0);
+    let admitted = verify(ALLOWED, 0);
+    assert_eq!(admitted["verdict"]["admitted"]["rules"][0]["rule"], "signed-by-ci", "{admitted}");
+    assert_eq!(admitted["signatures"]["signatures"].as_array().unwrap().len(), 1, "{admitted}");
+    run().success().unwrap();
+    let record = fs::read_to_string(root.join("var/lib/bulkhead/audit/verdicts.jsonl")).unwrap();
+    let last: Value = serde_json::from_str(record.lines().last().unwrap()).unwrap();
+    assert_eq!((&last["verdict"], &last["signed_by"][0]["rule"]), (&"allow".into(), &"signed-by-ci".into()));
+
+    // The same image by its digest, and as a layout that containerd never saw.
+    assert_eq!(verify(&bench.digests.target, 0)["facts"], admitted["facts"]);
+    let layout = dir.join("layout.tar");
+    bulkhead_integration::Image::busybox(ALLOWED, &bulkhead_integration::UID.to_string())
+        .unwrap()
+        .write(&layout)
+        .unwrap();
+    assert_eq!(verify(&format!("oci:{}:1", layout.display()), 0)["facts"], admitted["facts"]);
+    verify(&format!("oci:{}:2", layout.display()), 1);
+    // For people: who signed, and why the other one counts for nothing.
+    let words = ["verify", ALLOWED, "--namespace", bench.daemon.tag()];
+    let text = bench.daemon.bulkhead(&words).unwrap().stdout;
+    assert!(text.contains("rule      [rule.signed-by-ci] is passed by key sha256:"), "{text}");
+    assert!(text.contains("rejected  sha256:"), "{text}");
+    // What is removed counts no more.
+    answered(&bulkhead(&root, &["trust", "remove", &bench.digests.target]), 0);
+    verify(ALLOWED, 1);
+    Refused::of(run()).unwrap();
+}
+
+#[test]
+fn pull_of_an_unsigned_image_is_refused_before_it_begins_and_of_a_signed_one_is_not() {
+    let mut bench = Bench::start(Release::V2_1, Cri::On).unwrap();
+    let dir = bench.daemon.dir().to_owned();
+    let registry = Registry::start(RegistryKind::Docker, RegistryDoor::Open, &dir.join("registry")).unwrap();
+    let image = pushed(&bench, &registry, &["--plain-http"]);
+    let ci = Cosign::new(3, &dir.join("ci"));
+    require_signature(&bench, &ci, &format!("{}/team-a/*", registry.address()));
+    let root = bench.daemon.bulkhead_root();
+
+    let verifiers = dir.join("verifiers");
+    fs::create_dir(&verifiers).unwrap();
+    let program = bulkhead_dir().unwrap().join("bulkhead");
+    let script = format!(
+        "#!/bin/sh\nBULKHEAD_ROOT={} exec {} image-verifier \"$@\"\n",
+        root.display(),
+        program.display()
+    );
+    fs::write(verifiers.join("bulkhead"), script).unwrap();
+    fs::set_permissions(verifiers.join("bulkhead"), fs::Permissions::from_mode(0o755)).unwrap();
+    let config = dir.join("config.toml");
+    let mut text = fs::read_to_string(&config).unwrap();
+    let plugin = "io.containerd.image-verifier.v1.bindir";
+    text.push_str(&format!("[plugins.{plugin:?}]\n  bin_dir = {verifiers:?}\n"));
+    fs::write(&config, text).unwrap();
+    bench.daemon.restart().unwrap();
+
+    let pull = || bench.daemon.ctr(&["images", "pull", "--plain-http", &image]).unwrap();
+    let refused = pull();
+    assert!(!refused.ok() && refused.stderr.contains("bulkhead refused"), "{refused:?}");
+    ci.sign(&image);
+    answered(&bulkhead(&root, &["trust", "fetch", &image]), 0);
+    pull().success().unwrap();
+    // Names that no scope knows are refused whoever signed them.
+    bench.daemon.policy("version = 1\n[image]\n").unwrap();
+    bench.daemon.ctr(&["images", "rm", &image]).unwrap().success().unwrap();
+    assert!(!pull().ok());
 }

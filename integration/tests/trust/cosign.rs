@@ -29,6 +29,11 @@ impl Cosign {
         cosign
     }
 
+    /// What policy names.
+    pub(crate) fn public_key(&self) -> String {
+        fs::read_to_string(self.home.join("cosign.pub")).unwrap()
+    }
+
     /// Signs an image of a registry by its digest.
     pub(crate) fn sign(&self, image: &str) {
         let how: &[&str] = match self.version {
@@ -36,11 +41,6 @@ impl Cosign {
             _ => &["--signing-config", "sc.json", "--trusted-root", "tr.json"],
         };
         self.run(&[&["sign", "-y", "--key", "cosign.key"], how, &[image]].concat());
-    }
-
-    /// Its public key.
-    pub(crate) fn public_key(&self) -> PathBuf {
-        self.home.join("cosign.pub")
     }
 
     /// `cosign save`.

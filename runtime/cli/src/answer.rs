@@ -68,6 +68,8 @@ pub(crate) enum Trouble {
     Store(#[from] bulkhead_gather::StoreError),
     #[error("{} is no profile: {why}", .path.display())]
     Profile { path: PathBuf, why: String },
+    #[error("{} is no public key: {why}", .path.display())]
+    Key { path: PathBuf, why: String },
     #[error("{} is no TOML: {why}", .path.display())]
     Configuration { path: PathBuf, why: String },
 }

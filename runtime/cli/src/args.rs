@@ -98,6 +98,15 @@ pub(crate) enum PolicyCommand {
         #[arg(long, value_name = "FILE", requires = "file", value_hint = ValueHint::FilePath)]
         tenant: Option<PathBuf>,
     },
+    /// Ask the policy about each image of a table, and compare with what the table expects
+    Test {
+        /// TOML: [[image]] with name, digest, manifest, tenant, signed_by, expect, rule
+        #[arg(value_name = "FILE", value_hint = ValueHint::FilePath)]
+        file: PathBuf,
+        /// Ask this policy, with tenants' files and keys beside it, in place of the node's; owners are not looked at
+        #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+        policy: Option<PathBuf>,
+    },
     /// Print the reference of the policy language
     Explain,
 }

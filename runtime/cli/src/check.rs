@@ -196,7 +196,7 @@ fn read_tenant(layout: &Layout, path: &Path) -> Result<Source, Found> {
 }
 
 /// A file as it is: whoever asks about a text need not have put it into place yet.
-fn plain(path: &Path) -> Result<Source, Trouble> {
+pub(crate) fn plain(path: &Path) -> Result<Source, Trouble> {
     use std::io::Read as _;
     let failed = |call, source| Trouble::File { call, path: path.to_owned(), source };
     let file = fs::File::open(path).map_err(|error| failed("open(2)", error))?;

@@ -14,6 +14,7 @@ mod doctor;
 mod generate;
 mod image_verifier;
 mod init;
+mod policy_test;
 mod profile;
 mod settings;
 mod trust;
@@ -61,6 +62,9 @@ fn run(layout: &Layout, command: Command) -> Result<Answer, Trouble> {
             None => check::node(layout),
             Some(file) => check::files(&file, tenant.as_deref()),
         },
+        Command::Policy(PolicyCommand::Test { file, policy }) => {
+            policy_test::test(layout, &file, policy.as_deref())
+        }
         Command::Policy(PolicyCommand::Explain) => generate::reference(),
         Command::Verify { image, name, namespace, tenant, daemon } => {
             verify::verify(layout, &image, name.as_deref(), &namespace, tenant.as_ref(), &daemon)

@@ -1,15 +1,17 @@
 //! `bulkhead verify IMAGE`: the chain of digests, and what policy says of it.
 
+mod elsewhere;
+mod report;
+
 use std::path::Path;
 
-use bulkhead_containerd::{CALL_TIMEOUT, Containerd, Judge, VerifyError, examine, signature_facts};
-use bulkhead_model::{Digest, ImageFacts, Layout, Level, Namespace, Refusal, SignatureFacts, chain_ids};
+use bulkhead_containerd::{CALL_TIMEOUT, Containerd, Judge, VerifyError, examine, name_of, signature_facts};
+use bulkhead_model::{Digest, ImageFacts, Layout, Namespace, Refusal, SignatureFacts, TrustMaterial};
 use bulkhead_node::load_policy;
-use bulkhead_policy::{Policy, Preview};
-use serde_json::{Value, json};
+use bulkhead_policy::Preview;
 
 use crate::{
-    answer::{Answer, Trouble, refusal_json},
+    answer::{Answer, Trouble},
     args::Daemon,
     settings::Settings,
 };
@@ -35,21 +37,45 @@ pub(crate) fn facts(
 pub(crate) fn verify(
     layout: &Layout,
     image: &str,
+    name: Option<&str>,
     namespace: &Namespace,
     tenant: Option<&Namespace>,
     daemon: &Daemon,
 ) -> Result<Answer, Trouble> {
-    let socket = match &daemon.address {
-        Some(address) => address.clone(),
-        None => Settings::read(daemon)?.socket(daemon),
+    let found = match image.strip_prefix("oci:") {
+        Some(place) => elsewhere::facts(place)?,
+        None => {
+            let socket = match &daemon.address {
+                Some(address) => address.clone(),
+                None => Settings::read(daemon)?.socket(daemon),
+            };
+            let called = called(&socket, namespace, image)?;
+            facts(layout, &socket, namespace, &called)?.map(|facts| (called, facts))
+        }
     };
-    let facts = match facts(layout, &socket, namespace, image)? {
-        Ok(facts) => facts,
+    let (called, facts) = match found {
+        Ok(found) => found,
         Err(refusal) => return Ok(refusal.into()),
     };
+    let name = name.unwrap_or(&called);
     let tenant = tenant.unwrap_or(namespace);
-    let verdict = verdict(layout, &facts, image, tenant)?;
-    Ok(report(image, &facts, verdict))
+    let policy = load_policy(layout, None, tenant);
+    let signatures = match &policy {
+        Ok(policy) => Some(signatures(layout, &facts, policy.material())?),
+        Err(_) => None,
+    };
+    let verdict = policy.and_then(|policy| policy.preview(&facts, signatures.as_ref(), name, tenant));
+    Ok(report::report(name, &facts, signatures.as_ref(), verdict))
+}
+
+/// The name of an image of containerd's that was named by its digest.
+fn called(socket: &Path, namespace: &Namespace, image: &str) -> Result<String, Trouble> {
+    let Ok(digest) = image.parse::<Digest>() else { return Ok(image.to_owned()) };
+    let found = event_loop()?.block_on(async {
+        let containerd = Containerd::connect(socket, namespace, CALL_TIMEOUT).await?;
+        name_of(&containerd, &digest).await
+    })?;
+    Ok(found.unwrap_or_else(|| image.to_owned()))
 }
 
 /// What policy says of an image of that name.
@@ -63,85 +89,28 @@ pub(crate) fn verdict(
         Ok(policy) => policy,
         Err(refusal) => return Ok(Err(refusal)),
     };
-    let signatures = signatures(layout, facts, image, &policy)?;
-    Ok(policy.preview(facts, signatures.as_ref(), image, tenant))
+    let signatures = signatures(layout, facts, policy.material())?;
+    Ok(policy.preview(facts, Some(&signatures), image, tenant))
 }
 
-/// Who signed the image, where policy wants to know.
-fn signatures(
+/// Who signed the image, by the signatures that this node has.
+pub(crate) fn signatures(
     layout: &Layout,
     facts: &ImageFacts,
-    image: &str,
-    policy: &Policy,
-) -> Result<Option<SignatureFacts>, Trouble> {
-    if !policy.requires(image) {
-        return Ok(None);
-    }
+    material: &TrustMaterial,
+) -> Result<SignatureFacts, Trouble> {
     let judge = Judge::beside_this_executable()?;
-    match event_loop()?.block_on(signature_facts(layout, &judge, facts, policy.material())) {
-        Ok(facts) => Ok(Some(facts)),
+    match event_loop()?.block_on(signature_facts(layout, &judge, facts, material)) {
+        Ok(facts) => Ok(facts),
         // Nothing but a judge is asked, and a judge refuses nothing.
-        Err(VerifyError::Refused(_)) => Ok(None),
+        Err(VerifyError::Refused(_)) => Ok(SignatureFacts::default()),
         Err(VerifyError::Failed(failure) | VerifyError::Unavailable(failure)) => Err(failure.into()),
     }
 }
 
-fn event_loop() -> Result<tokio::runtime::Runtime, Trouble> {
+pub(crate) fn event_loop() -> Result<tokio::runtime::Runtime, Trouble> {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| Trouble::Kernel("start the event loop", error))
-}
-
-fn report(image: &str, facts: &ImageFacts, verdict: Result<Preview, Refusal>) -> Answer {
-    let ImageFacts { target, manifest, config, diff_ids, layers: _, user, volumes } = facts;
-    let mut lines = vec![format!("image     {image}")];
-    if target != manifest {
-        lines.push(format!("index     {target}"));
-    }
-    lines.push(format!("manifest  {manifest}"));
-    lines.push(format!("config    {config}"));
-    let chain = chain_ids(diff_ids);
-    for (number, (diff_id, chain_id)) in diff_ids.iter().zip(&chain).enumerate() {
-        lines.push(format!("layer {:<3} {diff_id}", number + 1));
-        if diff_id != chain_id {
-            lines.push(format!("  chain   {chain_id}"));
-        }
-    }
-    lines.push(format!("user      {}", if user.0.is_empty() { "(none: root)" } else { &user.0 }));
-    if !volumes.is_empty() {
-        lines.push(format!("volumes   {}", volumes.iter().cloned().collect::<Vec<_>>().join(", ")));
-    }
-    let json = |verdict: Value| {
-        let chain: Vec<String> = chain.iter().map(Digest::to_string).collect();
-        json!({ "image": image, "facts": facts, "chain_ids": chain, "verdict": verdict })
-    };
-    match verdict {
-        Ok(preview) => match preview.would_refuse() {
-            None => {
-                let scope = preview.scope().unwrap_or_default();
-                lines.push(format!("policy    admits it by scope {scope:?}"));
-                let level = match preview.confinement().level {
-                    Level::Hardened => "hardened",
-                    Level::Compatible => {
-                        lines.push(
-                            "level     compatible: what a request asks for is granted as runc would"
-                                .to_owned(),
-                        );
-                        "compatible"
-                    }
-                };
-                Answer::yes(lines.join("\n"), json(json!({ "admitted": { "scope": scope, "level": level } })))
-            }
-            Some(refusal) => {
-                lines.push(format!("policy    admits it only because mode is audit\n{refusal}"));
-                let json = json(json!({ "audit": refusal_json(refusal) }));
-                Answer::yes(lines.join("\n"), json)
-            }
-        },
-        Err(refusal) => {
-            lines.push(refusal.to_string());
-            Answer::refused(lines.join("\n"), json(json!({ "refused": refusal_json(&refusal) })))
-        }
-    }
 }

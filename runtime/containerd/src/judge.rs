@@ -66,9 +66,13 @@ pub(crate) enum Opinion {
     Spoilt(Digest),
 }
 
+/// Reads a blob of an image that is not in containerd, of at most so many bytes; `None` where it has more.
+pub type ReadBlob<'a> = dyn Fn(&Digest, u64) -> io::Result<Option<Vec<u8>>> + Sync + 'a;
+
 /// Where the blobs are that a judge asks for.
 enum Blobs<'a> {
     Content(&'a Containerd),
+    Elsewhere(&'a ReadBlob<'a>),
     Signatures(&'a Stored),
 }
 
@@ -76,6 +80,14 @@ impl Blobs<'_> {
     async fn read(&self, digest: &Digest, bytes_max: u64) -> Result<Blob, Failure> {
         match self {
             Blobs::Content(containerd) => containerd.blob(digest, bytes_max).await,
+            Blobs::Elsewhere(read) => match read(digest, bytes_max) {
+                Ok(None) => Ok(Blob::TooLarge),
+                Ok(Some(bytes)) => {
+                    let found = Digest::of(&bytes);
+                    Ok(if found == *digest { Blob::Bytes(bytes) } else { Blob::Spoilt(found) })
+                }
+                Err(error) => Err(Failure::File { call: "read(2)", path: digest.to_string().into(), error }),
+            },
             Blobs::Signatures(stored) => stored.read(digest, bytes_max),
         }
     }
@@ -113,8 +125,21 @@ impl Judge {
 
     /// Asks what `target` is.
     pub(crate) async fn ask(&self, containerd: &Containerd, target: &Digest) -> Result<Opinion, Failure> {
+        self.ask_of(&Blobs::Content(containerd), target).await
+    }
+
+    /// Asks what `target` is, of an image that is not in containerd.
+    pub(crate) async fn ask_elsewhere(
+        &self,
+        read: &ReadBlob<'_>,
+        target: &Digest,
+    ) -> Result<Opinion, Failure> {
+        self.ask_of(&Blobs::Elsewhere(read), target).await
+    }
+
+    async fn ask_of(&self, blobs: &Blobs<'_>, target: &Digest) -> Result<Opinion, Failure> {
         let question = JudgeQuestion { version: JUDGE_VERSION, target: *target, about: JudgeAbout::Image };
-        match self.run(&question, &Blobs::Content(containerd), BLOBS_MAX).await? {
+        match self.run(&question, blobs, BLOBS_MAX).await? {
             Last::Spoilt(blob) => Ok(Opinion::Spoilt(blob)),
             Last::Line(JudgeLine::Facts(facts)) => {
                 facts.check(target).map_err(|error| Failure::Facts { target: *target, error })?;

@@ -32,6 +32,6 @@ pub use client::{CALL_TIMEOUT, Containerd};
 pub use contents::{Contents, StartLayers, contents_facts};
 pub use error::{Failure, VerifyError};
 pub use evidence::signature_facts;
-pub use judge::{AdmitJudge, Judge};
+pub use judge::{AdmitJudge, Judge, ReadBlob};
 pub use store::remove_stale_files;
-pub use verify::{examine, verify};
+pub use verify::{examine, examine_elsewhere, name_of, verify};

@@ -9,7 +9,7 @@ use bulkhead_binding::{
 use bulkhead_model::{ContainerId, ContainerKind, CreateRequest, Digest, ImageFacts, Layout, Refusal, Rule};
 
 use crate::{
-    Containerd, Failure, Judge, VerifyError, cri,
+    Containerd, Failure, Judge, ReadBlob, VerifyError, cri,
     judge::{Opinion, Verdict},
     store,
 };
@@ -124,6 +124,37 @@ pub async fn examine(
 ) -> Result<ImageFacts, VerifyError> {
     let target = containerd.target(name).await?.ok_or_else(|| image_unknown(name))?;
     facts(containerd, layout, judge, name, &target).await
+}
+
+/// What an image is that is not in containerd: `bulkhead verify oci:DIR`. Nothing is stored.
+///
+/// # Errors
+/// The refusal, or what failed.
+pub async fn examine_elsewhere(
+    judge: &Judge,
+    name: &str,
+    target: &Digest,
+    read: &ReadBlob<'_>,
+) -> Result<ImageFacts, VerifyError> {
+    match judge.ask_elsewhere(read, target).await? {
+        Opinion::Verdict(Verdict::Facts(facts)) => Ok(facts),
+        Opinion::Verdict(Verdict::Flaw(flaw)) => Err(image_broken(name, target, &flaw).into()),
+        Opinion::Spoilt(blob) => Err(Refusal::new(
+            Rule::ImageContents,
+            format!("image {name} ({target}) cannot be verified"),
+            format!("{blob} does not hash to its name: it is damaged or was changed"),
+            "fetch or build the image anew",
+        )
+        .into()),
+    }
+}
+
+/// A name in containerd of the image with this digest.
+///
+/// # Errors
+/// containerd does not answer.
+pub async fn name_of(containerd: &Containerd, target: &Digest) -> Result<Option<String>, Failure> {
+    Ok(containerd.names(target).await?.pop_first())
 }
 
 /// What the pod's own name for its image points to, if it has one and containerd knows it.

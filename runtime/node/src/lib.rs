@@ -15,5 +15,5 @@ mod trusted;
 
 pub use kernel::{CgroupFacts, Finding, KernelFacts, Kvm, Standing};
 pub use material::load_material;
-pub use policy::{layout_from_environment, load_policy, tenants_dir};
+pub use policy::{layout_from_environment, load_node_policy, load_policy, tenants_dir};
 pub use trusted::{FILE_BYTES_MAX, NodeError, TrustedFile, read_trusted};

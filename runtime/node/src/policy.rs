@@ -32,20 +32,42 @@ pub fn load_policy(
     namespace: &Namespace,
 ) -> Result<Policy, Refusal> {
     let node_file = node_file.map_or_else(|| layout.policy_file(), Path::to_owned);
-    let node = match read_trusted(layout, &node_file) {
-        Ok(file) => source(file),
-        Err(NodeError::Missing(_)) => return Err(no_policy(layout, &node_file)),
-        Err(error) => return Err(refuse(&node_file, &error)),
-    };
+    let node = node_source(layout, &node_file)?;
     let tenant_file = tenants_dir(&node_file).join(format!("{namespace}.toml"));
     let tenant = match read_trusted(layout, &tenant_file) {
         Ok(file) => Some(source(file)),
         Err(NodeError::Missing(_)) => None,
         Err(error) => return Err(refuse(&tenant_file, &error)),
     };
-    let policy = Policy::parse(&node, tenant.as_ref())?;
+    parse(layout, &node_file, &node, tenant.as_ref())
+}
+
+/// The node's policy alone, where nobody has said for whom: what no tenant may run, none may.
+///
+/// # Errors
+/// As [`load_policy`].
+pub fn load_node_policy(layout: &Layout) -> Result<Policy, Refusal> {
+    let node_file = layout.policy_file();
+    parse(layout, &node_file, &node_source(layout, &node_file)?, None)
+}
+
+fn parse(
+    layout: &Layout,
+    node_file: &Path,
+    node: &Source,
+    tenant: Option<&Source>,
+) -> Result<Policy, Refusal> {
+    let policy = Policy::parse(node, tenant)?;
     let material = load_material(layout, node_file.parent().unwrap_or(Path::new("/")), &policy)?;
     Ok(policy.with_material(material))
+}
+
+fn node_source(layout: &Layout, node_file: &Path) -> Result<Source, Refusal> {
+    match read_trusted(layout, node_file) {
+        Ok(file) => Ok(source(file)),
+        Err(NodeError::Missing(_)) => Err(no_policy(layout, node_file)),
+        Err(error) => Err(refuse(node_file, &error)),
+    }
 }
 
 fn source(file: TrustedFile) -> Source {
