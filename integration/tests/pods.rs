@@ -108,6 +108,36 @@ on_each_cri! {
         bench.assert_nothing_left();
     }
 
+    fn a_pod_at_the_compatible_level_has_what_runc_gives_it_and_that_of_another_tenant_is_refused(release) {
+        let bench = Bench::start(release, Cri::On).unwrap();
+        bench.allow("level = \"compatible\"\nnamespaces = [\"team-a\"]\nexec = [\"*\"]").unwrap();
+        let pods = bench.daemon.pods().unwrap();
+        let mut driver = ContainerOptions::restricted("driver", ALLOWED, &["/bin/probe", "pause"]);
+        driver.mounts.push(("/etc".into(), "/host/etc".to_owned(), true));
+        driver.security.no_new_privs = false;
+        driver.security.run_as_user = Some(k8s_cri::v1::Int64Value { value: 0 });
+        driver.security.capabilities = Some(k8s_cri::v1::Capability {
+            add_capabilities: vec!["SYS_ADMIN".to_owned()],
+            ..Default::default()
+        });
+        let script = "grep -E '^(Uid|Gid|Groups|Cap|NoNewPrivs|Seccomp:)' /proc/self/status; \
+                      touch /root-is-writable /host/etc/x; ls -d /host/etc/hosts /root-is-writable; echo $?";
+        let granted = ["runc", "bulkhead"].map(|handler| {
+            let pod = pods.run(handler, "team-a", handler).unwrap();
+            let id = pods.launch(&pod, &driver).unwrap();
+            let executed = pods.exec(&id, &["/bin/sh", "-c", script]).unwrap();
+            pods.remove_pod(&pod).unwrap();
+            executed
+        });
+        assert_eq!(granted[0], granted[1]);
+        assert!(granted[0].stdout.contains("Uid:\t0\t") && granted[0].stdout.ends_with("0\n"), "{granted:?}");
+        let pod = pods.run("bulkhead", "team-b", "other").unwrap();
+        let error = pods.create(&pod, &driver).and_then(|id| pods.start(&id)).unwrap_err().to_string();
+        Refused::read(&error).unwrap();
+        pods.remove_pod(&pod).unwrap();
+        bench.assert_nothing_left();
+    }
+
     fn the_policy_that_init_writes_runs_the_nodes_own_pause_image_and_no_other(release) {
         let bench = Bench::start(release, Cri::On).unwrap();
         fs::remove_file(bench.daemon.bulkhead_root().join("etc/bulkhead/policy.toml")).unwrap();
@@ -185,4 +215,44 @@ on_each_cri! {
         }
         bench.assert_nothing_left();
     }
+}
+
+/// What a container finds of another whose processes it shares: its files, its environment, its memory.
+///
+/// `kill` is Kubernetes' own promise to such pods, and stays.
+const REACH_OVER: &str = "for p in /proc/[0-9]*; do [ \"$(cat $p/comm)\" = sleep ] && q=$p; done; echo found ${q##*/}; \
+     cat $q/root/tmp/secret; tr '\\0' '\\n' <$q/environ | grep TOKEN; head -c 0 $q/mem && echo memory; echo end";
+
+#[test]
+fn containers_that_share_their_processes_share_neither_files_nor_environment_nor_memory() {
+    let bench = Bench::start(bulkhead_integration::Release::V2_1, Cri::On).unwrap();
+    let pods = bench.daemon.pods().unwrap();
+    let mut namespaces = bulkhead_integration::namespaces();
+    namespaces.pid = k8s_cri::v1::NamespaceMode::Pod.into();
+    for handler in ["runc", "bulkhead"] {
+        let pod = pods.run_in(handler, "team-a", handler, namespaces.clone()).unwrap();
+        let container = |name: &str, script: &str| {
+            let mut options = ContainerOptions::restricted(name, ALLOWED, &["/bin/sh", "-c", script]);
+            options.security.namespace_options = Some(namespaces.clone());
+            pods.launch(&pod, &options).unwrap()
+        };
+        let victim = container("victim", "echo of another >/tmp/secret; export TOKEN=1; exec sleep 600");
+        bulkhead_integration::until("the secret", std::time::Duration::from_secs(30), || {
+            Ok(pods.exec(&victim, &["/bin/cat", "/tmp/secret"])?.code == 0)
+        })
+        .unwrap();
+        let thief = container("thief", REACH_OVER);
+        assert_eq!(pods.wait(&thief).unwrap(), 0);
+        let said = pods.output(&pod, "thief").unwrap();
+        assert!(said.contains("found ") && !said.contains("found \n") && said.ends_with("end\n"), "{said}");
+        let got = ["of another", "TOKEN=1", "\nmemory"].map(|what| said.contains(what));
+        match handler {
+            "runc" => assert!(got.contains(&true), "{said}"),
+            _ => assert_eq!(got, [false; 3], "{said}"),
+        }
+        let alive = pods.exec(&victim, &["/bin/echo", "alive"]).unwrap();
+        assert_eq!(alive.stdout, "alive\n", "{handler}");
+        pods.remove_pod(&pod).unwrap();
+    }
+    bench.assert_nothing_left();
 }

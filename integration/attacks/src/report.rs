@@ -67,7 +67,8 @@ fn page(table: &Table) -> String {
         "# Attacks\n\nWhat a hostile tenant tries, and what came of it. Written by `make attacks`; each cell was observed.\n\
          `init/exec`: as the container's first process, and by exec into it.\n\n\
          {} techniques bite somewhere, {} of them under Bulkhead's defaults: those come first and are named in the\n\
-         [threat model](threat-model.md). {} more have nothing to bite on the kernel that this was taken on, and do not count.\n\n",
+         [threat model](threat-model.md). {} more have nothing to bite on the kernel that this was taken on, and do not count.\n\
+         runsc runs without a network here, which stops what asks for one.\n\n",
         count(&verdict::bites),
         count(&verdict::bites_us),
         count(&|cells| !verdict::bites(cells)),
@@ -106,6 +107,7 @@ Tests, each with a neighbour that takes an exec and a container that runs while 
 | one container, by calls that race | pause, resume, kill, exec, delete at once; execs of one name; execs while it ends | `siege`, `hostile_calls` |
 | the request | specs, process JSON, bundles and annotations that are malformed or reach for the host | `bad_input`, `hostile` |
 | the image | links at /dev, /proc, /sys and where mounts land, an interpreter that is the runtime | `hostile` |
+| the pod's other containers, whose processes it shares | files by /proc/PID/root, environment, memory | `pods` |
 | the pod's other volumes | those of another pod, links of a volume on the way to a mount | `pods`, `hostile` |
 | the node's processes and memory | a fork bomb, memory without end, SIGKILL and SIGSTOP to all that can be seen | `siege` |
 | files, inodes and space | open files at the limit, a full disk, /tmp filled by bytes and by empty files | `bad_input`, the table above |
