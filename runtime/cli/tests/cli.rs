@@ -137,6 +137,45 @@ fn usage_is_two_and_pages_are_printed() {
 }
 
 #[test]
+fn policy_test_says_which_rows_are_not_as_expected() {
+    let root = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = root.path().join(name);
+        fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let listed = format!("sha256:{}", "1".repeat(64));
+    let policy = file(
+        "policy.toml",
+        &format!("version = 1\n[image]\n\"registry.example/a/**\" = {{ digests = [\"{listed}\"] }}\n"),
+    );
+    let row = |name: &str, rest: &str| format!("[[image]]\nname = \"registry.example/{name}\"\n{rest}\n");
+    let good = [
+        row("a/b:1", &format!("digest = \"{listed}\"\nexpect = \"admitted\"")),
+        row("a/b:1", "expect = \"refused\"\nrule = \"image-digest\""),
+        row("other", "expect = \"refused\"\nrule = \"image-scope\""),
+        row("other", "expect = \"refused\""),
+    ]
+    .concat();
+    let test = |table: &str| ask(root.path(), &["policy", "test", table, "--policy", &policy]);
+    let (status, text) = test(&file("good.toml", &good));
+    assert!(status == 0 && text.ends_with("4 as expected, 0 not\n"), "{text}");
+    let wrong = format!("{good}{}", row("a/b:1", "expect = \"admitted\""));
+    let (status, text) = test(&file("wrong.toml", &wrong));
+    assert!(
+        status == 1 && text.contains("WRONG registry.example/a/b:1: refused, expected: admitted"),
+        "{text}"
+    );
+    // Another rule than expected is as wrong as an image that is admitted.
+    let other = row("other", "expect = \"refused\"\nrule = \"image-digest\"");
+    assert_eq!(test(&file("other.toml", &other)).0, 1);
+    for broken in ["", "[[image]]\nname = \"a\"", &row("a", "expect = \"admitted\"\nunknown = 1"), "[[image"]
+    {
+        assert_eq!(test(&file("broken.toml", broken)).0, 3, "{broken}");
+    }
+}
+
+#[test]
 fn verify_without_containerd_fails_and_does_not_refuse() {
     let root = tempfile::tempdir().unwrap();
     let (status, text) = ask(root.path(), &["verify", "a", "--address", "/nonexistent.sock"]);
