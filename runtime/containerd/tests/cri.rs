@@ -5,7 +5,7 @@
 mod common;
 
 use bulkhead_containerd::{VerifiedImage, VerifyError, verify};
-use bulkhead_model::{ContainerKind, CreateRequest, Digest, Rule};
+use bulkhead_model::{ContainerKind, CreateRequest, Digest, Rule, chain_ids};
 use common::{Image, NAME, Node, judge};
 use serde_json::{Value, json};
 
@@ -94,14 +94,56 @@ async fn names_of_another_target_with_the_same_config_count_too() {
     assert!(verified.names().iter().eq([NAME]), "{:?}", verified.names());
 }
 
+const MODEL: &str = "registry.example/models:1";
+
+/// Name of the snapshot of all its layers.
+fn chain(image: &Image) -> String {
+    chain_ids(&image.diff_ids).last().unwrap().to_string()
+}
+
+/// A container `id` of a pod `s` whose record says that the image volume on /models has its snapshot at `place`.
+async fn with_volume(node: &Node, image: &Image, id: &str, place: Option<&str>) -> CreateRequest {
+    let mount = json!({"container_path": "/models", "host_path": place.unwrap_or_default(),
+        "image": {"image": MODEL, "user_specified_image": MODEL}});
+    let metadata = json!({"ImageRef": image.config, "Config": {"mounts": [mount]}});
+    let mut request = create(node, id, CONTAINER, NAME, &metadata).await;
+    let mount =
+        json!({"destination": "/models", "type": "bind", "source": place, "options": ["rbind", "ro"]});
+    let mut mounts = request.spec.mounts().clone().unwrap_or_default();
+    mounts.push(serde_json::from_value(mount).unwrap());
+    request.spec.set_mounts(Some(mounts));
+    request
+}
+
 #[tokio::test]
-async fn image_volume_of_a_pod_is_refused() {
-    let image = Image::new(&["good"]);
+async fn image_volume_is_bound_to_the_digest_that_its_snapshot_is_named_by() {
+    let (image, model) = (Image::new(&["good"]), Image::new(&["model", "more"]));
     let node = node(&image);
-    let mounts = json!([{"container_path": "/models", "image": {"image": "registry.example/models:1"}}]);
-    let metadata = json!({"ImageRef": image.config, "Config": {"mounts": mounts}});
-    let request = create(&node, "c", CONTAINER, NAME, &metadata).await;
-    assert_eq!(rule(ask(&node, &request).await), Rule::Mounts);
+    node.import(&model, MODEL);
+    // Unpacks it.
+    node.ctr(&["container", "create", MODEL, "model"]);
+    let place = |image: &Image| format!("/run/cri/image-volumes/s/{}", image.manifest.hex());
+    node.ctr(&["snapshots", "prepare", &place(&model), &chain(&model)]);
+    let request = with_volume(&node, &image, "good", Some(&place(&model))).await;
+    let verified = ask(&node, &request).await.unwrap();
+    let [volume] = verified.volumes() else { panic!("{verified:?}") };
+    assert_eq!(volume.facts().config, model.config);
+    assert!(volume.names().iter().eq([MODEL]), "{:?}", volume.names());
+    let options = &volume.volume().layers.options;
+    assert!(options.iter().all(|option| !option.contains("upperdir") && !option.contains("workdir")));
+
+    // Prepared on another image, and a place that no snapshot is named by.
+    let other = format!("{}/etc", place(&image));
+    node.ctr(&["snapshots", "prepare", &place(&image), &chain(&model)]);
+    let request = with_volume(&node, &image, "squatted", Some(&other)).await;
+    assert_eq!(rule(ask(&node, &request).await), Rule::SnapshotChain);
+    for (id, place) in [("none", None), ("elsewhere", Some("/srv/models"))] {
+        let request = with_volume(&node, &image, id, place).await;
+        assert_eq!(rule(ask(&node, &request).await), Rule::Mounts);
+    }
+    node.ctr(&["snapshots", "remove", &place(&model)]);
+    let request = with_volume(&node, &image, "gone", Some(&place(&model))).await;
+    assert_eq!(rule(ask(&node, &request).await), Rule::SnapshotChain);
 }
 
 #[tokio::test]
