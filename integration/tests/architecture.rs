@@ -58,6 +58,7 @@ const NEVER_REACHED: &[(&str, &[&str], &str)] = &[
 /// The only crates of ours that may name a dependency in their own manifest.
 const ONLY_IN: &[(&str, &[&str])] = &[
     ("libcontainer", &["bulkhead-launch"]),
+    ("libcgroups", &["bulkhead-launch"]),
     ("ttrpc", &["containerd-shim-bulkhead-v2"]),
     ("containerd-shim", &["containerd-shim-bulkhead-v2"]),
     ("landlock", &["bulkhead-confine", "bulkhead-node"]),

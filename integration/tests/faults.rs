@@ -242,12 +242,15 @@ fn shoot_all(release: Release, victim: Victim, steps: &[(During, &str, u32)]) {
 #[test]
 fn a_launch_that_is_killed_fails_the_call_and_leaves_nothing() {
     use During::{Create, Exec, Start};
-    // The worker before and in its control group and with its root mounted; libcontainer's processes; the container's.
+    // The worker before and in its control group and with its root mounted, before and after its clone; the container's
+    // process before, amid and after its mounts.
     let steps = [
         (Create, "setgroups", 1),
         (Create, "unshare", 1),
         (Create, "fsmount", 1),
-        (Create, "clone3", 1),
+        (Create, "pipe2", 1),
+        (Create, "setns", 1),
+        (Create, "fsopen", 3),
         (Create, "mount", 2),
         (Create, "pivot_root", 1),
         (Create, "sendmsg", 1),
@@ -256,6 +259,7 @@ fn a_launch_that_is_killed_fails_the_call_and_leaves_nothing() {
         (Start, "execve", 1),
         (Exec, "setgroups", 1),
         (Exec, "setns", 1),
+        (Exec, "setns", 2),
         (Exec, "landlock_restrict_self", 1),
         (Exec, "execve", 1),
     ];
@@ -266,17 +270,13 @@ fn a_launch_that_is_killed_fails_the_call_and_leaves_nothing() {
 #[test]
 fn a_worker_that_is_killed_when_its_container_is_ready_is_noticed() {
     let mut range = Range::open(Release::V2_1);
-    for during in [During::Create, During::Exec] {
-        let mut met = 0;
-        // Each process of a launch asks it a few times, libcontainer's main one at its end.
-        for nth in 2..8 {
-            let outcome = range.shoot(during, &Fault::kill(Victim::Launch, "geteuid", nth));
-            if !outcome.happened {
-                break;
-            }
-            met += 1;
-        }
-        assert!(met > 0, "{during:?}: no process was killed");
+    // Back from the container's pid namespace, with a process in it; and, of an exec, when that waits to be let go.
+    for (during, call, nth) in
+        [(During::Create, "setns", 1), (During::Exec, "setns", 2), (During::Exec, "connect", 1)]
+    {
+        let fault = Fault::kill(Victim::Launch, call, nth);
+        let outcome = range.shoot(during, &fault);
+        assert!(outcome.happened && outcome.answer != "ok", "{during:?}, {fault}: {}", outcome.answer);
     }
 }
 

@@ -75,7 +75,7 @@ fn a_link_of_the_image_leads_no_mount_to_the_root_or_over_the_kernels_files_and_
         ("syslink", "sys", "/etc", "symbolic link at /sys"),
         ("tmproot", "tmp", "../../..", "lead the mount on /tmp to /"),
         ("tmpproc", "tmp", "/proc", "lead the mount on /tmp to /proc"),
-        ("tmpfd", "tmp", "/proc/self/fd/5", "leads nowhere"),
+        ("tmpfd", "tmp", "/proc/self/fd/5", "lead the mount on /tmp to /proc"),
         ("tmploop", "tmp", "tmp", "on the way to the mount on /tmp"),
     ] {
         let output = run_image(&bench, BULKHEAD, name, &[Entry::Symlink(link, to)], &["/bin/true"]);

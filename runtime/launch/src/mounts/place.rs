@@ -114,12 +114,8 @@ impl Root {
         }
         let way = Way { root: self, at, steps: Vec::new(), left, links: 0 };
         let (found, landed) = way.walk(kind)?;
-        if landed != at && (landed == Path::new("/") || is_kernels(&landed)) {
-            return Err(LaunchError::Failed(format!(
-                "the image has a symbolic link that would lead the mount on {} to {}: build it without that link",
-                at.display(),
-                landed.display()
-            )));
+        if landed == Path::new("/") {
+            return Err(led_astray(at, &landed));
         }
         Ok((found, landed))
     }
@@ -142,6 +138,10 @@ impl Way<'_> {
                 self.steps.pop();
                 continue;
             }
+            let next = self.path().join(&name);
+            if is_kernels(&next) && !is_kernels(self.at) {
+                return Err(led_astray(self.at, &next));
+            }
             let found = match open_name(self.here(), &name) {
                 Err(Errno::ENOENT) => {
                     self.make(&name, if self.left.is_empty() { kind } else { Kind::Directory })?;
@@ -157,13 +157,17 @@ impl Way<'_> {
                 self.steps.push((name, found));
             }
         }
-        let landed: PathBuf =
-            std::iter::once(OsStr::new("/")).chain(self.steps.iter().map(|step| &*step.0)).collect();
+        let landed = self.path();
         let found = match self.steps.pop() {
             Some((_, found)) => found,
             None => self.root.dir.try_clone().map_err(self.failed("dup(2)"))?,
         };
         Ok((found, landed))
+    }
+
+    /// Where it has come to.
+    fn path(&self) -> PathBuf {
+        std::iter::once(OsStr::new("/")).chain(self.steps.iter().map(|step| &*step.0)).collect()
     }
 
     fn here(&self) -> BorrowedFd<'_> {
@@ -257,6 +261,14 @@ fn in_the_way(what: &str, place: &Path) -> LaunchError {
     ))
 }
 
+fn led_astray(at: &Path, to: &Path) -> LaunchError {
+    LaunchError::Failed(format!(
+        "the image has a symbolic link that would lead the mount on {} to {}: build it without that link",
+        at.display(),
+        to.display()
+    ))
+}
+
 fn on_the_way(at: &Path, errno: Errno) -> LaunchError {
     match errno {
         Errno::ENOTDIR | Errno::ELOOP => LaunchError::Failed(format!(
@@ -335,6 +347,7 @@ mod tests {
         let (_dir, root) = image();
         symlink("/", root.join("tmp")).unwrap();
         assert!(find(&root, "/tmp/proc/self", Kind::Directory).is_err());
+        assert!(!root.join("proc/self").exists());
         assert_eq!(find(&root, "/tmp/run", Kind::Directory).unwrap(), Path::new("/run"));
     }
 

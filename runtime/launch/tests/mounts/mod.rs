@@ -92,7 +92,7 @@ pub(crate) fn refused(world: &mut World) {
     fs::write(data.join("file"), "").unwrap();
     for (mounts, why) in [
         (vec![tmpfs("/run/../etc")], "\"..\""),
-        (vec![tmpfs("/run"), tmpfs("/run")], "a second mount at /run"),
+        (vec![tmpfs("/dev/x"), tmpfs("/dev/x")], "a second mount at /dev/x"),
         (vec![tmpfs("/etc/passwd")], "over a file"),
         (vec![bind(&data.join("file"), "/run")], "over a directory"),
         (vec![bind(&data, "/data"), tmpfs("/data/link")], "a volume has a symbolic link"),
