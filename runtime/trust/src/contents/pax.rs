@@ -179,7 +179,7 @@ mod tests {
         assert_eq!(read, TarFlaw::Pax);
         let read = records(b"12 path=a\nb\n\n10 path=c\n").unwrap_err();
         assert_eq!(read, TarFlaw::Pax);
-        let read = records(b"12 path=a\nbc\n10 path=c\n9 uid=12\n").unwrap();
+        let read = records(b"13 path=a\nbc\n10 path=c\n9 uid=12\n").unwrap();
         assert_eq!(read[b"path".as_slice()], b"c");
         for bad in
             [&b"5 a=b"[..], b"x a=b\n", b"6 =ab\n", b"99 a=b\n", b"8 path=\0\n", b"0 a=b\n", b"-6 a=b\n"]

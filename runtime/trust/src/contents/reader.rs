@@ -26,12 +26,11 @@ pub(super) enum ReadError {
 
 impl From<io::Error> for ReadError {
     fn from(error: io::Error) -> Self {
-        match error.kind() {
-            io::ErrorKind::UnexpectedEof => TarFlaw::Short.into(),
-            io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput => {
-                TarFlaw::Compression(error.to_string()).into()
-            }
-            _ => ReadError::Io(error),
+        match (error.raw_os_error(), error.kind()) {
+            // The kernel's; all others are a decompressor's.
+            (Some(_), _) => ReadError::Io(error),
+            (None, io::ErrorKind::UnexpectedEof) => TarFlaw::Short.into(),
+            (None, _) => TarFlaw::Compression(error.to_string().chars().take(200).collect()).into(),
         }
     }
 }
