@@ -11,12 +11,12 @@ use std::{
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     process::Command,
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use bulkhead_integration::{
     ALLOWED, BULKHEAD, Bench, Cri, Digests, Output, Refused, Registry, RegistryDoor, RegistryKind, Release,
-    bulkhead_dir, digest_of, on_each_containerd, run,
+    bulkhead_dir, digest_of, on_each_containerd, run, workspace,
 };
 use cosign::Cosign;
 
@@ -50,10 +50,14 @@ impl Signers {
         let [a, b] = ["a", "b"].map(|name| Cosign::new(version, &dir.join(format!("cosign-{name}"))));
         let keys = bench.daemon.bulkhead_root().join("etc/bulkhead/keys");
         fs::create_dir_all(&keys).unwrap();
-        fs::copy(a.public_key(), keys.join("a.pub")).unwrap();
-        fs::copy(b.public_key(), keys.join("b.pub")).unwrap();
+        fs::write(keys.join("a.pub"), a.public_key()).unwrap();
+        fs::write(keys.join("b.pub"), b.public_key()).unwrap();
         bench.daemon.policy(POLICY).unwrap();
         Self { bench, _registry: registry, image, a, b }
+    }
+
+    fn key_file(&self, name: &str) -> PathBuf {
+        self.bench.daemon.bulkhead_root().join("etc/bulkhead/keys").join(name)
     }
 
     /// Fetches into the node's store what the registry has.
@@ -129,7 +133,7 @@ on_each_containerd! {
         signers.b.sign(&signers.image);
         signers.fetch();
         let other = signers.refused();
-        assert!(other.line().contains(&fingerprint(&signers.b.public_key())), "{}", other.line());
+        assert!(other.line().contains(&fingerprint(&signers.key_file("b.pub"))), "{}", other.line());
         assert!(other.line().contains("keys/b.pub"), "{}", other.line());
 
         signers.a.sign(&signers.image);
@@ -165,7 +169,7 @@ fn signature_of_another_repository_edited_or_about_another_digest_admits_nothing
     // The same bytes under a name of team-b: both names are judged, and team-b has not signed.
     let copy = "registry.test/team-b/copy:1";
     daemon.ctr(&["images", "tag", ALLOWED, copy]).unwrap().success().unwrap();
-    assert!(signers.refused().line().contains("[rule.other]"));
+    assert!(signers.refused().line().contains("which the rule does not name"));
     daemon.ctr(&["images", "rm", copy]).unwrap().success().unwrap();
     signers.runs();
 
@@ -243,4 +247,114 @@ fn changed_policy_asks_no_judge_and_changed_keys_do() {
         }
     }
     signers.bench.assert_nothing_left();
+}
+
+const KEYLESS: &str = "version = 1\n[image]\n\
+    \"registry.test/team-a/*\" = { require = [\"ci\"], confine = \"test\" }\n\
+    [rule.ci]\nkeyless = [{ issuer = \"https://issuer.example\", identity = \"https://ci.example/team-a/*/release.yml@refs/tags/*\" }]\n\
+    [trust]\nroots = [\"trusted_root.json\"]\nroot_age_days_max = 30\n\
+    [confine.test]\nexec = [\"*\"]\n";
+
+/// Certificates, logs and timestamps of a world of its own, made by integration/signatures/make.py.
+struct World {
+    bench: Bench,
+    made: PathBuf,
+}
+
+impl World {
+    fn new() -> Self {
+        let bench = Bench::start(Release::V2_1, Cri::Off).unwrap();
+        let made = bench.daemon.dir().join("made");
+        let mut make = Command::new("python3");
+        make.arg(workspace().join("integration/signatures/make.py")).arg(&made).arg(&bench.digests.target);
+        run(&mut make, Duration::from_secs(60)).unwrap().success().unwrap();
+        fs::copy(made.join("trusted_root.json"), Self::root_file(&bench)).unwrap();
+        bench.daemon.policy(KEYLESS).unwrap();
+        Self { bench, made }
+    }
+
+    fn root_file(bench: &Bench) -> PathBuf {
+        bench.daemon.bulkhead_root().join("etc/bulkhead/trusted_root.json")
+    }
+
+    /// Lays one of the made files into the node's store, alone.
+    fn store(&self, name: &str) {
+        let hex = self.bench.digests.target.strip_prefix("sha256:").unwrap();
+        let root = self.bench.daemon.bulkhead_root();
+        let dir = root.join("var/lib/bulkhead/trust/sha256").join(hex);
+        if dir.exists() {
+            fs::remove_dir_all(&dir).unwrap();
+        }
+        fs::create_dir_all(&dir).unwrap();
+        let bytes = fs::read(self.made.join(name)).unwrap();
+        let (_, suffix) = name.split_once('.').unwrap();
+        let blob = digest_of(&bytes);
+        fs::write(dir.join(format!("{}.{suffix}", blob.strip_prefix("sha256:").unwrap())), bytes).unwrap();
+    }
+
+    fn runs(&self) {
+        self.bench.run("yes", &["/bin/true"]).unwrap().success().unwrap();
+    }
+
+    fn refused(&self, says: &str) {
+        let refused = Refused::of(self.bench.run("no", &["/bin/true"]).unwrap()).unwrap();
+        assert_eq!(refused.rule(), "image-signature", "{}", refused.line());
+        assert!(refused.line().contains(says), "{says}: {}", refused.line());
+    }
+}
+
+#[test]
+fn certificate_of_the_policys_issuer_and_identity_admits_and_others_do_not() {
+    let world = World::new();
+    for name in ["keyless.bundle", "keyless-rekor-2.bundle", "keyless.simplesigning"] {
+        world.store(&format!("good-{name}.json"));
+        world.runs();
+    }
+    let policy = |from: &str, to: &str| world.bench.daemon.policy(&KEYLESS.replace(from, to)).unwrap();
+    policy("team-a/*/release", "team-b/*/release");
+    world.refused(
+        "signed by https://ci.example/team-a/app/release.yml@refs/tags/v1 of https://issuer.example",
+    );
+    policy("https://issuer.example", "https://other.example");
+    world.refused("which the rule does not name");
+    policy("", "");
+    world.store("good-keyless-timestamp-alone.bundle.json");
+    world.refused("no transparency log");
+    policy("[trust]", "transparency_log = \"optional\"\n[trust]");
+    world.runs();
+    world.store("good-attestation.bundle.json");
+    world.refused("that is an attestation");
+
+    policy("", "");
+    world.store("good-keyless.bundle.json");
+    world.runs();
+    let root = fs::File::options().write(true).open(World::root_file(&world.bench)).unwrap();
+    root.set_modified(SystemTime::now() - Duration::from_secs(31 * 86_400)).unwrap();
+    world.refused("31 days old");
+    fs::copy(world.made.join("other_root.json"), World::root_file(&world.bench)).unwrap();
+    world.refused("counts for nothing");
+    world.bench.assert_nothing_left();
+}
+
+#[test]
+fn forged_broken_and_borrowed_evidence_admits_nothing() {
+    let world = World::new();
+    for (name, says) in [
+        ("forged-promise.bundle", "SET"),
+        ("promise-by-other-log.bundle", "SET"),
+        ("inclusion-proof.bundle", "inclusion proof"),
+        ("checkpoint-by-other-log.bundle", "heckpoint"),
+        ("second-entry.bundle", "inclusion proof"),
+        ("expired-certificate.bundle", "CertExpired"),
+        ("certificate-of-other-authority.bundle", "certificate"),
+        ("edited-payload.bundle", "signature"),
+        ("other-digest.bundle", "it is about sha256:"),
+        ("timestamp-of-other-authority.bundle", "imestamp"),
+    ] {
+        world.store(&format!("bad-{name}.json"));
+        world.refused(says);
+    }
+    world.store("good-keyless.bundle.json");
+    world.runs();
+    world.bench.assert_nothing_left();
 }

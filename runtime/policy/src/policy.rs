@@ -252,14 +252,19 @@ impl Policy {
             let admitted = deciding().find(|name| name.node.is_some());
             return Err(no_scope(&tenant.path, Role::Tenant, target, admitted, subject));
         }
-        for name in names {
-            for (row, file) in [(name.node, Some(&self.node)), (name.tenant, self.tenant.as_ref())] {
-                if let (Some(row), Some(file)) = (row, file) {
-                    check_digest(row, &file.path, image.facts, subject)?;
-                    self.check_signers(row, file, image, subject, &mut accepted)?;
-                    contents::check(row, &file.path, image.contents, subject)?;
-                }
-            }
+        let rows = || {
+            names.iter().flat_map(|name| {
+                let tenant = name.tenant.zip(self.tenant.as_ref());
+                name.node.map(|row| (row, &self.node)).into_iter().chain(tenant)
+            })
+        };
+        for (row, file) in rows() {
+            check_digest(row, &file.path, image.facts, subject)?;
+            self.check_signers(row, file, image, subject, &mut accepted)?;
+        }
+        // Last: of an image that is refused anyway nobody looks at the files.
+        for (row, file) in rows() {
+            contents::check(row, &file.path, image.contents, subject)?;
         }
         Ok(accepted)
     }

@@ -156,13 +156,14 @@ impl Asked<'_> {
                 0..=2 => String::new(),
                 more => format!("; and {} more", more - 2),
             };
+            // What was found may be long, and containerd gets one line of 700 bytes.
             let fix = format!(
-                "sign this digest with {wants} and fetch it (bulkhead trust fetch), or add the signer to [rule.{name}] in {}",
-                path.display()
+                "have one of them sign this digest and fetch the signature (bulkhead trust fetch), or add the signer to \
+                 [rule.{name}]"
             );
             (format!("{}{more}", found.iter().take(2).cloned().collect::<Vec<_>>().join("; ")), fix)
         };
-        Refusal::new(Rule::ImageSignature, subject, format!("{place} wants {wants}; {found}"), fix)
+        Refusal::new(Rule::ImageSignature, subject, format!("{found}; {place} wants {wants}"), fix)
     }
 }
 
