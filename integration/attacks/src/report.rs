@@ -108,7 +108,7 @@ Tests, each with a neighbour that takes an exec and a container that runs while 
 | the request | specs, process JSON, bundles and annotations that are malformed or reach for the host | `bad_input`, `hostile` |
 | the image | links at /dev, /proc, /sys and where mounts land, an interpreter that is the runtime | `hostile` |
 | the pod's other containers, whose processes it shares | files by /proc/PID/root, environment, memory | `pods` |
-| the pod's other volumes | those of another pod, links of a volume on the way to a mount | `pods`, `hostile` |
+| the pod's other volumes | those of another pod, links of a volume on the way to a mount, one that comes and goes meanwhile | `pods`, `hostile` |
 | the node's processes and memory | a fork bomb, memory without end, SIGKILL and SIGSTOP to all that can be seen | `siege` |
 | files, inodes and space | open files at the limit, a full disk, /tmp filled by bytes and by empty files | `bad_input`, the table above |
 | the log | a log that nobody takes, a reader that stops, a logger that dies or never answers | `stdio`, `stdio_restart` |
