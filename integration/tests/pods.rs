@@ -115,6 +115,36 @@ on_each_cri! {
         bench.assert_nothing_left();
     }
 
+    fn a_pod_at_the_compatible_level_has_what_runc_gives_it_and_that_of_another_tenant_is_refused(release) {
+        let bench = Bench::start(release, Cri::On).unwrap();
+        bench.allow("level = \"compatible\"\nnamespaces = [\"team-a\"]\nexec = [\"*\"]").unwrap();
+        let pods = bench.daemon.pods().unwrap();
+        let mut driver = ContainerOptions::restricted("driver", ALLOWED, &["/bin/probe", "pause"]);
+        driver.mounts.push(("/etc".into(), "/host/etc".to_owned(), true));
+        driver.security.no_new_privs = false;
+        driver.security.run_as_user = Some(k8s_cri::v1::Int64Value { value: 0 });
+        driver.security.capabilities = Some(k8s_cri::v1::Capability {
+            add_capabilities: vec!["SYS_ADMIN".to_owned()],
+            ..Default::default()
+        });
+        let script = "grep -E '^(Uid|Gid|Groups|Cap|NoNewPrivs|Seccomp:)' /proc/self/status; \
+                      touch /root-is-writable /host/etc/x; ls -d /host/etc/hosts /root-is-writable; echo $?";
+        let granted = ["runc", "bulkhead"].map(|handler| {
+            let pod = pods.run(handler, "team-a", handler).unwrap();
+            let id = pods.launch(&pod, &driver).unwrap();
+            let executed = pods.exec(&id, &["/bin/sh", "-c", script]).unwrap();
+            pods.remove_pod(&pod).unwrap();
+            executed
+        });
+        assert_eq!(granted[0], granted[1]);
+        assert!(granted[0].stdout.contains("Uid:\t0\t") && granted[0].stdout.ends_with("0\n"), "{granted:?}");
+        let pod = pods.run("bulkhead", "team-b", "other").unwrap();
+        let error = pods.create(&pod, &driver).and_then(|id| pods.start(&id)).unwrap_err().to_string();
+        Refused::read(&error).unwrap();
+        pods.remove_pod(&pod).unwrap();
+        bench.assert_nothing_left();
+    }
+
     fn the_policy_that_init_writes_runs_the_nodes_own_pause_image_and_no_other(release) {
         let bench = Bench::start(release, Cri::On).unwrap();
         fs::remove_file(bench.daemon.bulkhead_root().join("etc/bulkhead/policy.toml")).unwrap();
