@@ -85,11 +85,14 @@ fn page(rows: &[Measured]) -> String {
          - The kernel had room for every event: a lost one fails the measurement.\n\
          - The same image (nginx of Debian 12 with its libraries), the same request, which says nothing of security, the same\n  \
            load: {connections} connections of three requests each, from outside of the container over a veth pair. runc runs with\n  \
-           its defaults, runsc with systrap and its own network stack, Bulkhead with its defaults.\n\
+           containerd's defaults, which are no seccomp profile; runsc with systrap and its own network stack; Bulkhead with its\n  \
+           defaults.\n\
+         - Threads of the kernel that work for everybody are not counted. From run to run the numbers move by some 2 %, gVisor's\n  \
+           while serving by 12 %: smaller differences say nothing.\n\
          - The idle container runs a program that sleeps: the control, and the cost of starting and removing anything.\n\n\
          ## What it says, and what it does not\n\n\
          This is what an honest nginx reaches. Bulkhead shares the node's kernel, as runc does: a request that is allowed takes\n\
-         the same way through the kernel under both, and in this measure they differ little; its filters and rulesets even add\n\
+         the same way through the kernel under both, and in this measure they differ little: its filters and rulesets even add\n\
          the functions that check them. What Bulkhead takes away is what a *hostile* nginx could reach next: \
          [attacks.md](attacks.md).\n\
          gVisor answers the tenant's system calls in user space: what is counted for it is what its sentry asks of the kernel.\n",
