@@ -56,6 +56,15 @@ fn receipts(bench: &Bench) -> Vec<(PathBuf, String)> {
     found
 }
 
+/// How many judges were started for containers whose id has this word.
+fn judges(bench: &Bench, word: &str) -> u64 {
+    let record = bench.daemon.bulkhead_root().join("var/lib/bulkhead/audit/verdicts.jsonl");
+    let text = fs::read_to_string(record).unwrap();
+    let lines = text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    let mine = lines.filter(|line| line["container"].as_str().unwrap().contains(word));
+    mine.map(|line| line["judges"].as_u64().unwrap_or_default()).sum()
+}
+
 on_each_containerd! {
     fn what_containerd_unpacks_is_found_to_be_the_same_whatever_its_shape(release) {
         let bench = Bench::start(release, Cri::Off).unwrap();
@@ -100,6 +109,30 @@ on_each_containerd! {
             kept.restore(layer);
         }
         run(&bench, &image, "after").success().unwrap();
+        bench.assert_nothing_left();
+    }
+
+    /// Counted in the record of verdicts: each line says how many judges its request has started.
+    fn launches_at_once_compare_once(release) {
+        const LAUNCHES: usize = 16;
+        let bench = Bench::start(release, Cri::Off).unwrap();
+        let image = shapes::image("registry.test/team-a/shapes:1");
+        let digests = bench.daemon.import(&image).unwrap();
+        allow(&bench, &[&digests], "chain");
+        run(&bench, &image, "facts").success().unwrap();
+        assert_eq!(judges(&bench, "at-once"), 0);
+        allow(&bench, &[&digests], "receipt");
+        std::thread::scope(|scope| {
+            let (bench, image) = (&bench, &image);
+            let launches: Vec<_> =
+                (0..LAUNCHES).map(|n| scope.spawn(move || run(bench, image, &format!("at-once-{n}")))).collect();
+            for launch in launches {
+                launch.join().unwrap().success().unwrap();
+            }
+        });
+        assert_eq!(judges(&bench, "at-once"), 1);
+        run(&bench, &image, "at-once-more").success().unwrap();
+        assert_eq!(judges(&bench, "at-once"), 1);
         bench.assert_nothing_left();
     }
 
