@@ -1,5 +1,5 @@
 # The contract's targets. `make help` lists them.
-.PHONY: help deps demo-deps build demo test test-all vm-test attacks reach bench install fmt lint deny advisories clean
+.PHONY: help deps demo-deps build demo test test-all vm-test attacks reach profiles-report bench install fmt lint deny advisories clean
 PREFIX ?= /usr/local
 CARGO ?= cargo
 REL = target/release
@@ -36,6 +36,10 @@ attacks: deps ## what a hostile tenant tries, under runc, gVisor and Bulkhead: t
 reach: deps ## how many functions of the kernel one nginx reaches, under runc, gVisor and Bulkhead
 	$(CARGO) build --locked --workspace --bins
 	BULKHEAD_WRITE_DOCS=1 $(CARGO) test --locked -p bulkhead-attacks --test reach
+
+profiles-report: deps ## profiles worked out from files, held against recorded runs: target/reports/profiles.json
+	$(CARGO) build --locked -p bulkhead-cli
+	$(CARGO) test --locked -p bulkhead-integration --test profiles -- --nocapture
 
 bench: build ## numbers beside runc, crun, runsc and the kernel alone (RUNS=, ONLY=)
 	@integration/scripts/deps.sh --bench

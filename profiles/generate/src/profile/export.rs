@@ -1,9 +1,13 @@
 //! A profile for other runtimes: the seccomp section of OCI and Docker, and the SeccompProfile resource of the Security
 //! Profiles Operator.
 //!
+//! Both hold what runc itself calls under its filter besides the profile.
+//!
 //! Limits: these formats have no order of rules, and libseccomp takes one comparison for each argument of a rule. Where
 //! the baseline denies several values of one argument, all but what can be said is allowed; [`Exported::wider`] names
 //! those calls.
+
+use std::collections::BTreeSet;
 
 use bulkhead_profiles::{Action, Condition, Row as BaselineRow, Test, rows, syscall_number};
 use serde_json::{Value, json};
@@ -12,6 +16,44 @@ use super::Profile;
 
 /// `ENOSYS`: no such call. Source: include/uapi/asm-generic/errno.h.
 const ENOSYS: u32 = 38;
+
+/// What runc's own process, a Go program, calls between its filter and execve(2): it closes what is open by
+/// /proc/self/fd, and its runtime lives on meanwhile. Bulkhead's own needs are in the profile itself.
+///
+/// Source: runc libcontainer/standard_init_linux.go, `Init` after `seccomp.InitSeccomp`; libcontainer/utils.
+const RUNC: &[&str] = &[
+    "clone",
+    "close",
+    "close_range",
+    "epoll_ctl",
+    "epoll_pwait",
+    "eventfd2",
+    "execve",
+    "exit_group",
+    "fcntl",
+    "fstat",
+    "fstatfs",
+    "futex",
+    "getdents64",
+    "getpid",
+    "gettid",
+    "madvise",
+    "mmap",
+    "munmap",
+    "nanosleep",
+    "newfstatat",
+    "openat",
+    "openat2",
+    "read",
+    "readlinkat",
+    "rt_sigaction",
+    "rt_sigprocmask",
+    "rt_sigreturn",
+    "sched_yield",
+    "sigaltstack",
+    "tgkill",
+    "write",
+];
 
 /// A profile in another format.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,12 +91,14 @@ impl Profile {
         let mut plain = Vec::new();
         let mut conditional = Vec::new();
         let mut wider = Vec::new();
-        for name in self.rows.keys() {
+        let names: BTreeSet<&str> =
+            self.rows.keys().map(String::as_str).chain(RUNC.iter().copied()).collect();
+        for name in names {
             let Some(number) = syscall_number(name) else { continue };
             let of_call: Vec<&BaselineRow> =
                 rows().iter().filter(|row| row.number == number && !row.needs_memfd).collect();
             match said(&of_call) {
-                Said::Always => plain.push(name.as_str()),
+                Said::Always => plain.push(name),
                 Said::When(rules) => {
                     for args in rules {
                         conditional
@@ -62,8 +106,8 @@ impl Profile {
                     }
                 }
                 Said::Wider => {
-                    plain.push(name.as_str());
-                    wider.push(name.clone());
+                    plain.push(name);
+                    wider.push(name.to_owned());
                 }
             }
         }
