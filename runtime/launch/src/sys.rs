@@ -402,3 +402,11 @@ pub(crate) fn fsmount(context: BorrowedFd<'_>, attributes: u64) -> io::Result<Ow
     // SAFETY: the kernel just made this descriptor for us; nobody else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
 }
+
+/// setxattr(2) of a whole attribute.
+pub(crate) fn set_attribute(path: &CStr, name: &CStr, value: &[u8]) -> io::Result<()> {
+    // SAFETY: both strings are zero-terminated; `value` is as long as is said; all live until the call returns.
+    let result =
+        unsafe { libc::setxattr(path.as_ptr(), name.as_ptr(), value.as_ptr().cast(), value.len(), 0) };
+    check(result.into()).map(drop)
+}

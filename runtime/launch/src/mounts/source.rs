@@ -8,7 +8,7 @@
 use std::{
     ffi::CString,
     io,
-    os::fd::{AsFd, OwnedFd},
+    os::fd::{AsFd, AsRawFd, OwnedFd},
     path::{Path, PathBuf},
 };
 
@@ -105,6 +105,9 @@ pub(super) fn file_system(
             .map_err(|error: io::Error| LaunchError::io("fsconfig(2)", format!("{kind} {shown}"))(error))
     };
     set(&FsParameter::Text(c"source", &text(source)?), source)?;
+    // A namespace has one mqueue, which the kernel has labelled when it made it: its root is labelled like a file, as runc
+    // does.
+    let (root_label, label) = if kind == "mqueue" { (label, None) } else { (None, label) };
     let label = label.map(|label| format!("context={label}"));
     for parameter in options.parameters.iter().copied().chain(label.as_deref()) {
         match parameter.split_once('=') {
@@ -115,6 +118,11 @@ pub(super) fn file_system(
     set(&FsParameter::Create, "create")?;
     let fd =
         sys::fsmount(context.as_fd(), options.attributes()).map_err(LaunchError::io("fsmount(2)", kind))?;
+    if let Some(label) = root_label {
+        let path = text(&format!("/proc/self/fd/{}", fd.as_raw_fd()))?;
+        sys::set_attribute(&path, c"security.selinux", label.as_bytes())
+            .map_err(LaunchError::io("setxattr(2)", format!("{kind} security.selinux={label}")))?;
+    }
     Ok(Tree { kind: Kind::Directory, fd })
 }
 
