@@ -93,16 +93,22 @@ impl LaunchError {
 
 /// An error with its causes, and what to do about it where the kernel says that something has run out.
 pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let text = causes(error);
+    match fix(error) {
+        Some(fix) => format!("{text}; {fix}"),
+        None => text,
+    }
+}
+
+/// An error with its causes alone.
+pub(crate) fn causes(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
         text = format!("{text}: {error}");
         cause = error.source();
     }
-    match fix(error) {
-        Some(fix) => format!("{text}; {fix}"),
-        None => text,
-    }
+    text
 }
 
 /// What to do about an error that says that something has run out.

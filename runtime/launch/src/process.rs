@@ -43,7 +43,7 @@ use oci_spec::runtime::{LinuxNamespace, LinuxNamespaceType, PosixRlimit, Spec};
 
 use crate::{
     LaunchError,
-    error::chain,
+    error::{causes, chain},
     executor::Confined,
     loopback,
     mounts::{Mounts, Trees},
@@ -230,8 +230,9 @@ impl Child {
                     prepare()?;
                     set_rlimits(rlimits.as_deref().unwrap_or_default())?;
                     receiver.close().and_then(|()| sender.close()).map_err(|error| failed(&error))?;
+                    // It lives under the container's own limits: what the node's are does not mend this.
                     container_init_process(&arguments, &mut to_main, &mut from_main)
-                        .map_err(|error| failed(&error))
+                        .map_err(|error| LaunchError::Failed(causes(&error)))
                 });
                 let why = match catch_unwind(all) {
                     Ok(Ok(())) => "libcontainer came back".to_owned(),

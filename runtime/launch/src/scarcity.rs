@@ -27,8 +27,8 @@ pub(crate) fn explained(error: &LaunchError, task_dir: Option<&Path>) -> String 
             return format!("{text}: {call}: {error}; {fix}");
         }
     }
-    // There may be room again by now: what made it has ended, and libcontainer has removed its directory.
-    let by_words = [("notify socket", libc::ENOSPC), ("intermediate process", libc::EAGAIN)];
+    // There may be room again by now: what made it has ended.
+    let by_words = [("notify socket", libc::ENOSPC)];
     if let Some((_, errno)) = by_words.iter().find(|(words, _)| text.contains(words))
         && let Some(fix) = fix_of(*errno)
     {
