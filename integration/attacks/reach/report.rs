@@ -87,8 +87,8 @@ fn page(rows: &[Measured]) -> String {
            load: {connections} connections of three requests each, from outside of the container over a veth pair. runc runs with\n  \
            containerd's defaults, which are no seccomp profile; runsc with systrap and its own network stack; Bulkhead with its\n  \
            defaults.\n\
-         - Threads of the kernel that work for everybody are not counted. From run to run the numbers move by some 2 %, gVisor's\n  \
-           while serving by 12 %: smaller differences say nothing.\n\
+         - Threads of the kernel that work for everybody are not counted. From run to run the numbers move: from create to\n  \
+           delete by some 2 %, while serving by up to 20 % (softirqs of others run there too). Smaller differences say nothing.\n\
          - The idle container runs a program that sleeps: the control, and the cost of starting and removing anything.\n\n\
          ## What it says, and what it does not\n\n\
          This is what an honest nginx reaches. Bulkhead shares the node's kernel, as runc does: a request that is allowed takes\n\
