@@ -1,6 +1,7 @@
 //! Which system calls a program can make.
 
 mod branch;
+mod escape;
 mod function;
 pub(crate) mod link;
 mod models;

@@ -1,0 +1,95 @@
+//! Addresses of functions that a function hands on to where they can no longer be followed: from then on anybody may
+//! call them, with any arguments.
+
+use iced_x86::{FlowControl, Instruction, Mnemonic, OpKind};
+
+use super::{
+    function::{Callee, Walk},
+    state::{State, Val},
+    step::{Memory as _, number},
+};
+
+impl Walk<'_, '_> {
+    /// Addresses of functions that this instruction hands on to where they are lost sight of.
+    pub(super) fn addresses(&mut self, state: &State, instruction: &Instruction) {
+        let count = instruction.op_count();
+        if !matches!(instruction.flow_control(), FlowControl::Next) || count == 0 {
+            return;
+        }
+        let mnemonic = instruction.mnemonic();
+        if instruction.is_ip_rel_memory_operand()
+            && !(mnemonic == Mnemonic::Mov && instruction.op0_kind() == OpKind::Register)
+            && let Some(import) = self.object.import_at(instruction.ip_rel_memory_address())
+        {
+            self.take(Callee::Import(import), state);
+        }
+        if matches!(mnemonic, Mnemonic::Cmp | Mnemonic::Test | Mnemonic::Nop | Mnemonic::Pop) {
+            return;
+        }
+        let moves = mnemonic == Mnemonic::Mov;
+        let to_register = instruction.op0_kind() == OpKind::Register;
+        if moves && to_register {
+            return;
+        }
+        let first = u32::from(moves || (mnemonic == Mnemonic::Lea) || count > 2);
+        for at in first..count {
+            match instruction.op_kind(at) {
+                OpKind::Register => {
+                    if let Some(register) = number(instruction.op_register(at)) {
+                        self.lose(&state.registers[register], state);
+                    }
+                }
+                OpKind::Immediate32 | OpKind::Immediate64 | OpKind::Immediate32to64
+                    if moves || mnemonic == Mnemonic::Push =>
+                {
+                    self.lose(&Val::One(instruction.immediate(at)), state);
+                }
+                _ => {}
+            }
+        }
+        if mnemonic == Mnemonic::Lea
+            && let Some(base) = number(instruction.memory_base())
+        {
+            self.lose(&state.registers[base], state);
+        }
+    }
+
+    /// A value is no longer followed: if it is a function's address, anybody may call it.
+    pub(super) fn lose(&mut self, value: &Val, state: &State) {
+        if let Val::Import(import) = value {
+            self.take(Callee::Import(*import), state);
+        }
+        for address in value.constants().unwrap_or_default() {
+            if self.object.is_function_address(*address) {
+                self.take(self.object.callee(*address), state);
+            }
+        }
+    }
+
+    fn take(&mut self, callee: Callee, state: &State) {
+        self.found.taken.push((callee, state.guards.clone()));
+    }
+
+    /// Everything that a callee, or whoever comes after, may read.
+    pub(super) fn lose_registers(&mut self, state: &State, registers: &[usize]) {
+        if self.record {
+            for register in registers {
+                let value = state.registers[*register].clone();
+                self.lose(&value, state);
+            }
+        }
+    }
+}
+
+/// Whether a join kept all that a value can be.
+pub(super) fn kept(ours: &Val, joined: &Val) -> bool {
+    match (ours, joined) {
+        (Val::Import(ours), Val::Import(joined)) => ours == joined,
+        (Val::Import(_), _) => false,
+        (ours, joined) => match (ours.constants(), joined.constants()) {
+            (Some(ours), Some(joined)) => ours.iter().all(|value| joined.contains(value)),
+            (Some(_), None) => false,
+            (None, _) => true,
+        },
+    }
+}
