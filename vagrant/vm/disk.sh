@@ -2,7 +2,7 @@
 # Makes what the test machine boots from, out of Debian 12's packages, and prints the directory that holds it:
 #
 #   root.ext4      a root file system without kernel, partitions or boot loader: systemd, containerd, runc, CNI plugins,
-#                  AppArmor's parser, a static busybox, the modules of every kernel
+#                  AppArmor's parser, a small policy of SELinux's, a static busybox, the modules of every kernel
 #   vmlinuz-V      the cloud kernels of Debian 12 (6.1) and of its backports (6.12)
 #   initrd-V       a busybox and the modules with which the kernel finds its disk
 #   qemu           starts QEMU 10 of Debian 12's backports, which is unpacked and never installed
@@ -61,7 +61,7 @@ apt-get "${options[@]}" update >"$work/log" 2>&1 ||
 # The root file system is unpacked while the kernels and QEMU are.
 packages=base-files,base-passwd,bash,bsdutils,coreutils,dash,debianutils,diffutils,findutils,grep,gzip,hostname,libc-bin
 packages+=,login,mount,sed,tar,util-linux,systemd-sysv,dbus,kmod,iproute2,procps
-packages+=,containerd,runc,busybox-static,containernetworking-plugins,apparmor
+packages+=,containerd,runc,busybox-static,containernetworking-plugins,apparmor,checkpolicy
 root=$work/root
 without=()
 for dir in doc man locale info perl bash-completion zsh lintian bug; do
@@ -129,6 +129,9 @@ echo b01c4ead00000000000000000000b01c >"$root/etc/machine-id"
 # As Debian's containerd.service does before it starts.
 echo overlay >"$root/etc/modules-load.d/containerd.conf"
 rm -f "$root/etc/resolv.conf"
+cp "$here/guest/selinux.conf" "$root/etc/"
+chroot "$root" checkpolicy -U allow -c 33 -o /etc/selinux.policy /etc/selinux.conf >>"$work/log" 2>&1 ||
+    fail "checkpolicy failed: $(tail -n 3 "$work/log")" "see vagrant/vm/guest/selinux.conf"
 install -D -m 0755 "$here/guest/agent" "$root/usr/local/lib/vm-agent"
 install -m 0644 "$here/guest/vm-agent.service" "$root/etc/systemd/system/"
 ln -s /etc/systemd/system/vm-agent.service "$root/usr/lib/systemd/system/multi-user.target.wants/"

@@ -8,8 +8,13 @@ use std::{
 
 use bulkhead_integration::{HarnessError, workspace};
 
-/// The kernels of the disk.
-pub(crate) const VERSIONS: [&str; 2] = ["6.1", "6.12"];
+/// The machines: a kernel of the disk, with AppArmor as Debian has it, or with SELinux in its place.
+pub(crate) const MACHINES: [&str; 3] = ["6.1", "6.12", "6.12-selinux"];
+
+/// The kernel of a machine, if it is one with SELinux.
+pub(crate) fn kernel_with_selinux(machine: &str) -> Option<&str> {
+    machine.strip_suffix("-selinux")
+}
 
 /// What disk.sh made: it names the directory by its own content.
 #[derive(Clone, Debug)]

@@ -34,16 +34,17 @@ use bulkhead_integration::HarnessError;
 /// How long a command of `run` may take.
 const RUN: Duration = Duration::from_secs(3600);
 
-const USAGE: &str = "usage: bulkhead-vm run 6.1|6.12 [--with PROGRAM]… [--] [COMMAND…]\n       bulkhead-vm test [6.1|6.12]…\n       \
+const USAGE: &str = "usage: bulkhead-vm run 6.1|6.12|6.12-selinux [--with PROGRAM]… [--] [COMMAND…]\n       \
+     bulkhead-vm test [6.1|6.12|6.12-selinux]…\n       \
      bulkhead-vm tree DIRECTORY";
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let outcome = match words.as_slice() {
-        ["run", version, command @ ..] if disk::VERSIONS.contains(version) => run(version, command),
-        ["test", versions @ ..] if versions.iter().all(|version| disk::VERSIONS.contains(version)) => {
-            suite::run(if versions.is_empty() { &disk::VERSIONS } else { versions })
+        ["run", version, command @ ..] if disk::MACHINES.contains(version) => run(version, command),
+        ["test", versions @ ..] if versions.iter().all(|version| disk::MACHINES.contains(version)) => {
+            suite::run(if versions.is_empty() { &disk::MACHINES } else { versions })
         }
         ["tree", at] => suite::tree(Path::new(at)),
         _ => {

@@ -12,7 +12,7 @@ use std::{
 
 use bulkhead_integration::HarnessError;
 
-use crate::disk::{Disk, Scratch};
+use crate::disk::{Disk, Scratch, kernel_with_selinux};
 
 /// Memory of a machine, in MiB.
 const MEMORY_MIB: u32 = 768;
@@ -123,9 +123,10 @@ fn command(parts: &Parts<'_>, scratch: &Scratch) -> Command {
         "memory-backend-file,id=ram,size={MEMORY_MIB}M,mem-path={},share={share}",
         file.display()
     ));
-    qemu.arg("-kernel").arg(disk.file(&format!("vmlinuz-{version}")));
-    qemu.arg("-initrd").arg(disk.file(&format!("initrd-{version}")));
-    qemu.arg("-append").arg(kernel_line(*accelerator));
+    let kernel = kernel_with_selinux(version).unwrap_or(version);
+    qemu.arg("-kernel").arg(disk.file(&format!("vmlinuz-{kernel}")));
+    qemu.arg("-initrd").arg(disk.file(&format!("initrd-{kernel}")));
+    qemu.arg("-append").arg(kernel_line(*accelerator, version));
     // The state of a saved machine holds what was on its disk: changes of a copy go nowhere.
     let snapshot = if matches!(memory, Memory::CopyOf(_)) { "on" } else { "off" };
     qemu.arg("-drive")
@@ -150,9 +151,13 @@ pub(crate) fn changes(disk: &Disk, at: &Path) -> Result<(), HarnessError> {
     bulkhead_integration::run(&mut command, Duration::from_secs(60))?.success().map(drop)
 }
 
-fn kernel_line(accelerator: Accelerator) -> String {
+fn kernel_line(accelerator: Accelerator, version: &str) -> String {
     let mut line =
         "console=ttyS0 quiet mitigations=off random.trust_cpu=on panic=-1 systemd.show_status=no".to_owned();
+    if kernel_with_selinux(version).is_some() {
+        // Its policy is loaded by the tests.
+        line += " security=selinux selinux=1 enforcing=0";
+    }
     if accelerator == Accelerator::Tcg
         && let Some(khz) = tsc_khz()
     {
