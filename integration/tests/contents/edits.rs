@@ -11,15 +11,15 @@ use std::{
 use rustix::fs::{XattrFlags, lsetxattr};
 
 /// One edit.
-pub struct Edit {
-    pub what: &'static str,
+pub(crate) struct Edit {
+    pub(crate) what: &'static str,
     /// Of the image's layers, from 0.
-    pub layer: usize,
-    pub make: fn(&Path),
+    pub(crate) layer: usize,
+    pub(crate) make: fn(&Path),
     /// What is named.
-    pub path: &'static str,
+    pub(crate) path: &'static str,
     /// What is said of it.
-    pub said: &'static str,
+    pub(crate) said: &'static str,
 }
 
 const fn edit(
@@ -33,7 +33,7 @@ const fn edit(
 }
 
 /// All of them. Layer 2 is that of plain shapes, 3 has whiteouts.
-pub fn all() -> Vec<Edit> {
+pub(crate) fn all() -> Vec<Edit> {
     vec![
         edit(
             "bytes, mtime put back",
@@ -194,19 +194,19 @@ fn node(path: &Path, words: &[&str]) {
 }
 
 /// A copy of a layer.
-pub struct Kept {
+pub(crate) struct Kept {
     copy: PathBuf,
 }
 
 impl Kept {
-    pub fn of(layer: &Path) -> Self {
+    pub(crate) fn of(layer: &Path) -> Self {
         let copy = layer.with_file_name("kept");
         copy_all(layer, &copy);
         Self { copy }
     }
 
     /// Puts the copy's files back into the same directory.
-    pub fn restore(self, layer: &Path) {
+    pub(crate) fn restore(self, layer: &Path) {
         for entry in fs::read_dir(layer).unwrap().flatten() {
             match entry.file_type().unwrap().is_dir() {
                 true => fs::remove_dir_all(entry.path()).unwrap(),

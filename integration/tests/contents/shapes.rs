@@ -6,10 +6,10 @@ use bulkhead_integration::{Image, Layer, UID};
 use tar::{Builder, EntryType, Header};
 
 /// A tar in the making.
-pub struct Tar(Builder<Vec<u8>>);
+pub(crate) struct Tar(Builder<Vec<u8>>);
 
 /// What an entry is.
-pub enum Kind<'a> {
+pub(crate) enum Kind<'a> {
     Dir,
     File(&'a [u8]),
     Link(&'a str),
@@ -19,12 +19,12 @@ pub enum Kind<'a> {
 }
 
 impl Tar {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(Builder::new(Vec::new()))
     }
 
     /// One entry; `records` go into a PAX header before it.
-    pub fn add(
+    pub(crate) fn add(
         &mut self,
         path: &str,
         mode: u32,
@@ -74,19 +74,19 @@ impl Tar {
         self
     }
 
-    pub fn dir(&mut self, path: &str, mode: u32) -> &mut Self {
+    pub(crate) fn dir(&mut self, path: &str, mode: u32) -> &mut Self {
         self.add(path, mode, 0, Kind::Dir, &[])
     }
 
-    pub fn file(&mut self, path: &str, content: &[u8]) -> &mut Self {
+    pub(crate) fn file(&mut self, path: &str, content: &[u8]) -> &mut Self {
         self.add(path, 0o644, 0, Kind::File(content), &[])
     }
 
-    pub fn bytes(self) -> Vec<u8> {
+    pub(crate) fn bytes(self) -> Vec<u8> {
         self.0.into_inner().unwrap()
     }
 
-    pub fn layer(self) -> Layer {
+    pub(crate) fn layer(self) -> Layer {
         Layer::of_tar(self.bytes())
     }
 }
@@ -95,7 +95,7 @@ impl Tar {
 const CAPABILITY: [u8; 20] = [1, 0, 0, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
 
 /// An image with busybox below and three layers of shapes: gzip, Zstandard, none.
-pub fn image(name: &str) -> Image {
+pub(crate) fn image(name: &str) -> Image {
     let mut image = Image::busybox(name, &UID.to_string()).unwrap();
     image.layers = image.layers.into_iter().map(|layer| layer.in_gzip().unwrap()).collect();
     image.with(plain().layer().in_zstd()).with(upper().layer().in_gzip().unwrap()).with(odd().layer())

@@ -206,7 +206,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("memory.events"), "oom_kill 0\n").unwrap();
         let events = File::from(inotify(dir.path()).unwrap());
-        let mut read = || {
+        let read = || {
             let mut buffer = [0; EVENT_BYTES];
             (&events).read(&mut buffer).map(|length| is_change(&buffer[..length]))
         };
