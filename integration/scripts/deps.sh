@@ -28,7 +28,8 @@ fail() {
 system_packages() {
     local pair missing=()
     for pair in cc=gcc protoc=protobuf-compiler containerd=containerd ctr=containerd runc=runc \
-        busybox=busybox-static ip=iproute2 nsenter=util-linux dbus-daemon=dbus-daemon "$@"; do
+        busybox=busybox-static ip=iproute2 nsenter=util-linux dbus-daemon=dbus-daemon openssl=openssl \
+        "$@"; do
         command -v "${pair%%=*}" >/dev/null || PATH=$PATH:/usr/sbin:/sbin command -v "${pair%%=*}" >/dev/null ||
             missing+=("${pair#*=}")
     done
@@ -140,7 +141,7 @@ case "${1:-}" in
     made_by=no-cryptography
     ! python3 -c 'import cryptography' 2>/dev/null || made_by=true
     system_packages $made_by=python3-cryptography mmdebstrap=mmdebstrap docker-registry=docker-registry strace=strace pgrep=procps jq=jq \
-        mke2fs=e2fsprogs xz=xz-utils strip=binutils flock=util-linux openssl=openssl pkill=procps
+        mke2fs=e2fsprogs xz=xz-utils strip=binutils flock=util-linux pkill=procps
     mkdir -p $deps
     unpack containerd-1.7 trixie containerd
     unpack containerd-2.1 sid containerd

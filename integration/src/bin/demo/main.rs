@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! containerd (private) ─► allowed image under runc and under Bulkhead: what each lets it do
+//!                      ─► an image before and after it is signed, and with a changed file
 //!                      ─► every kind of refusal
 //!                      ─► `ctr run --rm … true`, both runtimes in turn: the median and the ratio
 //! ```
@@ -11,6 +12,7 @@
 
 mod confinement;
 mod refusals;
+mod signed;
 mod start_time;
 
 use std::process::ExitCode;
@@ -35,6 +37,7 @@ fn run() -> Result<(), HarnessError> {
     let (major, minor) = stage.daemon.version();
     println!("A private containerd {major}.{minor} runs; the system's own is untouched.\n");
     confinement::show(&stage)?;
+    signed::show(&stage)?;
     refusals::show(&stage)?;
     start_time::show(&stage)?;
     let left = stage.daemon.leftovers_after(std::time::Duration::from_secs(5))?;
@@ -56,6 +59,7 @@ impl Stage {
         let daemon = Containerd::start(Release::System, Cri::Off)?;
         let app = daemon.import(&Image::busybox(APP, "")?)?;
         let stage = Self { daemon, app };
+        signed::make_key(&stage)?;
         stage.write_policy()?;
         Ok(stage)
     }
@@ -66,6 +70,8 @@ impl Stage {
             "version = 1\nmode = \"enforce\"\n[image]\n\
              \"registry.test/team-a/*\" = {{ digests = [{0:?}], confine = \"app\" }}\n\
              \"registry.test/strict/*\" = {{ digests = [{0:?}] }}\n\
+             \"registry.test/signed/*\" = {{ require = [\"team-a\"], confine = \"app\" }}\n\
+             [rule.team-a]\nkeys = [\"keys/demo.pub\"]\n\
              [confine.app]\nuser = {{ force = 65532 }}\nexec = [\"/bin/probe *\"]\n",
             self.app.manifest
         ))

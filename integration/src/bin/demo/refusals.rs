@@ -76,7 +76,7 @@ impl Stage {
         Ok(refused)
     }
 
-    fn run_image(&self, image: &str, options: &[&str]) -> Result<Refused, HarnessError> {
+    pub(crate) fn run_image(&self, image: &str, options: &[&str]) -> Result<Refused, HarnessError> {
         let id = self.daemon.id("refused");
         let mut args = vec!["run", "--rm", "--runtime", BULKHEAD];
         args.extend(options);
