@@ -40,10 +40,10 @@ pub(crate) fn all() -> Vec<Edit> {
             2,
             |dir| rewrite(&dir.join("s/owned"), b"other"),
             "/s/owned",
-            "its bytes are not",
+            "has other bytes",
         ),
-        edit("bytes of a large file", 2, edit_large, "/s/large", "its bytes are not"),
-        edit("a byte in a hole", 2, |dir| poke(&dir.join("s/sparse"), 100), "/s/sparse", "its bytes are not"),
+        edit("bytes of a large file", 2, edit_large, "/s/large", "has other bytes"),
+        edit("a byte in a hole", 2, |dir| poke(&dir.join("s/sparse"), 100), "/s/sparse", "has other bytes"),
         edit(
             "a longer file",
             2,

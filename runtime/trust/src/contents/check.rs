@@ -187,7 +187,7 @@ impl Check<'_, '_> {
             Content::SameAs(_) => Err(Unlike::Exchanged),
             Content::Hash(digest) => match matching::hash(self.layer.dir, path, stat.size) {
                 Ok(found) if found == *digest => Ok(()),
-                Ok(_) => Err(difference(path, "its bytes are not those of the image".to_owned())),
+                Ok(_) => Err(difference(path, "has other bytes than in the image".to_owned())),
                 Err(error) => Err(difference(path, format!("cannot be read: {error}"))),
             },
         }
