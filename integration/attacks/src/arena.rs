@@ -50,6 +50,8 @@ impl Arena {
         let layer = Layer::of(&[
             Entry::File("bin/attacker", 0o755, &bytes),
             Entry::File("bin/setuid-id", 0o4755, &bytes),
+            // Waits with its log for a reader that the attacker is.
+            Entry::File("bin/hostile", 0o755, b"#!/proc/self/exe --log=/tmp/held\n"),
             // For what loaders do: a program with an interpreter.
             Entry::Dir("lib64", 0o755),
             Entry::File("lib64/ld-linux-x86-64.so.2", 0o755, &loader),
@@ -63,7 +65,7 @@ impl Arena {
         fs::create_dir(&volume)
             .and_then(|()| fs::set_permissions(&volume, anyone))
             .map_err(HarnessError::at("mkdir", &volume))?;
-        let runsc = wrapper(bench.daemon.dir())?;
+        let runsc = runsc(bench.daemon.dir(), &component("runsc/usr/bin/runsc")?)?;
         let runc_old = component("runc-old/runc")?.display().to_string();
         let arena = Self { bench, volume, runsc, runc_old, allowed: Mutex::default(), program };
         for column in [Column::Runc, Column::RuncNonRoot, Column::BulkheadCompatible] {
@@ -241,12 +243,11 @@ impl Arena {
 }
 
 /// A script that runs gVisor on this machine: no control groups on the hybrid layout, and no network, which none has.
-fn wrapper(dir: &Path) -> Result<String> {
-    let runsc = component("runsc/usr/bin/runsc")?;
-    let path = dir.join("runsc");
+pub(crate) fn runsc(dir: &Path, program: &Path) -> Result<String> {
+    let path = dir.join("runsc.sh");
     let text = format!(
         "#!/bin/sh\nexec {} --ignore-cgroups --network=none --platform=systrap \"$@\"\n",
-        runsc.display()
+        program.display()
     );
     fs::write(&path, text)
         .and_then(|()| fs::set_permissions(&path, Permissions::from_mode(0o755)))
@@ -255,7 +256,7 @@ fn wrapper(dir: &Path) -> Result<String> {
 }
 
 /// What deps.sh has put below target/deps.
-fn component(name: &str) -> Result<PathBuf> {
+pub(crate) fn component(name: &str) -> Result<PathBuf> {
     let path = workspace().join("target/deps").join(name);
     if path.exists() {
         return Ok(path);

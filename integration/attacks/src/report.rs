@@ -68,7 +68,8 @@ fn page(table: &Table) -> String {
          `init/exec`: as the container's first process, and by exec into it.\n\n\
          {} techniques bite somewhere, {} of them under Bulkhead's defaults: those come first and are named in the\n\
          [threat model](threat-model.md). {} more have nothing to bite on the kernel that this was taken on, and do not count.\n\
-         runsc runs without a network here, which stops what asks for one.\n\n",
+         runsc runs without a network here, which stops what asks for one. The old runc is 1.1.11, and 1.0.0-rc6 for\n\
+         *replace the runtime*, whose hole was mended before.\n\n",
         count(&verdict::bites),
         count(&verdict::bites_us),
         count(&|cells| !verdict::bites(cells)),

@@ -4,6 +4,7 @@
 //! attacker list             a JSON line per technique: name, source, tries, alone
 //! attacker run [NAME…]      a JSON line per technique: name, outcome (succeeded | stopped), by
 //! attacker connect ADDRESS  connects to a unix socket; `@name` is an abstract one
+//! attacker await-runtime, attacker runtime-written: see `runtime`
 //! attacker whoami           the effective uid
 //! attacker pause            sleeps until SIGTERM: something to exec into
 //! ```
@@ -13,6 +14,7 @@
 mod attempt;
 mod json;
 mod netlink;
+mod runtime;
 mod sys;
 
 use std::process::ExitCode;
@@ -82,6 +84,14 @@ fn main() -> ExitCode {
             }
         }
         ["pause"] => sys::pause(),
+        ["await-runtime"] => runtime::wait(),
+        ["runtime-written"] => match runtime::report() {
+            Ok(said) => println!("{said}"),
+            Err(error) => {
+                eprintln!("no report: {}", sys::errno_name(&error));
+                return ExitCode::FAILURE;
+            }
+        },
         ["connect", address] => match sys::connect(address) {
             Ok(_) => println!("connected to {address}"),
             Err(error) => {

@@ -91,6 +91,16 @@ pub(crate) fn connect(address: &str) -> io::Result<UnixStream> {
     }
 }
 
+/// Makes a FIFO that anyone may use.
+pub(crate) fn fifo(path: &str) -> io::Result<()> {
+    let path = std::ffi::CString::new(path)?;
+    // SAFETY: `path` is a C string that lives through the call.
+    match unsafe { libc::mkfifo(path.as_ptr(), 0o666) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
 /// The effective uid.
 pub(crate) fn effective_user() -> u32 {
     // SAFETY: takes nothing and cannot fail.
