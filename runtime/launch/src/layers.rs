@@ -9,25 +9,19 @@
 use std::{
     ffi::CString,
     fs::File,
-    io::Write as _,
+    io::{Seek as _, Write as _},
     os::{
         fd::{AsFd, BorrowedFd, OwnedFd},
         unix::ffi::OsStrExt,
     },
-    path::Path,
 };
 
 use bulkhead_cgroup::Host;
-use bulkhead_layers::{LayerError, Receipt, foreign_in, open_layer, xattrs};
+use bulkhead_layers::{Comparison, prepare_comparison, walk_layers};
 use bulkhead_model::{
-    CONTENTS_QUESTION_BYTES_MAX, CONTENTS_VERSION, CompareTask, ContentsLine, ContentsQuestion, LayersJob,
-    LayersTask, WalkLine,
+    CONTENTS_QUESTION_BYTES_MAX, CompareTask, ContentsLine, ContentsQuestion, LayersJob, LayersTask,
 };
-use nix::{
-    errno::Errno,
-    fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, openat2},
-    sys::memfd::{MFdFlags, memfd_create},
-};
+use nix::sys::memfd::{MFdFlags, memfd_create};
 use serde::Serialize;
 
 use crate::{
@@ -42,90 +36,38 @@ use crate::{
 pub(crate) fn look(job: Layers, fds: Vec<OwnedFd>, host: &Host, server: u32) -> Result<(), LaunchError> {
     let Layers { job: LayersJob { dirs, own, task }, group } = job;
     let output = fds.into_iter().next().ok_or(LaunchError::Plan("layers without a place for the answer"))?;
-    let open = || -> Result<Vec<OwnedFd>, LayerError> { dirs.iter().map(|dir| open_layer(dir)).collect() };
     match task {
-        LayersTask::Walk => {
-            let line = match open().and_then(|layers| walk(&layers, own.as_deref())) {
-                Ok(line) => line,
-                Err(error @ LayerError::Foreign { .. }) => WalkLine::Foreign(chain(&error)),
-                Err(error) => WalkLine::Failed(chain(&error)),
-            };
-            say(output, &line)
-        }
+        LayersTask::Walk => say(output, &walk_layers(&dirs, own.as_deref())),
         LayersTask::Compare(task) => {
             let group = group.ok_or(LaunchError::Plan("a judge without a control group"))?;
-            let layers = match open() {
-                Ok(layers) => layers,
-                Err(error) => return say(output, &ContentsLine::Failed(chain(&error))),
+            let Comparison { question, layers, blobs } = match prepare_comparison(&dirs, &task) {
+                Ok(prepared) => prepared,
+                Err(line) => return say(output, &line),
             };
-            match prepare(&task, &layers) {
-                Ok((question, blobs)) => {
-                    let error =
-                        become_judge(&task, &layers, &question, &blobs, &output, &group, (host, server));
-                    say(output, &ContentsLine::Failed(chain(&error)))
+            let error = match question_file(&question) {
+                Ok(question) => {
+                    become_judge(&task, &layers, &question, &blobs, &output, &group, (host, server))
                 }
-                Err(Unready::Missing(layer)) => say(output, &ContentsLine::Missing(layer)),
-                Err(Unready::Failed(why)) => say(output, &ContentsLine::Failed(why)),
-            }
+                Err(error) => error,
+            };
+            say(output, &ContentsLine::Failed(chain(&error)))
         }
     }
 }
 
-fn walk(layers: &[OwnedFd], own: Option<&Path>) -> Result<WalkLine, LayerError> {
-    let receipts = layers.iter().map(|layer| Receipt::of(layer.as_fd())).collect::<Result<_, _>>()?;
-    let foreign = match own {
-        None => None,
-        Some(own) => foreign_in(open_layer(own)?.as_fd(), layers)?,
-    };
-    Ok(WalkLine::Walked {
-        receipts,
-        foreign: foreign.map(|path| Path::new("/").join(path).display().to_string()),
-    })
-}
-
-enum Unready {
-    Missing(u32),
-    Failed(String),
-}
-
-impl<E: std::error::Error + 'static> From<E> for Unready {
-    fn from(error: E) -> Self {
-        Self::Failed(chain(&error))
-    }
-}
-
-/// The question, and the blobs that it is about.
-fn prepare(task: &CompareTask, layers: &[OwnedFd]) -> Result<(OwnedFd, Vec<OwnedFd>), Unready> {
-    let how = OpenHow::new().flags(OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC);
-    let dir = openat2(AT_FDCWD, &task.blobs, how)
-        .map_err(LaunchError::io("openat2(2)", task.blobs.display().to_string()))?;
-    let how = OpenHow::new()
-        .flags(OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW)
-        .resolve(ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS);
-    let mut blobs = Vec::new();
-    for layer in &task.layers {
-        match openat2(&dir, layer.blob.hex().as_str(), how) {
-            Ok(blob) => blobs.push(blob),
-            Err(Errno::ENOENT) => return Err(Unready::Missing(layer.layer)),
-            Err(error) => return Err(LaunchError::io("openat2(2)", layer.blob.to_string())(error).into()),
-        }
-    }
-    let mut found = Vec::new();
-    for (number, layer) in (0..).zip(layers) {
-        xattrs(layer.as_fd(), number, &mut found)?;
-    }
-    let question =
-        ContentsQuestion { version: CONTENTS_VERSION, compare: task.layers.clone(), xattrs: found };
-    let text = serde_json::to_vec(&question)?;
+/// The question as a file to read from its start.
+fn question_file(question: &ContentsQuestion) -> Result<OwnedFd, LaunchError> {
+    let text = serde_json::to_vec(question).map_err(LaunchError::Encode)?;
     if text.len() as u64 > CONTENTS_QUESTION_BYTES_MAX {
-        return Err(Unready::Failed("the layers have too many extended attributes".to_owned()));
+        return Err(LaunchError::Failed("the layers have too many extended attributes".to_owned()));
     }
     let memfd = memfd_create("bulkhead-question", MFdFlags::MFD_CLOEXEC)
         .map_err(LaunchError::io("memfd_create(2)", "bulkhead-question"))?;
     let mut file = File::from(memfd);
-    file.write_all(&text)?;
-    std::io::Seek::rewind(&mut file)?;
-    Ok((file.into(), blobs))
+    file.write_all(&text)
+        .and_then(|()| file.rewind())
+        .map_err(LaunchError::io("write(2)", "bulkhead-question"))?;
+    Ok(file.into())
 }
 
 /// Returns only to say why not.

@@ -13,6 +13,7 @@
 #![forbid(unsafe_code)]
 
 mod error;
+mod job;
 mod open;
 mod own;
 mod receipt;
@@ -20,6 +21,7 @@ mod walk;
 mod xattrs;
 
 pub use error::LayerError;
+pub use job::{Comparison, open_layers, prepare_comparison, walk_layers};
 pub use open::open_layer;
 pub use own::foreign_in;
 pub use receipt::Receipt;
