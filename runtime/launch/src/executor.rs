@@ -21,7 +21,7 @@ use crate::{
     label,
     lookup::{NoProgram, Program},
     message::{self, CONFINED, GO},
-    stdio::{Giver, open_null_for_both},
+    stdio::open_null_for_both,
     sys,
 };
 
@@ -32,7 +32,6 @@ pub(crate) struct Confined {
     confine: Rc<ConfineSpec>,
     reply: Rc<OwnedFd>,
     proc: Option<Rc<OwnedFd>>,
-    giver: Option<Rc<Giver>>,
     ready: Rc<RefCell<Option<(Prepared, Program)>>>,
 }
 
@@ -55,13 +54,8 @@ impl From<NoProgram> for Failure {
 }
 
 impl Confined {
-    pub(crate) fn new(
-        confine: ConfineSpec,
-        reply: Rc<OwnedFd>,
-        proc: Option<Rc<OwnedFd>>,
-        giver: Option<Rc<Giver>>,
-    ) -> Self {
-        Self { confine: Rc::new(confine), reply, proc, giver, ready: Rc::default() }
+    pub(crate) fn new(confine: ConfineSpec, reply: Rc<OwnedFd>, proc: Option<Rc<OwnedFd>>) -> Self {
+        Self { confine: Rc::new(confine), reply, proc, ready: Rc::default() }
     }
 
     /// Tells the server why; what libcontainer makes of the same error comes later and says less.
@@ -81,9 +75,6 @@ impl Confined {
         if let Some(label) = self.confine.selinux_label() {
             let proc = self.proc.as_ref().ok_or_else(|| "the node's /proc is not at hand".to_owned())?;
             label::at_execve(proc, label)?;
-        }
-        if let Some(giver) = &self.giver {
-            giver.give()?;
         }
         let process = spec.process().as_ref().ok_or_else(|| "no process".to_owned())?;
         open_null_for_both().map_err(|error| format!("/dev/null for a standard stream: {error}"))?;

@@ -114,9 +114,8 @@ pub(crate) fn first(
     Ok((pid, landed))
 }
 
-/// Makes one more process in the container of `init`, and lets it go on.
+/// Makes one more process in the container of `init`, which then waits for [`start::release`].
 pub(crate) fn further(parts: Parts, init: OwnedFd) -> Result<i32, LaunchError> {
-    let dir = parts.dir.clone();
     let pids = Entry::Join(init.try_clone().map_err(LaunchError::io("dup(2)", "pidfd"))?);
     let prepare = move || {
         // All at once, and of the very process that the descriptor stands for. What the container shares with the node is
@@ -130,9 +129,7 @@ pub(crate) fn further(parts: Parts, init: OwnedFd) -> Result<i32, LaunchError> {
     };
     // Nothing is written to the descriptor that libcontainer's own builder gives here.
     let kind = ContainerType::TenantContainer { exec_notify_fd: -1 };
-    let pid = Child::clone(parts, kind, Path::new("/"), None, Some(pids), prepare)?.ready()?;
-    start::release(&dir)?;
-    Ok(pid)
+    Child::clone(parts, kind, Path::new("/"), None, Some(pids), prepare)?.ready()
 }
 
 fn namespaces_of(spec: &Spec) -> Vec<LinuxNamespace> {

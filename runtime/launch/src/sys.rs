@@ -8,6 +8,7 @@ use std::{
 };
 
 pub(crate) mod keys;
+pub(crate) mod terminal;
 pub(crate) mod trees;
 
 /// A process that was forked: where we are now.

@@ -22,7 +22,7 @@ use crate::{
     executor::Confined,
     group_link, keyring, layers, limits, message,
     process::{self, Parts, Place},
-    rootfs, scarcity, sealed,
+    rootfs, scarcity, sealed, start,
     stdio::{Kept, Opened},
     sys::{self, Forked},
     wire::{Create, Exec, Group, GroupChange, Job, WorkingDir},
@@ -102,7 +102,7 @@ fn decode(reply: &OwnedFd, payload: &OwnedFd, rest: &[OwnedFd]) -> Result<Job, L
 
 fn create(job: Create, reply: &Rc<OwnedFd>, host: &Host, server: u32) -> Result<(i32, Kept), LaunchError> {
     let credentials = job.confine.credentials();
-    let mut stdio = Opened::new(&job.stdio, credentials.uid, credentials.gid, server)?;
+    let mut stdio = Opened::new(&job.stdio, credentials.uid, credentials.gid)?;
     own_process(job.oom_score_adj)?;
     make_dirs(&job)?;
 
@@ -129,7 +129,7 @@ fn create(job: Create, reply: &Rc<OwnedFd>, host: &Host, server: u32) -> Result<
     }
 
     let proc = node_proc_for(&job.confine, &job.id)?;
-    let executor = Confined::new(job.confine, Rc::clone(reply), proc, stdio.giver());
+    let executor = Confined::new(job.confine, Rc::clone(reply), proc);
     let parts =
         Parts { spec: job.spec, executor, given: stdio.give()?, dir: state_dir(&job.task_dir, &job.id) };
     let place = Place { id: &job.id, task_dir: &job.task_dir, root: &root, mounts: &job.mounts };
@@ -155,18 +155,21 @@ fn exec(
 ) -> Result<(i32, Kept), LaunchError> {
     let init = fds.next().ok_or(LaunchError::Plan("no pidfd of the container"))?;
     let credentials = job.confine.credentials();
-    let mut stdio = Opened::new(&job.stdio, credentials.uid, credentials.gid, server)?;
+    let mut stdio = Opened::new(&job.stdio, credentials.uid, credentials.gid)?;
     own_process(job.oom_score_adj)?;
     enter(&host.cgroup(&job.cgroup), server)?;
     let files = ExecFiles::make(&job)?;
 
     let proc = node_proc_for(&job.confine, &job.container)?;
-    let executor = Confined::new(job.confine, Rc::clone(reply), proc, stdio.giver());
+    let executor = Confined::new(job.confine, Rc::clone(reply), proc);
     let parts = Parts { spec: job.spec, executor, given: stdio.give()?, dir: files.dir.clone() };
     let pid = process::further(parts, init).map_err(|error| {
         working_dir::why_not(job.init_pid, &job.working_dir).map_or(error, LaunchError::Failed)
     })?;
-    Ok((pid, stdio.kept()?))
+    // What the process finds is its own before it goes on.
+    let kept = stdio.kept()?;
+    start::release(&files.dir)?;
+    Ok((pid, kept))
 }
 
 /// No process comes of it: pid 0 in the answer.

@@ -9,14 +9,12 @@
 
 mod console;
 mod fifo;
-mod giver;
 mod kept;
 mod log;
 mod null;
 
-use std::{fs, os::fd::OwnedFd, rc::Rc};
+use std::{fs, os::fd::OwnedFd};
 
-pub(crate) use giver::Giver;
 pub(crate) use kept::KEPT_FDS_MAX;
 pub use kept::{Ends, Kept};
 pub use log::LogProcess;
@@ -33,7 +31,8 @@ pub(crate) struct Opened {
     /// What the process gets; none where it gets a terminal.
     streams: Option<[OwnedFd; 3]>,
     console: Option<Console>,
-    giver: Option<Rc<Giver>>,
+    /// Whose a terminal is to be.
+    uid: u32,
     kept: Kept,
 }
 
@@ -54,7 +53,7 @@ enum Direction {
 
 impl Opened {
     /// Opens and starts what they lead to, for a process of that user. Before its control group is entered.
-    pub(crate) fn new(stdio: &Stdio, uid: u32, gid: u32, server: u32) -> Result<Self, LaunchError> {
+    pub(crate) fn new(stdio: &Stdio, uid: u32, gid: u32) -> Result<Self, LaunchError> {
         let Stdio { terminal, stdin, stdout, stderr, log } = stdio;
         let log = log.as_ref().map(|log| log::start(log, uid, gid)).transpose()?;
         let (mut log_stdout, mut log_stderr, mut kept) = (None, None, Kept::default());
@@ -65,15 +64,14 @@ impl Opened {
         if *terminal {
             kept.stdin = behind_terminal(stdin, None, uid, gid)?;
             kept.stdout = behind_terminal(stdout, log_stdout, uid, gid)?;
-            let giver = Some(Rc::new(Giver::start(uid, server)?));
-            return Ok(Self { streams: None, console: None, giver, kept });
+            return Ok(Self { streams: None, console: None, uid, kept });
         }
         let streams = [
             stream(stdin, Direction::In, &mut None, &mut kept.stdin, uid, gid)?,
             stream(stdout, Direction::Out, &mut log_stdout, &mut kept.stdout, uid, gid)?,
             stream(stderr, Direction::Out, &mut log_stderr, &mut kept.stderr, uid, gid)?,
         ];
-        Ok(Self { streams: Some(streams), console: None, giver: None, kept })
+        Ok(Self { streams: Some(streams), console: None, uid, kept })
     }
 
     /// Hands the streams over, or a socket on which the terminal will come back.
@@ -88,15 +86,11 @@ impl Opened {
         }
     }
 
-    /// Who makes the terminal its user's, where there is one: asked by the process itself.
-    pub(crate) fn giver(&self) -> Option<Rc<Giver>> {
-        self.giver.clone()
-    }
-
-    /// What the server is to keep, once libcontainer is done.
+    /// What the server is to keep, once libcontainer is done; a terminal is its user's by then. The process waits
+    /// meanwhile: it may open `/dev/stdout` anew.
     pub(crate) fn kept(mut self) -> Result<Kept, LaunchError> {
         if let Some(console) = self.console {
-            self.kept.terminal = Some(console.master()?);
+            self.kept.terminal = Some(console.master_for(self.uid)?);
         }
         Ok(self.kept)
     }
