@@ -10,9 +10,10 @@ use bulkhead_profiles::syscall_name;
 use sha2::{Digest as _, Sha256};
 
 use crate::{
-    Cache, Command, FilesError, Key, Limits, Profile, Root, Row,
+    Cache, Command, FilesError, Key, Landlock, Limits, Profile, Root, Row,
     closure::{Closure, Program},
     elf::Elf,
+    landlock,
     profile::{FORMAT, Site, baseline_numbers, runtime_needs},
     syscalls::{
         link::{Known, Linked, Made, Node, link},
@@ -51,13 +52,26 @@ pub fn generate(
     };
     let mut members = Vec::new();
     let mut notes = BTreeSet::new();
-    match analysis.run(root, command) {
-        Ok(closure) => {
+    let mut landlock = Landlock::whole_image("the closure is not known");
+    let run = analysis.run(root, command).and_then(|closure| {
+        let rules = if closure.programs.is_empty() {
+            // What is not known to be a program may run anything of the image.
+            Landlock::whole_image(analysis.widened.as_deref().unwrap_or("the closure has no program"))
+        } else {
+            landlock::ruleset(root, &closure)?
+        };
+        Ok((closure, rules))
+    });
+    match run {
+        Ok((closure, rules)) => {
+            landlock = rules;
             members = closure.members.into_values().collect();
             notes = closure.notes;
         }
         Err(FilesError::TooMuch { what, limit }) => {
-            analysis.widened = Some(FilesError::TooMuch { what, limit }.to_string());
+            let why = FilesError::TooMuch { what, limit }.to_string();
+            landlock.widened = Some(why.clone());
+            analysis.widened = Some(why);
         }
         Err(error @ FilesError::Io { .. }) => return Err(error),
     }
@@ -67,7 +81,7 @@ pub fn generate(
         generator: GENERATOR.to_owned(),
         baseline: baseline_hash(),
     };
-    Ok(analysis.profile(key, members, notes.into_iter().collect()))
+    Ok(analysis.profile(key, members, notes.into_iter().collect(), landlock))
 }
 
 fn baseline_hash() -> String {
@@ -228,7 +242,13 @@ impl Analysis<'_> {
         Some(Rc::new(summary))
     }
 
-    fn profile(self, key: Key, members: Vec<crate::Member>, notes: Vec<String>) -> Profile {
+    fn profile(
+        self,
+        key: Key,
+        members: Vec<crate::Member>,
+        notes: Vec<String>,
+        landlock: Landlock,
+    ) -> Profile {
         let baseline = baseline_numbers();
         let name = |number: u32| syscall_name(number).map_or_else(|| format!("#{number}"), str::to_owned);
         let mut rows: BTreeMap<String, Row> = BTreeMap::new();
@@ -279,6 +299,7 @@ impl Analysis<'_> {
             widened,
             notes,
             members,
+            landlock,
             elf_bytes: self.elf_bytes,
         }
     }

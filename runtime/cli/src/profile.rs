@@ -6,7 +6,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use bulkhead_generate::{Command, DirectoryCache, FilesError, Layer, Limits, Profile, Root, Site, generate};
+use bulkhead_generate::{
+    Access, Command, DirectoryCache, FilesError, Layer, Limits, Profile, Root, Site, generate,
+};
 use bulkhead_model::Layout;
 use serde_json::json;
 
@@ -161,6 +163,26 @@ fn shown(profile: &Profile) -> String {
     let names: Vec<&str> = profile.rows.keys().map(String::as_str).collect();
     for chunk in names.chunks(8) {
         lines.push(format!("  {}", chunk.join(" ")));
+    }
+    let landlock = &profile.landlock;
+    match &landlock.widened {
+        Some(why) => lines.push(format!("landlock    all of the image may be executed and read: {why}")),
+        None => {
+            lines.push(format!(
+                "landlock    {} rules; kept out: {} programs, {} libraries; {} more libraries can be read only",
+                landlock.rules.len(),
+                landlock.programs_out,
+                landlock.libraries_out,
+                landlock.libraries_readable
+            ));
+            lines.extend(landlock.rules.iter().map(|rule| {
+                let access = match rule.access {
+                    Access::Read => "read   ",
+                    Access::ReadExecute => "execute",
+                };
+                format!("  {access} {}", rule.path.display())
+            }));
+        }
     }
     if !profile.denied_by_baseline.is_empty() {
         lines.push(format!("denied      {} (the baseline's word)", profile.denied_by_baseline.join(" ")));

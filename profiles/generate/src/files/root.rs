@@ -166,6 +166,14 @@ impl Root {
         Ok(there)
     }
 
+    /// What is at `path` itself, a link not followed. Its parents must be directories of the tree.
+    ///
+    /// # Errors
+    /// As [`Root::find`].
+    pub fn itself(&self, path: &Path) -> Result<Option<Kind>, FilesError> {
+        self.kind(path)
+    }
+
     /// What is at `path`, whose parents are directories of the tree.
     fn kind(&self, path: &Path) -> Result<Option<Kind>, FilesError> {
         if let Some(seen) = self.seen.borrow().get(path) {

@@ -8,14 +8,14 @@ use std::{collections::BTreeMap, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Command, Member};
+use crate::{Command, Landlock, Member};
 
 pub use compare::Difference;
 pub use export::Exported;
 pub(crate) use rows::{baseline_numbers, runtime_needs};
 
 /// Format of a stored profile.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 
 /// What decides a profile: the same key, the same profile.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,6 +49,8 @@ pub struct Profile {
     pub notes: Vec<String>,
     /// Programs and libraries.
     pub members: Vec<Member>,
+    /// What of the image's files may be executed and read.
+    pub landlock: Landlock,
     /// Of all ELF files in it, each counted once.
     pub elf_bytes: u64,
 }
