@@ -30,6 +30,8 @@ const IF_EQUAL: u16 = 0x15;
 const IF_AT_LEAST: u16 = 0x35;
 /// Answer k. `BPF_RET | BPF_K`.
 const RETURN: u16 = 0x06;
+/// Asks the listener. Source: `SECCOMP_RET_USER_NOTIF`, include/uapi/linux/seccomp.h.
+pub(crate) const USER_NOTIF: u32 = 0x7fc0_0000;
 /// Offset of `nr` in `struct seccomp_data`. Source: include/uapi/linux/seccomp.h.
 const NUMBER_AT: u32 = 0;
 /// Offset of `arch` in `struct seccomp_data`.
@@ -140,6 +142,8 @@ fn ret(action: Action) -> sock_filter {
         Action::Allow => SeccompAction::Allow,
         Action::Log => SeccompAction::Log,
         Action::Errno(errno) => SeccompAction::Errno(errno.into()),
+        // The kernel looks at no data of this answer; the server reads its errno from there.
+        Action::Told(errno) => return op(RETURN, USER_NOTIF | u32::from(errno)),
         Action::Trap => SeccompAction::Trap,
         Action::KillThread => SeccompAction::KillThread,
         Action::KillProcess => SeccompAction::KillProcess,

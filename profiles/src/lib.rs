@@ -3,7 +3,8 @@
 //! ```text
 //! data/baseline.toml ─build.rs─► rows ─► Table ─┐
 //!                                               ├─► intersection ─► one BPF program
-//! request's linux.seccomp ─────────────► Table ─┘   (strictest of the two, for every call and argument)
+//! request's linux.seccomp ─────────────► Table ─┤   (strictest of all, for every call and argument)
+//! names of a generated profile ────────► Table ─┘
 //! ```
 //! Invariant: pure. What [`program`] returns never allows a call that the baseline denies, whatever the request
 //! says; and never one that the request denies. What cannot be translated exactly is a [`ProfileError`].
@@ -15,11 +16,13 @@
 
 mod baseline;
 mod compile;
+mod generated;
 mod names;
 mod request;
 mod rules;
 
 pub use baseline::{Row, rows, server_rows};
+pub use generated::{Call, generated_programs, told_errno};
 pub use names::{syscall_name, syscall_number};
 pub use request::ProfileError;
 pub use rules::{Action, Condition, Test, Width};
@@ -31,6 +34,10 @@ use oci_spec::runtime::LinuxSeccomp;
 ///
 /// Source: `BPF_MAXINSNS`, include/uapi/linux/bpf_common.h.
 pub const SECCOMP_INSTRUCTIONS_MAX: usize = 4096;
+
+/// Version of the analysis that makes profiles of images: a new one makes new profiles. Whoever looks one up links no
+/// analysis, so it stands here.
+pub const GENERATOR: &str = concat!("bulkhead-generate ", env!("CARGO_PKG_VERSION"), " analysis 1");
 
 /// The program for one process: the baseline, and the request's own section on top of it.
 ///

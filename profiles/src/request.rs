@@ -87,7 +87,7 @@ pub(crate) fn table(section: &LinuxSeccomp) -> Result<Table, ProfileError> {
         }
     }
     let newer = match default {
-        Action::Errno(_) => Action::Errno(ENOSYS),
+        Action::Errno(_) | Action::Told(_) => Action::Errno(ENOSYS),
         Action::Allow | Action::Log | Action::Trap | Action::KillThread | Action::KillProcess => default,
     };
     // Without any rule there is no "newer than the section".

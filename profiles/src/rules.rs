@@ -2,7 +2,8 @@
 //!
 //! Invariant: [`Table::intersect`] answers the stricter of the two answers, for every number and all arguments.
 
-/// What becomes of a call. Order is the kernel's: a later variant is stricter.
+/// What becomes of a call. Order is the kernel's, but for [`Action::Told`]: two answers are combined here, in one
+/// program, and not by the kernel.
 ///
 /// Source: seccomp(2), "Return values" (precedence).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,6 +14,8 @@ pub enum Action {
     Log,
     /// It fails with this errno.
     Errno(u16),
+    /// It fails with this errno once the server has seen it (SECCOMP_RET_USER_NOTIF). As strict as [`Action::Errno`].
+    Told(u16),
     /// SIGSYS.
     Trap,
     /// The calling thread dies.
@@ -28,7 +31,7 @@ impl Action {
         match self {
             Action::Allow => 0,
             Action::Log => 1,
-            Action::Errno(_) => 2,
+            Action::Errno(_) | Action::Told(_) => 2,
             Action::Trap => 3,
             Action::KillThread => 4,
             Action::KillProcess => 5,

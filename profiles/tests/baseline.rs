@@ -38,7 +38,7 @@ fn code(action: Action) -> u32 {
         Action::Allow => ALLOW,
         Action::Errno(errno) => ERRNO | u32::from(errno),
         Action::KillProcess => KILL_PROCESS,
-        Action::Log | Action::Trap | Action::KillThread => panic!("no row says {action:?}"),
+        Action::Log | Action::Told(_) | Action::Trap | Action::KillThread => panic!("no row says {action:?}"),
     }
 }
 

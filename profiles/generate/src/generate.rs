@@ -6,6 +6,7 @@ use std::{
     rc::Rc,
 };
 
+pub use bulkhead_profiles::GENERATOR;
 use bulkhead_profiles::syscall_name;
 use sha2::{Digest as _, Sha256};
 
@@ -26,9 +27,6 @@ use crate::{
 const REASONS_MAX: usize = 5;
 /// Callers that a reason keeps.
 const CALLERS_MAX: usize = 24;
-/// Version of the analysis: a new one makes new profiles and summaries.
-pub const GENERATOR: &str = concat!("bulkhead-generate ", env!("CARGO_PKG_VERSION"), " analysis 1");
-
 /// The profile of `command` in the image at `root`.
 ///
 /// # Errors

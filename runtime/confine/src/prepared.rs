@@ -1,8 +1,13 @@
 //! Preparing and enforcing: see the crate's drawing.
 
-use std::{fs::File, io::Read as _, path::PathBuf};
+use std::{
+    fs::File,
+    io::{self, Read as _},
+    os::fd::BorrowedFd,
+    path::PathBuf,
+};
 
-use bulkhead_model::{ConfineSpec, Credentials, HardenedSpec};
+use bulkhead_model::{ConfineSpec, Credentials, DeniedCalls, HardenedSpec};
 use landlock::RulesetCreated;
 use nix::sys::{
     prctl,
@@ -36,13 +41,17 @@ impl Prepared {
         }
     }
 
-    /// Confines this process for good. After `Ok`, execve(2) is all that should follow.
+    /// Confines this process for good. After `Ok`, execve(2) is all that should follow. Where denied calls are told, the
+    /// listener is given to `hand_over`, which may call sendmsg(2) and nothing else; execve(2) closes it here.
     ///
     /// # Errors
     /// A step failed, or the kernel does not confirm it: the process is in an unknown state and must exit.
-    pub fn enforce(self) -> Result<(), ConfineError> {
+    pub fn enforce(
+        self,
+        hand_over: impl FnOnce(BorrowedFd<'_>) -> io::Result<()>,
+    ) -> Result<(), ConfineError> {
         match self {
-            Self::Hardened(prepared) => prepared.enforce(),
+            Self::Hardened(prepared) => prepared.enforce(hand_over),
             Self::Compatible(prepared) => prepared.enforce(),
         }
     }
@@ -56,12 +65,14 @@ pub struct Hardened {
     canary: PathBuf,
     ruleset: RulesetCreated,
     programs: Vec<BpfProgram>,
+    denied_calls: DeniedCalls,
 }
 
 impl Hardened {
     fn new(spec: &HardenedSpec) -> Result<Self, ConfineError> {
-        // The label is set before this, by whoever holds the node's own /proc.
-        let HardenedSpec { credentials, root_read_only, landlock, seccomp, selinux_label: _ } = spec;
+        // The label is set before this, by whoever holds the node's own /proc; so is the user namespace entered.
+        let HardenedSpec { credentials, root_read_only, landlock, seccomp, denied_calls, selinux_label: _ } =
+            spec;
         let programs = seccomp::unpack(seccomp)?;
         let ruleset = ruleset::ruleset(landlock)?;
         canary::opens(&landlock.canary)?;
@@ -71,11 +82,12 @@ impl Hardened {
             canary: landlock.canary.clone(),
             ruleset,
             programs,
+            denied_calls: *denied_calls,
         })
     }
 
-    fn enforce(self) -> Result<(), ConfineError> {
-        let Self { credentials, root_read_only, canary, ruleset, programs } = self;
+    fn enforce(self, hand_over: impl FnOnce(BorrowedFd<'_>) -> io::Result<()>) -> Result<(), ConfineError> {
+        let Self { credentials, root_read_only, canary, ruleset, programs, denied_calls } = self;
         no_new_privs()?;
         root(root_read_only)?;
         let before = read_status(&open_status()?)?;
@@ -85,7 +97,10 @@ impl Hardened {
 
         ruleset::enforce(ruleset)?;
         canary::is_out_of_reach(&canary)?;
-        seccomp::load(&programs)?;
+        match denied_calls {
+            DeniedCalls::Unseen => seccomp::load(&programs)?,
+            DeniedCalls::Told => seccomp::load_told(&programs, hand_over)?,
+        }
 
         // The kernel writes the text at the first read, which is the only call that is needed from here on.
         let status = read_status(&after)?;

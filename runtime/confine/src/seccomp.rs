@@ -1,8 +1,13 @@
 //! Seccomp programs of the wire form, loaded in order.
 
+use std::{
+    io,
+    os::fd::{AsFd as _, BorrowedFd},
+};
+
 use seccompiler::{BpfProgram, apply_filter, sock_filter};
 
-use crate::ConfineError;
+use crate::{ConfineError, sys};
 
 /// Longest program the kernel accepts, in instructions. Source: `BPF_MAXINSNS`, include/uapi/linux/bpf_common.h.
 const INSTRUCTIONS_MAX: usize = 4096;
@@ -25,6 +30,30 @@ pub(crate) fn unpack(programs: &[Vec<u64>]) -> Result<Vec<BpfProgram>, ConfineEr
 pub(crate) fn load(programs: &[BpfProgram]) -> Result<(), ConfineError> {
     for (index, program) in programs.iter().enumerate() {
         apply_filter(program).map_err(|source| ConfineError::Seccomp { index, source })?;
+    }
+    Ok(())
+}
+
+/// The same, the first with a listener. It is handed over before the second is loaded: a second one may take away what
+/// that needs. What is told meanwhile waits for whoever it was handed to.
+pub(crate) fn load_told(
+    programs: &[BpfProgram],
+    hand_over: impl FnOnce(BorrowedFd<'_>) -> io::Result<()>,
+) -> Result<(), ConfineError> {
+    let refused = |index, source| ConfineError::Call {
+        call: "seccomp(2)",
+        subject: format!("program {index}"),
+        source,
+    };
+    let Some((first, rest)) = programs.split_first() else {
+        return Err(ConfineError::Program { index: 0, instructions: 0 });
+    };
+    let listener = sys::seccomp_listen(first).map_err(|source| refused(0, source))?;
+    hand_over(listener.as_fd()).map_err(ConfineError::call("sendmsg(2)", "the listener of denied calls"))?;
+    // To close it would be one call more; execve(2) does it.
+    std::mem::forget(listener);
+    for (index, program) in (1..).zip(rest) {
+        sys::seccomp_set_filter(program, 0).map_err(|source| refused(index, source))?;
     }
     Ok(())
 }

@@ -187,7 +187,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
-    use bulkhead_model::{LandlockSpec, PathAccess, SeccompFilter, TcpRule};
+    use bulkhead_model::{DeniedCalls, LandlockSpec, PathAccess, SeccompFilter, TcpRule};
 
     const GOOD: &str = "Name:\tsh\nUmask:\t0022\nState:\tS (sleeping)\nUid:\t65532\t65532\t65532\t65532\n\
         Gid:\t65532\t65532\t65532\t65532\nFDSize:\t64\nGroups:\t2000 1000 \nThreads:\t1\n\
@@ -206,6 +206,7 @@ mod tests {
                 canary: "/canary".into(),
             },
             seccomp: vec![vec![6]],
+            denied_calls: DeniedCalls::Unseen,
             selinux_label: None,
         })
     }

@@ -3,7 +3,7 @@
 use std::{
     io,
     mem::MaybeUninit,
-    os::fd::{AsFd, AsRawFd},
+    os::fd::{AsFd, AsRawFd, FromRawFd as _, OwnedFd},
     ptr,
 };
 
@@ -27,6 +27,18 @@ pub(crate) fn landlock_version() -> io::Result<i64> {
 /// seccomp(2): loads `program` for this thread with `SECCOMP_FILTER_FLAG_*`. Unlike seccompiler's own loader it does
 /// not set no_new_privs: without that the kernel demands CAP_SYS_ADMIN.
 pub(crate) fn seccomp_set_filter(program: &[seccompiler::sock_filter], flags: u32) -> io::Result<()> {
+    seccomp_filter(program, flags).map(drop)
+}
+
+/// The same with a listener: a close-on-exec descriptor on which calls that the program tells can be received.
+pub(crate) fn seccomp_listen(program: &[seccompiler::sock_filter]) -> io::Result<OwnedFd> {
+    let flags = u32::try_from(libc::SECCOMP_FILTER_FLAG_NEW_LISTENER).unwrap_or_default();
+    let fd = i32::try_from(seccomp_filter(program, flags)?).map_err(io::Error::other)?;
+    // SAFETY: with this flag the kernel answers with a descriptor that it has just made, and nobody else knows it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+fn seccomp_filter(program: &[seccompiler::sock_filter], flags: u32) -> io::Result<libc::c_long> {
     let length = u16::try_from(program.len()).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
     // `struct sock_fprog`, include/uapi/linux/filter.h; seccompiler's sock_filter is that of the kernel.
     let program = libc::sock_fprog { len: length, filter: program.as_ptr().cast_mut().cast() };
@@ -34,7 +46,7 @@ pub(crate) fn seccomp_set_filter(program: &[seccompiler::sock_filter], flags: u3
     // and writes to neither.
     let done =
         unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &raw const program) };
-    if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    if done >= 0 { Ok(done) } else { Err(io::Error::last_os_error()) }
 }
 
 /// What statx(2) says of an open file.

@@ -18,6 +18,11 @@ use bulkhead_model::{HardenedSpec, MemfdRule, PathAccess, PathRule, TcpRule};
 use bulkhead_profiles::Action;
 use child::{End, Flaw, enter, in_child, spec};
 
+/// For specs that tell nobody.
+fn nobody(_: std::os::fd::BorrowedFd<'_>) -> std::io::Result<()> {
+    unreachable!("no listener was asked for")
+}
+
 fn errno(result: io::Result<impl Sized>) -> String {
     match result {
         Ok(_) => "ok".to_owned(),
@@ -33,7 +38,7 @@ fn errno(result: io::Result<impl Sized>) -> String {
 }
 
 fn confine(spec: &HardenedSpec) {
-    Prepared::new(&ConfineSpec::Hardened(spec.clone())).unwrap().enforce().unwrap();
+    Prepared::new(&ConfineSpec::Hardened(spec.clone())).unwrap().enforce(nobody).unwrap();
 }
 
 /// The error of a container that is not as its spec says, from either step.
@@ -47,7 +52,9 @@ fn error(flaw: Flaw, change: impl FnOnce(&mut HardenedSpec)) -> String {
             let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}"));
             format!("{error}{}", cause.unwrap_or_default())
         };
-        Prepared::new(&spec).and_then(Prepared::enforce).map_or_else(whole, |()| "confined".to_owned())
+        Prepared::new(&spec)
+            .and_then(|prepared| prepared.enforce(nobody))
+            .map_or_else(whole, |()| "confined".to_owned())
     });
     match end {
         End::Returned(said) => said,
@@ -157,7 +164,7 @@ fn second_thread_is_an_error() {
         let prepared = Prepared::new(&ConfineSpec::Hardened(spec())).unwrap();
         let (hold, held) = std::sync::mpsc::channel::<()>();
         let thread = std::thread::spawn(move || held.recv());
-        let said = prepared.enforce().unwrap_err().to_string();
+        let said = prepared.enforce(nobody).unwrap_err().to_string();
         drop(hold);
         drop(thread);
         said
@@ -218,7 +225,7 @@ fn check_needs_nothing_but_read_after_the_last_program() {
         spec.seccomp.push(program);
         enter(Flaw::None);
         let prepared = Prepared::new(&ConfineSpec::Hardened(spec)).unwrap();
-        prepared.enforce().map_or_else(|error| error.to_string(), |()| "confined".to_owned())
+        prepared.enforce(nobody).map_or_else(|error| error.to_string(), |()| "confined".to_owned())
     });
     assert_eq!(said, End::said("confined"));
 }
@@ -384,7 +391,7 @@ fn cost_of_preparing_and_enforcing_is_shown() {
         let prepared = Prepared::new(&ConfineSpec::Hardened(spec())).unwrap();
         let prepared_after = started.elapsed();
         let started = Instant::now();
-        prepared.enforce().unwrap();
+        prepared.enforce(nobody).unwrap();
         format!("prepare {prepared_after:?}, enforce {:?}", started.elapsed())
     });
     println!("{said:?}");

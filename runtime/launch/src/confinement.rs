@@ -1,5 +1,7 @@
 //! `bulkhead_confine`, with its errors as text: they cross a socket next.
 
+use std::{io, os::fd::BorrowedFd};
+
 use bulkhead_confine::check_status as check;
 use bulkhead_model::ConfineSpec;
 
@@ -13,8 +15,11 @@ impl Prepared {
         bulkhead_confine::Prepared::new(spec).map(Self).map_err(|error| chain(&error))
     }
 
-    pub(crate) fn enforce(self) -> Result<(), String> {
-        self.0.enforce().map_err(|error| chain(&error))
+    pub(crate) fn enforce(
+        self,
+        hand_over: impl FnOnce(BorrowedFd<'_>) -> io::Result<()>,
+    ) -> Result<(), String> {
+        self.0.enforce(hand_over).map_err(|error| chain(&error))
     }
 }
 

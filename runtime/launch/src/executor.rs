@@ -6,7 +6,7 @@ use std::{
     collections::HashMap,
     io::{Read as _, Write as _},
     os::{
-        fd::{AsFd, OwnedFd},
+        fd::{AsFd, BorrowedFd, OwnedFd},
         unix::net::UnixStream,
     },
     rc::Rc,
@@ -20,7 +20,7 @@ use crate::{
     confinement::Prepared,
     label,
     lookup::{NoProgram, Program},
-    message::{self, CONFINED, GO},
+    message::{self, CONFINED, GO, LISTENER},
     stdio::open_null_for_both,
     sys,
 };
@@ -97,7 +97,10 @@ impl Confined {
         if let Err(error) = sys::prctl(libc::PR_SET_PDEATHSIG, 0) {
             return format!("prctl(2) PR_SET_PDEATHSIG: {error}").into();
         }
-        if let Err(error) = prepared.enforce() {
+        let listener = |listener: BorrowedFd<'_>| {
+            message::send(socket.as_fd(), LISTENER, &[listener]).map_err(std::io::Error::other)
+        };
+        if let Err(error) = prepared.enforce(listener) {
             return error.into();
         }
         // From here on the process lives under its own profile: write(2), read(2) and execve(2) only.

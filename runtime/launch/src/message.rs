@@ -24,6 +24,9 @@ const MESSAGE_BYTES_MAX: usize = 4096;
 /// What the confined process sends when it has confined itself.
 pub(crate) const CONFINED: &[u8] = b"C";
 
+/// What it sends before, where denied calls are told, with the listener; by sendmsg(2), which is allowed until then.
+pub(crate) const LISTENER: &[u8] = b"L";
+
 /// What the server answers.
 pub(crate) const GO: &[u8] = b"g";
 
@@ -34,6 +37,8 @@ pub(crate) enum Message {
     Prepared(OwnedFd),
     /// The worker is done; the process's pid, and what the server keeps of its streams.
     Created { pid: u32, kept: Kept },
+    /// Where calls that the process is denied can be received.
+    Listener(OwnedFd),
     /// The process has confined itself and waits for go.
     Confined,
     /// Something failed.
@@ -125,6 +130,7 @@ fn parse(bytes: &[u8], mut fds: Vec<OwnedFd>) -> Result<Message, LaunchError> {
             let pid = pid.parse().map_err(|_| LaunchError::Protocol("pid is no number"))?;
             Ok(Message::Created { pid, kept: Kept::of(letters, fds)? })
         }
+        (b'L', 1) => Ok(Message::Listener(fds.remove(0))),
         (b'C', 0) => Ok(Message::Confined),
         (b'F', 0) => {
             let (errno, message) =

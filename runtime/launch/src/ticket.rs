@@ -65,6 +65,7 @@ pub struct PendingStart {
     kind: Kind,
     process: Option<(u32, Option<OwnedFd>)>,
     kept: Kept,
+    listener: Option<OwnedFd>,
     phase: Phase,
 }
 
@@ -124,7 +125,7 @@ impl GroupTicket {
             Arrival::Message(received) => match received.message {
                 Message::Created { pid: 0, .. } => Ok(true),
                 Message::Failed { message, .. } => Err(LaunchError::Failed(message)),
-                Message::Created { .. } | Message::Prepared(_) | Message::Confined => {
+                Message::Created { .. } | Message::Prepared(_) | Message::Listener(_) | Message::Confined => {
                     Err(LaunchError::Protocol("a process where none was asked for"))
                 }
             },
@@ -172,7 +173,9 @@ impl CreateTicket {
                     }));
                 }
                 Message::Failed { message, .. } => return Err(LaunchError::Failed(message)),
-                Message::Confined => return Err(LaunchError::Protocol("confined before start")),
+                Message::Confined | Message::Listener(_) => {
+                    return Err(LaunchError::Protocol("confined before start"));
+                }
             }
         }
     }
@@ -208,6 +211,7 @@ impl Gate {
             kind: Kind::Init,
             process: Some((self.pid, None)),
             kept: Kept::default(),
+            listener: None,
             phase: Phase::Confining,
         })
     }
@@ -221,6 +225,7 @@ impl PendingStart {
             kind: Kind::Exec,
             process: None,
             kept: Kept::default(),
+            listener: None,
             phase: Phase::Confining,
         }
     }
@@ -250,6 +255,11 @@ impl PendingStart {
                 Message::Prepared(pidfd) if self.kind == Kind::Exec && self.process.is_none() => {
                     self.process = Some((received.sender, Some(pidfd)));
                 }
+                Message::Listener(listener)
+                    if self.phase == Phase::Confining && self.pid() == Some(received.sender) =>
+                {
+                    self.listener = Some(listener);
+                }
                 Message::Confined if self.phase == Phase::Confining => self.judge(received.sender)?,
                 Message::Created { pid, kept } if self.kind == Kind::Exec => {
                     if self.pid() != Some(pid) {
@@ -267,6 +277,13 @@ impl PendingStart {
                 }
             }
         }
+    }
+
+    /// Where denied calls are told, once it has come: whoever takes it answers from then on, also those that the process
+    /// makes on its way to execve(2).
+    #[must_use]
+    pub fn take_listener(&mut self) -> Option<OwnedFd> {
+        self.listener.take()
     }
 
     /// The same for callers without an event loop.

@@ -74,8 +74,20 @@ pub struct HardenedSpec {
     /// Seccomp programs, each a list of `sock_filter` packed as u64, loaded in this order; the kernel takes
     /// the strictest answer of all.
     pub seccomp: Vec<Vec<u64>>,
+    /// Who hears of a call that these deny.
+    pub denied_calls: DeniedCalls,
     /// The SELinux context that execve(2) gives it.
     pub selinux_label: Option<String>,
+}
+
+/// Who hears of a denied call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DeniedCalls {
+    /// The process alone, by errno.
+    Unseen,
+    /// The server as well: the first program is loaded with a listener, which the server gets.
+    Told,
 }
 
 /// A process with what its request asks for. The kernel is asked back all the same.

@@ -22,8 +22,8 @@ mod request;
 mod signature;
 
 pub use confine::{
-    CapabilitySets, CompatibleSpec, ConfineSpec, Credentials, HardenedSpec, LandlockSpec, PathAccess,
-    PathRule, SeccompFilter, TcpRule,
+    CapabilitySets, CompatibleSpec, ConfineSpec, Credentials, DeniedCalls, HardenedSpec, LandlockSpec,
+    PathAccess, PathRule, SeccompFilter, TcpRule,
 };
 pub use confinement::{
     Confinement, ExecPattern, HostPath, LandlockRule, Level, MemfdRule, MountAccess, RootRule, UserRule,

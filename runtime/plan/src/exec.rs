@@ -67,6 +67,7 @@ pub(crate) fn plan(
         root_read_only: created.root_read_only,
         landlock,
         seccomp,
+        denied_calls: created.denied_calls,
         selinux_label: hardened.selinux_label.or_else(|| created.selinux_label.clone()),
     });
     Ok(ExecPlan { process: hardened.process, confine, changes: changes.into_vec() })

@@ -107,6 +107,7 @@ pub(crate) fn plan(
         root_read_only: root.rule == RootRule::ReadOnly,
         landlock,
         seccomp: programs,
+        denied_calls: bulkhead_model::DeniedCalls::Unseen,
         selinux_label: process.selinux_label,
     });
     Ok(Plan {

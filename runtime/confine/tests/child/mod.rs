@@ -11,7 +11,9 @@ use std::{
     sync::{Mutex, Once, PoisonError},
 };
 
-use bulkhead_model::{Credentials, HardenedSpec, LandlockSpec, MemfdRule, PathAccess, PathRule, TcpRule};
+use bulkhead_model::{
+    Credentials, DeniedCalls, HardenedSpec, LandlockSpec, MemfdRule, PathAccess, PathRule, TcpRule,
+};
 use caps::CapSet;
 use nix::{
     mount::{MsFlags, mount},
@@ -166,6 +168,7 @@ pub(crate) fn spec() -> HardenedSpec {
             canary: "/.canary".into(),
         },
         seccomp: vec![bulkhead_profiles::program(MemfdRule::Denied, None).unwrap()],
+        denied_calls: DeniedCalls::Unseen,
         selinux_label: None,
     }
 }

@@ -20,7 +20,8 @@ use bulkhead_launch::{
     CreateJob, Created, ExecJob, Kept, LaunchError, Running, StartError, Stdio, Stream, Zygote,
 };
 use bulkhead_model::{
-    ConfineSpec, ContainerId, Credentials, HardenedSpec, LandlockSpec, Mount, PathAccess, PathRule, TcpRule,
+    ConfineSpec, ContainerId, Credentials, DeniedCalls, HardenedSpec, LandlockSpec, Mount, PathAccess,
+    PathRule, TcpRule,
 };
 use bulkhead_plan::{ExecPlan, Plan};
 use nix::{
@@ -454,6 +455,7 @@ fn confine(spec: &Spec) -> HardenedSpec {
         },
         // BPF_RET of SECCOMP_RET_ALLOW.
         seccomp: vec![vec![ALLOW]],
+        denied_calls: DeniedCalls::Unseen,
         selinux_label: None,
     }
 }
