@@ -129,7 +129,7 @@ impl Stages {
         known.would_refuse = grant.would_refuse().cloned();
         say_what_audit_lets_through("create", &request.id, grant.would_refuse());
         self.prepare()?;
-        let facts = self.facts.for_request(&request, pod, &task_dir)?;
+        let facts = self.facts.for_request(&request, pod, &task_dir, policy.kubelet_root())?;
         let plan = bulkhead_plan::plan(&request, &grant, &facts)?;
         // At the compatible level the request's own limit counts.
         let pids_max = match grant.confinement().level {

@@ -90,7 +90,12 @@ impl Zygote {
         check_user(confine)?;
         let process = spec.process().as_ref().ok_or(LaunchError::Plan("no process"))?;
         check_terminal(job.stdio, process.terminal().unwrap_or(false))?;
-        let sources = Sources { roots: job.plan.source_roots(), images: job.plan.image_volumes() };
+        let sources = Sources {
+            roots: job.plan.source_roots(),
+            images: job.plan.image_volumes(),
+            copied_up: job.plan.copied_up(),
+            identity: job.plan.identity(),
+        };
         let wire = Job::Create(Box::new(wire::Create {
             id: job.id.to_string(),
             task_dir: job.task_dir.to_owned(),

@@ -35,6 +35,12 @@ pub struct Confinement {
     pub hooks: BTreeSet<PathBuf>,
     /// Most processes and threads at once.
     pub pids_max: u32,
+    /// What becomes of a pod's container that Pod Security "restricted" would not have.
+    pub pod_security: PodSecurityRule,
+    /// Places in the container whose mounts programs may be executed from, though they can be written to.
+    pub executable: BTreeSet<PathBuf>,
+    /// What a uid that the image does not know is called.
+    pub identity: IdentityRule,
 }
 
 /// Whose word counts.
@@ -62,6 +68,24 @@ pub enum RootRule {
     ReadOnly,
     /// Writable where the request asks for it.
     Writable,
+}
+
+/// What becomes of a pod's container that Pod Security "restricted" would not have, where it can be made to meet it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PodSecurityRule {
+    /// It runs, as if it had asked for no more than that.
+    Tightened,
+    /// It is refused, with the control's name.
+    Restricted,
+}
+
+/// What a uid that the image does not know is called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IdentityRule {
+    /// A line in /etc/passwd and /etc/group, and with it a HOME.
+    FilledIn,
+    /// Nothing: the files are the image's.
+    AsIs,
 }
 
 /// Whether memfd_create(2) is there: it goes round noexec and Landlock.

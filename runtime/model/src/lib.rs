@@ -26,7 +26,8 @@ pub use confine::{
     PathAccess, PathRule, SeccompFilter, TcpRule,
 };
 pub use confinement::{
-    Confinement, ExecPattern, HostPath, LandlockRule, Level, MemfdRule, MountAccess, RootRule, UserRule,
+    Confinement, ExecPattern, HostPath, IdentityRule, LandlockRule, Level, MemfdRule, MountAccess,
+    PodSecurityRule, RootRule, UserRule,
 };
 pub use contents::{
     CONTENTS_QUESTION_BYTES_MAX, CONTENTS_VERSION, CompareTask, ContentsFacts, ContentsFlaw, ContentsLine,

@@ -9,11 +9,14 @@ mod devices;
 mod mounts;
 mod process;
 
-use std::path::{Component, Path};
+use std::{
+    collections::BTreeSet,
+    path::{Component, Path},
+};
 
 use bulkhead_model::{
-    CompatibleSpec, ConfineSpec, Confinement, CreateRequest, ExecRequest, ImageVolume, Level, MemfdRule,
-    Refusal, RootRule, Rule,
+    CompatibleSpec, ConfineSpec, Confinement, CreateRequest, ExecRequest, IdentityRule, ImageVolume, Level,
+    MemfdRule, Refusal, RootRule, Rule,
 };
 use oci_spec::runtime::{Linux, LinuxNamespace, LinuxNamespaceType as Kind, LinuxResources, LinuxSeccomp};
 
@@ -80,6 +83,8 @@ pub(crate) fn plan(
         host: HostFacts { mountinfo: None, ..host.clone() },
         source_roots: Vec::new(),
         image_volumes: crate::mounts::labelled(image_volumes, linux),
+        copied_up: BTreeSet::new(),
+        identity: IdentityRule::AsIs,
     })
 }
 

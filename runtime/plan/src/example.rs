@@ -5,8 +5,8 @@
 use std::collections::BTreeSet;
 
 use bulkhead_model::{
-    Confinement, ContainerKind, CreateRequest, LandlockRule, Level, MemfdRule, RootRule, TcpRule, Tenant,
-    UserRule,
+    Confinement, ContainerKind, CreateRequest, IdentityRule, LandlockRule, Level, MemfdRule, PodSecurityRule,
+    RootRule, TcpRule, Tenant, UserRule,
 };
 use oci_spec::runtime::{Process, Spec};
 
@@ -31,6 +31,9 @@ pub(crate) fn confinement() -> Confinement {
         host_paths: BTreeSet::new(),
         hooks: BTreeSet::new(),
         pids_max: 1024,
+        pod_security: PodSecurityRule::Tightened,
+        executable: BTreeSet::new(),
+        identity: IdentityRule::FilledIn,
     }
 }
 

@@ -33,6 +33,7 @@ mod limits;
 mod masks;
 mod mounts;
 mod namespaces;
+mod pod_security;
 mod process;
 mod refuse;
 mod resources;
@@ -50,9 +51,14 @@ pub use facts::{HardLimits, HostFacts, PodFacts, SecurityModules, SysResource};
 pub use mounts::needs_mountinfo;
 pub use resources::plan_update;
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+};
 
-use bulkhead_model::{ConfineSpec, CreateRequest, ExecRequest, ImageVolume, Level, MemfdRule, Refusal};
+use bulkhead_model::{
+    ConfineSpec, CreateRequest, ExecRequest, IdentityRule, ImageVolume, Level, MemfdRule, Refusal,
+};
 use bulkhead_policy::{ExecGrant, Grant};
 use oci_spec::runtime::{LinuxResources, Spec};
 
@@ -71,6 +77,8 @@ pub struct Plan {
     host: HostFacts,
     source_roots: Vec<PathBuf>,
     image_volumes: Vec<ImageVolume>,
+    identity: IdentityRule,
+    copied_up: BTreeSet<PathBuf>,
 }
 
 impl Plan {
@@ -97,6 +105,18 @@ impl Plan {
     #[must_use]
     pub fn image_volumes(&self) -> &[ImageVolume] {
         &self.image_volumes
+    }
+
+    /// What the container's uid is called where the image does not know it.
+    #[must_use]
+    pub fn identity(&self) -> IdentityRule {
+        self.identity
+    }
+
+    /// Places of tmpfs into which what the image has there is copied.
+    #[must_use]
+    pub fn copied_up(&self) -> &BTreeSet<PathBuf> {
+        &self.copied_up
     }
 
     /// What differs from the request, each with its reason.

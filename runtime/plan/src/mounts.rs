@@ -18,7 +18,10 @@ mod tmpfs;
 
 pub use bind::needs_mountinfo;
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+};
 
 use bulkhead_model::{Confinement, CreateRequest, ImageVolume, PathAccess, PathRule, Refusal, Rule};
 use oci_spec::runtime::{Linux, Mount, MountBuilder};
@@ -51,6 +54,8 @@ pub(crate) struct Mounts {
     pub(crate) list: Vec<Mount>,
     /// A rule for each.
     pub(crate) rules: Vec<PathRule>,
+    /// Places of tmpfs into which the image's files are copied: what a program expects below /run is there.
+    pub(crate) copied_up: BTreeSet<PathBuf>,
 }
 
 impl Mounts {

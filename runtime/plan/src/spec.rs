@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use bulkhead_model::{
-    ConfineSpec, Confinement, CreateRequest, HardenedSpec, ImageVolume, Refusal, RootRule, Rule,
+    ConfineSpec, Confinement, ContainerKind, CreateRequest, HardenedSpec, IdentityRule, ImageVolume, Refusal,
+    RootRule, Rule,
 };
 use oci_spec::runtime::{Linux, LinuxPersonalityDomain, Root, RootBuilder, Spec};
 
@@ -15,7 +16,7 @@ use crate::{
     hooks, labels,
     landlock::{self, Console},
     limits::{ANNOTATION_BYTES_MAX, ANNOTATIONS_MAX, HOSTNAME_BYTES_MAX, at_most, no_nul},
-    masks, mounts, namespaces, process,
+    masks, mounts, namespaces, pod_security, process,
     refuse::{absent, nothing_left, refuse, refuse_unsupported, short},
     resources, seccomp, sysctl,
 };
@@ -43,6 +44,7 @@ pub(crate) fn plan(
     let asked = spec.process().as_ref().ok_or_else(|| missing("process"))?;
     judge_linux(linux)?;
     devices::judge(linux.devices().as_ref(), &names)?;
+    pod_security::judge(request, linux, asked, confinement, host)?;
     let hooks = hooks::judge(spec.hooks().as_ref(), &confinement.hooks)?;
     let namespaces = namespaces::harden(linux.namespaces().as_ref(), &request.kind, host, &mut changes)?;
     let process = process::harden(asked, confinement, host, &mut changes)?;
@@ -122,6 +124,11 @@ pub(crate) fn plan(
             .cloned()
             .collect(),
         image_volumes: mounts::labelled(image_volumes, linux),
+        copied_up: mounts.copied_up,
+        identity: match request.kind {
+            ContainerKind::Sandbox => IdentityRule::AsIs,
+            ContainerKind::Plain | ContainerKind::InSandbox { .. } => confinement.identity,
+        },
     })
 }
 

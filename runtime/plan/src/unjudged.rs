@@ -1,7 +1,9 @@
 //! Plans that no gate has seen, for tests of what carries a plan out. Feature `example` only: a build of the shim has
 //! neither the feature nor these functions.
 
-use bulkhead_model::{ConfineSpec, MemfdRule};
+use std::collections::BTreeSet;
+
+use bulkhead_model::{ConfineSpec, IdentityRule, MemfdRule};
 use oci_spec::runtime::{Process, Spec};
 
 use crate::{ExecPlan, HardLimits, HostFacts, Plan, SecurityModules, SysResource};
@@ -32,6 +34,8 @@ impl Plan {
             host,
             source_roots: Vec::new(),
             image_volumes: Vec::new(),
+            copied_up: BTreeSet::new(),
+            identity: IdentityRule::AsIs,
         }
     }
 }

@@ -6,8 +6,8 @@
 use std::{collections::BTreeSet, path::PathBuf};
 
 use bulkhead_model::{
-    Confinement, ExecPattern, HostPath, LandlockRule, Level, MemfdRule, Namespace, RootRule, TcpRule,
-    UserRule,
+    Confinement, ExecPattern, HostPath, IdentityRule, LandlockRule, Level, MemfdRule, Namespace,
+    PodSecurityRule, RootRule, TcpRule, UserRule,
 };
 
 use crate::{
@@ -40,6 +40,9 @@ pub(crate) fn built_in() -> Confinement {
         host_paths: BTreeSet::new(),
         hooks: BTreeSet::new(),
         pids_max: PIDS_MAX,
+        pod_security: PodSecurityRule::Tightened,
+        executable: BTreeSet::new(),
+        identity: IdentityRule::FilledIn,
     }
 }
 
@@ -71,6 +74,9 @@ pub(crate) struct Section {
     pub(crate) host_paths: Option<BTreeSet<HostPath>>,
     pub(crate) hooks: Option<BTreeSet<PathBuf>>,
     pub(crate) pids_max: Option<u32>,
+    pub(crate) pod_security: Option<PodSecurityRule>,
+    pub(crate) executable: Option<BTreeSet<PathBuf>>,
+    pub(crate) identity: Option<IdentityRule>,
 }
 
 impl Section {
@@ -92,6 +98,9 @@ impl Section {
             host_paths,
             hooks,
             pids_max,
+            pod_security,
+            executable,
+            identity,
         } = self.clone();
         Self {
             level: level.or(below.level),
@@ -109,6 +118,9 @@ impl Section {
             host_paths: host_paths.or_else(|| below.host_paths.clone()),
             hooks: hooks.or_else(|| below.hooks.clone()),
             pids_max: pids_max.or(below.pids_max),
+            pod_security: pod_security.or(below.pod_security),
+            executable: executable.or_else(|| below.executable.clone()),
+            identity: identity.or(below.identity),
         }
     }
 
@@ -131,6 +143,9 @@ impl Section {
             host_paths,
             hooks,
             pids_max,
+            pod_security,
+            executable,
+            identity,
         } = self.clone();
         let landlock = LandlockRule {
             floor_abi: floor_abi.unwrap_or(unsaid.landlock.floor_abi),
@@ -151,6 +166,9 @@ impl Section {
             host_paths: canonical_host_paths(&host_paths.unwrap_or_else(|| unsaid.host_paths.clone())),
             hooks: hooks.unwrap_or_else(|| unsaid.hooks.clone()),
             pids_max: pids_max.unwrap_or(unsaid.pids_max),
+            pod_security: pod_security.unwrap_or(unsaid.pod_security),
+            executable: executable.unwrap_or_else(|| unsaid.executable.clone()),
+            identity: identity.unwrap_or(unsaid.identity),
         }
     }
 

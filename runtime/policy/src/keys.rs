@@ -105,6 +105,14 @@ pub(crate) const KEYS: &[Key] = &[
     ),
     key(
         Table::File,
+        "kubelet_root",
+        "absolute path",
+        r#""/var/lib/kubelet""#,
+        "the node's file alone",
+        "the kubelet's --root-dir: below it volumes of this pod are mounted, and nothing else",
+    ),
+    key(
+        Table::File,
         "rule",
         "table of rules",
         "{}",
@@ -250,7 +258,7 @@ pub(crate) const KEYS: &[Key] = &[
         "[paths]",
         r#"["/tmp", "/var/tmp", "/run"]"#,
         "the paths in both",
-        "small tmpfs mounts: nosuid, nodev, noexec",
+        "small tmpfs mounts: nosuid, nodev, noexec; what the image has there is copied, and belongs to the container's uid",
     ),
     key(
         Table::Confine,
@@ -258,7 +266,7 @@ pub(crate) const KEYS: &[Key] = &[
         "[paths]",
         "[]",
         "the paths in both",
-        "more tmpfs mounts of the same kind",
+        "more tmpfs mounts of the same kind, owned by the container's uid",
     ),
     key(
         Table::Confine,
@@ -332,9 +340,36 @@ pub(crate) const KEYS: &[Key] = &[
         "the smaller",
         "most processes and threads of a container at once",
     ),
+    key(
+        Table::Confine,
+        "pod_security",
+        r#""tightened" | "restricted""#,
+        r#""tightened""#,
+        "restricted",
+        "what becomes of a pod's container that Pod Security \"restricted\" would not have, but can be made to meet it \
+         (capabilities not dropped, no seccomp profile, allowPrivilegeEscalation, procMount: Unmasked and the like): \
+         tightened runs it as if it had asked for no more; restricted refuses it with the control's name, static pods \
+         included. What cannot be tightened is refused by both",
+    ),
+    key(
+        Table::Confine,
+        "executable",
+        "[paths]",
+        "[]",
+        "the paths in both",
+        "places in the container (of tmpfs, writable or a volume) whose mounts are not noexec: for libraries that \
+         programs unpack to /tmp, and for hooks and plug-ins in volumes. Whoever can write there can run what they wrote",
+    ),
+    key(
+        Table::Confine,
+        "identity",
+        r#""filled-in" | "as-is""#,
+        r#""filled-in""#,
+        "as-is",
+        "filled-in gives a uid that the image does not know a line in /etc/passwd and /etc/group, with /tmp for a HOME",
+    ),
     not_yet(Table::Confine, "user_namespace", "shifted | root-only | request"),
     not_yet(Table::Confine, "capabilities", "anything but []: a container has none"),
-    not_yet(Table::Confine, "identity", "passwd entry and HOME for a uid that has none"),
     not_yet(Table::Confine, "init", "true: a small init as PID 1"),
     not_yet(Table::Confine, "isolation", r#"anything but "shared-kernel": a microVM"#),
     key(

@@ -16,11 +16,14 @@ use crate::{
     confine::{Namespaces, Section},
     keys::Table,
     parse_confine, parse_rule,
-    read::{Value, refuse_key, refuse_value, table, word},
+    read::{Value, path, refuse_key, refuse_value, table, word},
     rule::{Rules, Trust},
     scope::{Repository, Scope},
     source::Problems,
 };
+
+/// What is the kernel's on the node.
+const RESERVED: [&str; 3] = ["/proc", "/sys", "/dev"];
 
 /// The section that holds for every image.
 pub(crate) const DEFAULT: &str = "default";
@@ -68,6 +71,8 @@ pub(crate) struct File {
     sections: BTreeMap<String, Section>,
     pub(crate) rules: Rules,
     pub(crate) trust: Trust,
+    /// `None` when it is not written.
+    pub(crate) kubelet_root: Option<PathBuf>,
 }
 
 impl File {
@@ -113,14 +118,15 @@ impl File {
     }
 }
 
-fn read_file(problems: &mut Problems<'_>, root: &DeTable<'_>, role: Role, path: PathBuf) -> File {
+fn read_file(problems: &mut Problems<'_>, root: &DeTable<'_>, role: Role, at: PathBuf) -> File {
     let mut file = File {
-        path,
+        path: at,
         mode: None,
         scopes: Vec::new(),
         sections: BTreeMap::new(),
         rules: Rules::new(),
         trust: Trust::default(),
+        kubelet_root: None,
     };
     let mut version = false;
     let mut scopes = None;
@@ -152,6 +158,12 @@ fn read_file(problems: &mut Problems<'_>, root: &DeTable<'_>, role: Role, path: 
                     file.trust = parse_rule::trust(problems, keys, &value.span(), role);
                 }
             }
+            "kubelet_root" if role == Role::Tenant => problems.add(
+                &key.span(),
+                "`kubelet_root` is in a tenant's file",
+                "remove it: where the kubelet keeps pods is said by the node's file",
+            ),
+            name @ "kubelet_root" => file.kubelet_root = path(problems, value, name, &RESERVED),
             other => refuse_key(problems, &key.span(), Table::File, other),
         }
     }

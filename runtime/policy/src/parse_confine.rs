@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use bulkhead_model::{ExecPattern, HostPath, MemfdRule, MountAccess, RootRule, TcpRule, UserRule};
+use bulkhead_model::{
+    ExecPattern, HostPath, IdentityRule, MemfdRule, MountAccess, PodSecurityRule, RootRule, TcpRule, UserRule,
+};
 use toml::de::{DeTable, DeValue};
 
 use crate::{
@@ -78,6 +80,16 @@ pub(crate) fn section(problems: &mut Problems<'_>, keys: &DeTable<'_>, section: 
             "pids_max" => {
                 let pids = number(problems, value, IN, name, 1..=PIDS_LIMIT);
                 read.pids_max = pids.and_then(|pids| u32::try_from(pids).ok());
+            }
+            "pod_security" => {
+                let words =
+                    [("tightened", PodSecurityRule::Tightened), ("restricted", PodSecurityRule::Restricted)];
+                read.pod_security = word(problems, value, IN, name, &words);
+            }
+            "executable" => read.executable = paths(problems, value, name, &RESERVED),
+            "identity" => {
+                let words = [("filled-in", IdentityRule::FilledIn), ("as-is", IdentityRule::AsIs)];
+                read.identity = word(problems, value, IN, name, &words);
             }
             // What this version does anyway may be said.
             "capabilities" if value.get_ref().as_array().is_some_and(|list| list.is_empty()) => {}

@@ -24,6 +24,11 @@ use crate::{
     strict::Stricter,
 };
 
+/// Where the kubelet keeps pods unless it is told otherwise.
+///
+/// Source: `--root-dir`, kubelet.
+const KUBELET_ROOT: &str = "/var/lib/kubelet";
+
 /// What a node lets run for one tenant.
 #[derive(Clone, Debug)]
 pub struct Policy {
@@ -58,6 +63,12 @@ impl Policy {
         let node = self.node.mode.unwrap_or(Mode::Enforce);
         let tenant = self.tenant.as_ref().and_then(|tenant| tenant.mode);
         tenant.map_or(node, |tenant| tenant.stricter(&node))
+    }
+
+    /// Where the kubelet keeps pods.
+    #[must_use]
+    pub fn kubelet_root(&self) -> &Path {
+        self.node.kubelet_root.as_deref().unwrap_or(Path::new(KUBELET_ROOT))
     }
 
     /// SHA-256 over both texts: two policies that may differ have different hashes.

@@ -7,8 +7,8 @@
 use std::{collections::BTreeSet, path::PathBuf};
 
 use bulkhead_model::{
-    Confinement, ExecPattern, HostPath, LandlockRule, Level, MemfdRule, MountAccess, RootRule, TcpRule,
-    UserRule,
+    Confinement, ExecPattern, HostPath, IdentityRule, LandlockRule, Level, MemfdRule, MountAccess,
+    PodSecurityRule, RootRule, TcpRule, UserRule,
 };
 
 use crate::{Mode, exec};
@@ -72,6 +72,28 @@ impl Stricter for MemfdRule {
         match (self, other) {
             (MemfdRule::Allowed, MemfdRule::Allowed) => MemfdRule::Allowed,
             (MemfdRule::Denied, _) | (_, MemfdRule::Denied) => MemfdRule::Denied,
+        }
+    }
+}
+
+/// `restricted` < `tightened`.
+impl Stricter for PodSecurityRule {
+    fn stricter(&self, other: &Self) -> Self {
+        match (self, other) {
+            (PodSecurityRule::Tightened, PodSecurityRule::Tightened) => PodSecurityRule::Tightened,
+            (PodSecurityRule::Restricted, _) | (_, PodSecurityRule::Restricted) => {
+                PodSecurityRule::Restricted
+            }
+        }
+    }
+}
+
+/// `as-is` < `filled-in`.
+impl Stricter for IdentityRule {
+    fn stricter(&self, other: &Self) -> Self {
+        match (self, other) {
+            (IdentityRule::FilledIn, IdentityRule::FilledIn) => IdentityRule::FilledIn,
+            (IdentityRule::AsIs, _) | (_, IdentityRule::AsIs) => IdentityRule::AsIs,
         }
     }
 }
@@ -168,6 +190,9 @@ impl Stricter for Confinement {
             host_paths,
             hooks,
             pids_max,
+            pod_security,
+            executable,
+            identity,
         } = self;
         Self {
             level: level.stricter(&other.level),
@@ -183,6 +208,9 @@ impl Stricter for Confinement {
             host_paths: host_paths.stricter(&other.host_paths),
             hooks: hooks.stricter(&other.hooks),
             pids_max: (*pids_max).min(other.pids_max),
+            pod_security: pod_security.stricter(&other.pod_security),
+            executable: executable.stricter(&other.executable),
+            identity: identity.stricter(&other.identity),
         }
     }
 }

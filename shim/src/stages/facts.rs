@@ -11,11 +11,6 @@ use bulkhead_plan::{HardLimits, HostFacts, PodFacts, SecurityModules, SysResourc
 
 use crate::task::TaskError;
 
-/// Where the kubelet keeps its pods unless it is told otherwise.
-///
-/// Source: `--root-dir`, kubelet.
-const KUBELET_ROOT: &str = "/var/lib/kubelet";
-
 /// Bit of CAP_SYS_RESOURCE.
 ///
 /// Source: include/uapi/linux/capability.h.
@@ -79,6 +74,7 @@ impl Constant {
         request: &CreateRequest,
         pod: Option<Pod>,
         task_dir: &Path,
+        kubelet_root: &Path,
     ) -> Result<HostFacts, TaskError> {
         let mountinfo = match bulkhead_plan::needs_mountinfo(request) {
             true => Some(
@@ -91,7 +87,7 @@ impl Constant {
         Ok(HostFacts {
             containerd_root,
             containerd_state,
-            kubelet_root: PathBuf::from(KUBELET_ROOT),
+            kubelet_root: kubelet_root.to_owned(),
             pod: pod_of(request, pod),
             landlock_abi: self.landlock_abi,
             hard_limits: self.hard_limits.clone(),

@@ -53,7 +53,7 @@ pub(super) fn sort_out(list: &mut Vec<Planned>, covered: &BTreeSet<PathBuf>) -> 
     if let Some(index) = dev {
         let options = ["nosuid", "strictatime", "mode=755", "size=65536k"].map(str::to_owned).to_vec();
         let what = What::FileSystem { kind: "tmpfs".to_owned(), source: "tmpfs".to_owned() };
-        list.insert(index, Planned { destination: DEV.into(), what, options, when: When::First });
+        list.insert(index, Planned { destination: DEV.into(), what, options, copy_up: None, when: When::First });
     }
     Ok(())
 }
@@ -86,10 +86,10 @@ pub(super) fn attach(
     }
     for (index, mount) in late() {
         let tree = trees.remove(&index).ok_or(LaunchError::Plan("a late mount is missing"))?;
-        root.attach(&tree, &mount.destination)?;
+        root.attach(&tree, &mount.destination, |_| Ok(()))?;
     }
     if let Some(console) = console {
-        root.attach(&console, Path::new(CONSOLE))?;
+        root.attach(&console, Path::new(CONSOLE), |_| Ok(()))?;
     }
     if mounts.shared_root {
         mount(None::<&str>, "/", None::<&str>, MsFlags::MS_SHARED, None::<&str>)

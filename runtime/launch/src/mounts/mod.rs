@@ -11,6 +11,8 @@
 //! Invariant: nothing is opened by a name that a tenant could have changed since it was looked at.
 //! Never here: what may be mounted; that was decided by `bulkhead_plan`.
 
+mod copy_up;
+mod identity;
 mod image;
 mod late;
 mod made;
@@ -20,14 +22,17 @@ mod source;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    os::fd::{AsFd as _, BorrowedFd},
     path::{Path, PathBuf},
 };
 
-use bulkhead_model::{ConfineSpec, ImageVolume};
+use bulkhead_model::{ConfineSpec, IdentityRule, ImageVolume};
 use oci_spec::runtime::{Mount, Spec};
 use serde::{Deserialize, Serialize};
 
 use self::{
+    copy_up::{Owner, Top, copy_up},
+    identity::Identity,
     made::Landed,
     options::Options,
     place::Root,
@@ -54,6 +59,9 @@ pub(crate) struct Mounts {
     shared_root: bool,
     /// Whether libcontainer binds a terminal on /dev/console.
     console: bool,
+    /// Whom copies of the image's files belong to, and a name for that uid where the image has none.
+    owner: (u32, u32),
+    identity: Option<Identity>,
     expected: Expected,
 }
 
@@ -64,6 +72,8 @@ struct Planned {
     destination: PathBuf,
     what: What,
     options: Vec<String>,
+    /// What it hides is copied into it, and of the hidden directory itself this counts.
+    copy_up: Option<Top>,
     when: When,
 }
 
@@ -108,6 +118,10 @@ pub(crate) struct Sources<'a> {
     pub(crate) roots: &'a [PathBuf],
     /// Images that are shown.
     pub(crate) images: &'a [ImageVolume],
+    /// Places of tmpfs into which what the image has there is copied.
+    pub(crate) copied_up: &'a BTreeSet<PathBuf>,
+    /// Whether the container's uid gets a name.
+    pub(crate) identity: IdentityRule,
 }
 
 /// Sources that were cloned before their turn, by their place in the list.
@@ -145,8 +159,14 @@ impl Mounts {
         covered.insert(late::CONSOLE.into());
         let read_only = spec.root().as_ref().and_then(|root| root.readonly()).unwrap_or(false);
         let hardened = if level == Level::Hardened { rootfs::HARDENED } else { 0 };
+        let (uid, gid) = (confine.credentials().uid, confine.credentials().gid);
         Ok(Self {
             list,
+            owner: (uid, gid),
+            identity: match sources.identity {
+                IdentityRule::FilledIn => Some(Identity { uid, gid, dir: task_dir.to_owned() }),
+                IdentityRule::AsIs => None,
+            },
             label: linux.and_then(|linux| linux.mount_label().clone()),
             shared_root,
             console: spec.process().as_ref().and_then(|process| process.terminal()).unwrap_or(false),
@@ -178,22 +198,45 @@ impl Mounts {
     pub(crate) fn assemble(&self, trees: &mut Trees, root: &Path) -> Result<Vec<PathBuf>, LaunchError> {
         let root = Root::open(root)?;
         root.check_kernels(|place| self.first().any(|(_, mount)| mount.destination == place))?;
-        self.first()
-            .map(|(index, mount)| {
-                let tree = match trees.remove(&index) {
-                    Some(tree) => tree,
-                    None => mount.make(self.label.as_deref())?,
-                };
-                root.attach(&tree, &mount.destination)
+        let attach = |(index, mount): (usize, &Planned)| {
+            let tree = match trees.remove(&index) {
+                Some(tree) => tree,
+                None => mount.make(self.label.as_deref())?,
+            };
+            root.attach(&tree, &mount.destination, |hidden| match mount.copy_up {
+                Some(top) => self.copy_up(hidden, &tree, top, &mount.destination),
+                None => Ok(()),
             })
-            .collect()
+        };
+        let mut landed = self.first().map(attach).collect::<Result<Vec<_>, LaunchError>>()?;
+        if let Some(identity) = &self.identity {
+            let planned = |place: &Path| self.first().any(|(_, mount)| place.starts_with(&mount.destination));
+            for (place, tree) in identity.trees(&root, planned)? {
+                landed.push(root.attach(&tree, place, |_| Ok(()))?);
+            }
+        }
+        Ok(landed)
+    }
+
+    fn copy_up(
+        &self,
+        hidden: BorrowedFd<'_>,
+        tree: &Tree,
+        top: Top,
+        place: &Path,
+    ) -> Result<(), LaunchError> {
+        let (uid, gid) = self.owner;
+        copy_up(hidden, tree.fd.as_fd(), top, Owner { uid, gid }, &place.display().to_string())
     }
 
     /// Asks the kernel what the container of `pid` has for mounts, and attaches what is to come last. `landed` is what
     /// [`Mounts::assemble`] said. This process may stay in the container's namespace: to be called last.
     pub(crate) fn finish(&self, pid: i32, trees: Trees, landed: Vec<PathBuf>) -> Result<(), LaunchError> {
         let all = || self.first().zip(&landed);
-        let shown: Vec<Landed> = all().map(|((_, mount), at)| mount.landed(at.clone())).collect();
+        let mut shown: Vec<Landed> = all().map(|((_, mount), at)| mount.landed(at.clone())).collect();
+        // After those of the list: files with a name for the container's uid.
+        let more = landed.iter().skip(self.first().count());
+        shown.extend(more.map(|at| Landed { at: at.clone(), top: options::RELIED_ON, below: None }));
         made::check(&made::table_of(pid)?, &self.expected, &shown)?;
         let landed = all().map(|((index, _), at)| (index, at.clone())).collect();
         late::attach(self, pid, trees, &landed)
@@ -262,7 +305,13 @@ fn planned(
             What::FileSystem { kind, source }
         }
     };
-    Ok(Planned { destination, what, options, when: When::First })
+    // One that is the container's user's has the image's mode; /tmp stays everybody's.
+    let top = match options.iter().any(|option| option.starts_with("uid=")) {
+        true => Top::Mode,
+        false => Top::Nothing,
+    };
+    let copy_up = sources.copied_up.contains(&destination).then_some(top);
+    Ok(Planned { destination, what, options, copy_up, when: When::First })
 }
 
 #[cfg(test)]

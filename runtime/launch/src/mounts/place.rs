@@ -12,6 +12,7 @@
 use std::{
     collections::VecDeque,
     ffi::{OsStr, OsString},
+    fs::File,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::{Component, Path, PathBuf},
 };
@@ -72,9 +73,28 @@ impl Root {
         Ok(())
     }
 
-    /// Attaches a mount, and says where it has landed.
-    pub(super) fn attach(&self, tree: &Tree, at: &Path) -> Result<PathBuf, LaunchError> {
+    /// A regular file of the root, by links of the image; none if there is none.
+    pub(super) fn file(&self, path: &Path) -> Result<Option<File>, LaunchError> {
+        let resolve = ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS;
+        let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
+        let shown = || path.display().to_string();
+        let file = match openat2(&self.dir, path, OpenHow::new().flags(flags).resolve(resolve)) {
+            Err(Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP | Errno::ENXIO) => return Ok(None),
+            found => File::from(found.map_err(LaunchError::io("openat2(2)", shown()))?),
+        };
+        let what = file.metadata().map_err(LaunchError::io("fstat(2)", shown()))?;
+        Ok(what.is_file().then_some(file))
+    }
+
+    /// Attaches a mount, and says where it has landed. `first` is done with what it will hide.
+    pub(super) fn attach(
+        &self,
+        tree: &Tree,
+        at: &Path,
+        first: impl FnOnce(BorrowedFd<'_>) -> Result<(), LaunchError>,
+    ) -> Result<PathBuf, LaunchError> {
         let (found, landed) = self.find(at, tree.kind)?;
+        first(found.as_fd())?;
         if let Err(error) = trees::attach(tree.fd.as_fd(), found.as_fd()) {
             let what = trees::identity(found.as_fd());
             let other = what.is_ok_and(|what| what.is_directory() != (tree.kind == Kind::Directory));

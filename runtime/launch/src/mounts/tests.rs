@@ -37,7 +37,12 @@ fn of(mounts: &[Mount], masked: &[&str]) -> Result<Mounts, LaunchError> {
         },
         directory: PathBuf::new(),
     }];
-    let sources = Sources { roots: &["/srv".into(), "/srv/data".into(), "/srv/dat".into()], images: &images };
+    let sources = Sources {
+        roots: &["/srv".into(), "/srv/data".into(), "/srv/dat".into()],
+        images: &images,
+        copied_up: &BTreeSet::new(),
+        identity: IdentityRule::AsIs,
+    };
     Mounts::of(&spec, &compatible(), &sources, Path::new("/task"))
 }
 
@@ -88,7 +93,8 @@ fn source_is_the_node_s_or_an_image_and_a_hardened_one_belongs_to_the_deepest_ro
     assert!(matches!(&list[0].what, What::Image { dir, .. } if dir == Path::new("/task/images/0")));
     assert_eq!(list[1].what, What::Bind { path: "/a".into(), links: Links::Node });
     let roots: [PathBuf; 3] = ["/srv".into(), "/srv/data".into(), "/srv/dat".into()];
-    let sources = Sources { roots: &roots, images: &[] };
+    let sources =
+        Sources { roots: &roots, images: &[], copied_up: &BTreeSet::new(), identity: IdentityRule::AsIs };
     for (source, root) in [("/srv/data/x", "/srv/data"), ("/srv/x", "/srv"), ("/made/by/us", "/made/by/us")] {
         let found = planned(
             0,

@@ -79,7 +79,8 @@ pub(super) fn add(
     let options = &asked.options;
     let never_written = matches!(kind, Source::Image | Source::Host(MountAccess::ReadOnly));
     let read_only = options.read_only || never_written;
-    let executable = kind == Source::Kubelet && read_only && !options.no_exec;
+    let named = context.confinement.executable.contains(&asked.destination) && kind != Source::Image;
+    let executable = (named || kind == Source::Kubelet && read_only) && !options.no_exec;
     if read_only != options.read_only {
         record(
             changes,
@@ -88,7 +89,9 @@ pub(super) fn add(
             "it is an image, or policy names its source as read-only",
         );
     }
-    if !executable && !options.no_exec {
+    if named && executable {
+        record(changes, &asked.destination, "executable", "policy names it in `executable`");
+    } else if !executable && !options.no_exec {
         record(changes, &asked.destination, "noexec", "what is not of the image is not run");
     }
     if options.slave || options.loosened {
@@ -113,7 +116,8 @@ pub(super) fn add(
     let access = match (read_only, executable) {
         (true, true) => PathAccess::ReadExecute,
         (true, false) => PathAccess::Read,
-        (false, _) => PathAccess::ReadWrite,
+        (false, true) => PathAccess::ReadWriteExecute,
+        (false, false) => PathAccess::ReadWrite,
     };
     mounts.add(make(&asked.destination, "bind", source, &list)?, access);
     Ok(())

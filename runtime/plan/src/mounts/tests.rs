@@ -281,3 +281,23 @@ fn writable_directory_of_policy_belongs_to_the_containers_user() {
     let made = mounts.list.iter().find(|mount| mount.destination() == Path::new("/var/lib/app")).unwrap();
     assert!(made.options().as_ref().unwrap().join(",").contains("mode=0755,uid=1000,gid=1000"));
 }
+
+#[test]
+fn place_that_policy_names_is_executable_and_no_other() {
+    let mut run = Run::new(example::request()).host_path("/srv", MountAccess::ReadWrite);
+    run.confinement.executable = ["/tmp", "/data"].map(Into::into).into();
+    let (mounts, _) = run.all(&[mount("/data", "bind", "/srv/data", &["rbind"])]).unwrap();
+    let of = |place: &str| {
+        let made = mounts.list.iter().find(|mount| mount.destination() == Path::new(place)).unwrap();
+        let rule = mounts.rules.iter().find(|rule| rule.path == Path::new(place)).unwrap();
+        (made.options().as_ref().unwrap().iter().any(|option| option.contains("noexec")), rule.access)
+    };
+    assert_eq!(of("/tmp"), (false, PathAccess::ReadWriteExecute));
+    assert_eq!(of("/data"), (false, PathAccess::ReadWriteExecute));
+    assert_eq!(of("/run"), (true, PathAccess::ReadWrite));
+    for (options, access) in
+        [(&["rbind", "noexec"][..], PathAccess::ReadWrite), (&["rbind", "ro"], PathAccess::ReadExecute)]
+    {
+        assert_eq!(run.one(&mount("/data", "bind", "/srv/data", options)).unwrap().1, Some(access));
+    }
+}

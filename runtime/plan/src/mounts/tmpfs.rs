@@ -10,6 +10,8 @@ use crate::{
     refuse::{refuse, short},
 };
 
+const EXECUTABLE: &str = "policy names it in `executable`";
+
 /// Who may write to a tmpfs of policy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Owner {
@@ -77,10 +79,16 @@ pub(super) fn take_ours(
                 vec!["mode=0755".to_owned(), format!("uid={}", context.uid), format!("gid={}", context.gid)]
             }
         };
-        let mut options = vec!["nosuid", "nodev", "noexec"];
+        let executable = context.confinement.executable.contains(&path);
+        let mut options = vec!["nosuid", "nodev"];
+        match executable {
+            true => record(changes, &path, "executable", EXECUTABLE),
+            false => options.push("noexec"),
+        }
         options.extend(owner.iter().map(String::as_str));
         options.extend([size.as_str(), inodes.as_str()]);
-        mounts.add(make(&path, "tmpfs", Path::new("tmpfs"), &options)?, PathAccess::ReadWrite);
+        mounts.copied_up.insert(path.clone());
+        mounts.add(make(&path, "tmpfs", Path::new("tmpfs"), &options)?, read_write(executable));
     }
     Ok(rest)
 }
@@ -110,15 +118,29 @@ pub(super) fn add(
         }
     }
     parameters.extend([size, inodes]);
-    let mut options = vec!["nosuid", "nodev", "noexec"];
+    let executable = context.confinement.executable.contains(&asked.destination) && !asked.options.no_exec;
+    let mut options = vec!["nosuid", "nodev"];
+    match executable {
+        true => record(changes, &asked.destination, "executable", EXECUTABLE),
+        false => options.push("noexec"),
+    }
     if asked.options.read_only {
         options.push("ro");
     }
     options.extend(parameters.iter().map(String::as_str));
-    record(changes, &asked.destination, "nosuid, nodev, noexec, limited", "so is all that can be written");
-    let access = if asked.options.read_only { PathAccess::Read } else { PathAccess::ReadWrite };
+    let what = if executable { "nosuid, nodev, limited" } else { "nosuid, nodev, noexec, limited" };
+    record(changes, &asked.destination, what, "so is all that can be written");
+    let access = match (asked.options.read_only, executable) {
+        (true, false) => PathAccess::Read,
+        (true, true) => PathAccess::ReadExecute,
+        (false, _) => read_write(executable),
+    };
     mounts.add(make(&asked.destination, "tmpfs", Path::new("tmpfs"), &options)?, access);
     Ok(())
+}
+
+fn read_write(executable: bool) -> PathAccess {
+    if executable { PathAccess::ReadWriteExecute } else { PathAccess::ReadWrite }
 }
 
 /// Size and inodes: what was asked for, but at most policy's.

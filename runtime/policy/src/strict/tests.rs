@@ -42,12 +42,18 @@ fn confinement() -> impl Strategy<Value = Confinement> {
         (select(users), select(vec![RootRule::ReadOnly, RootRule::Writable]), paths(), paths()),
         (4096..4099_u64, 1..4_u64, select(vec![MemfdRule::Denied, MemfdRule::Allowed]), landlock()),
         (patterns(), host_paths(), paths(), 1..4_u32, select(vec![Level::Hardened, Level::Compatible])),
+        (
+            select(vec![PodSecurityRule::Tightened, PodSecurityRule::Restricted]),
+            paths(),
+            select(vec![IdentityRule::FilledIn, IdentityRule::AsIs]),
+        ),
     )
         .prop_map(
             |(
                 (user, root, tmpfs, writable),
                 (bytes, inodes, memfd, landlock),
                 (exec, host, hooks, pids, level),
+                (pod_security, executable, identity),
             )| {
                 Confinement {
                     level,
@@ -63,6 +69,9 @@ fn confinement() -> impl Strategy<Value = Confinement> {
                     host_paths: host,
                     hooks,
                     pids_max: pids,
+                    pod_security,
+                    executable,
+                    identity,
                 }
             },
         )
@@ -104,6 +113,9 @@ fn allows_no_more(inner: &Confinement, outer: &Confinement, argv: &[String]) -> 
         host_paths,
         hooks,
         pids_max,
+        pod_security,
+        executable,
+        identity,
     } = inner;
     prop_assert!(*level == Level::Hardened || outer.level == Level::Compatible);
     for uid in [0, 1, 2, 3] {
@@ -126,6 +138,11 @@ fn allows_no_more(inner: &Confinement, outer: &Confinement, argv: &[String]) -> 
     }
     prop_assert!(hooks.is_subset(&outer.hooks));
     prop_assert!(*pids_max <= outer.pids_max);
+    prop_assert!(
+        *pod_security == PodSecurityRule::Restricted || outer.pod_security == PodSecurityRule::Tightened
+    );
+    prop_assert!(executable.is_subset(&outer.executable));
+    prop_assert!(*identity == IdentityRule::AsIs || outer.identity == IdentityRule::FilledIn);
     Ok(())
 }
 
