@@ -73,6 +73,8 @@ pub enum Stream {
     Null,
     /// To a FIFO that containerd's client has made.
     Fifo(PathBuf),
+    /// To the server, who gets the other end of a pipe and the FIFO to copy into; of standard output and error only.
+    Copied(PathBuf),
     /// To the server, who gets the other end of a pipe.
     Pipe,
     /// To the log; of standard output and error only.

@@ -22,7 +22,7 @@ use super::{
     Process, TaskError,
     oom::{OomCount, OomWatch},
     process::Told,
-    stdio::{Hub, Whose},
+    stdio::{Hub, Role, Whose},
 };
 use crate::{
     server::{Exit, Owner, Publisher, Reaper},
@@ -127,8 +127,8 @@ impl Tasks {
     }
 
     /// For whom the streams of that container or exec are.
-    pub(crate) fn whose_streams<'a>(&'a self, id: &'a str) -> Whose<'a> {
-        Whose { id, namespace: self.stages.namespace(), socket: self.streams.socket() }
+    pub(crate) fn whose_streams<'a>(&'a self, role: Role, id: &'a str) -> Whose<'a> {
+        Whose { role, id, namespace: self.stages.namespace(), socket: self.streams.socket() }
     }
 
     /// Takes an id for a Create.

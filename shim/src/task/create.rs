@@ -26,7 +26,7 @@ use super::{
     container::has_worker,
     leftovers, lifecycle,
     process::{StdioPaths, Waiting},
-    stdio::{Addresses, Streams},
+    stdio::{Addresses, Role, Streams},
 };
 use crate::{
     server::{Launching, Owner},
@@ -78,7 +78,7 @@ async fn create_to_the_end(tasks: &Arc<Tasks>, request: CreateTaskRequest) -> Re
         stderr: request.stderr.clone(),
         terminal: request.terminal,
     };
-    let addresses = Addresses::of(&paths, tasks.whose_streams(id.as_str()))?;
+    let addresses = Addresses::of(&paths, tasks.whose_streams(Role::Init, id.as_str()))?;
     let admitted = tasks.stages().admit(asked(&id, &request), tasks.pod()).await?;
 
     let mut launching = tasks.reaper().launching();

@@ -6,7 +6,7 @@ use containerd_shim_protos::{api::ExecProcessRequest, events::task::TaskExecAdde
 use super::{
     Container, Process, TaskError, Tasks,
     process::{StdioPaths, Waiting},
-    stdio::Addresses,
+    stdio::{Addresses, Role},
 };
 
 /// Largest process document accepted, in bytes: what containerd accepts as a message.
@@ -49,7 +49,7 @@ pub(crate) async fn exec(
         terminal: request.terminal,
     };
     // Malformed ones are refused here, before Start.
-    Addresses::of(&paths, tasks.whose_streams(&request.exec_id))?;
+    Addresses::of(&paths, tasks.whose_streams(Role::Exec, &request.exec_id))?;
     let waiting = Waiting::Exec(Box::new(plan));
     container.add_exec(Process::new(request.exec_id.clone(), paths, waiting))?;
 

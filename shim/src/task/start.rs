@@ -21,7 +21,7 @@ use super::{
     create::{kill, readable},
     oom,
     process::Waiting,
-    stdio::{Addresses, Streams},
+    stdio::{Addresses, Role, Streams},
 };
 use crate::server::{Launching, Owner};
 
@@ -133,7 +133,7 @@ async fn launch_exec(
     process: &Arc<Process>,
     plan: &ExecPlan,
 ) -> Result<u32, TaskError> {
-    let addresses = Addresses::of(&process.paths, tasks.whose_streams(&process.exec_id))?;
+    let addresses = Addresses::of(&process.paths, tasks.whose_streams(Role::Exec, &process.exec_id))?;
     let exec = process.exec_id.parse().map_err(|error| TaskError::InvalidArgument(format!("id: {error}")))?;
     let init_pidfd = container.init.pidfd()?;
     let mut launching = tasks.reaper().launching();

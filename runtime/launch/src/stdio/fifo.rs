@@ -13,6 +13,7 @@ use std::{
 
 use nix::unistd::{Gid, Uid, fchown};
 
+use super::Ends;
 use crate::LaunchError;
 
 /// A FIFO that is open at both ends, so that no other open of it waits.
@@ -22,8 +23,8 @@ pub(super) struct Fifo {
 }
 
 impl Fifo {
-    /// Opens it and gives it to `uid` and `gid`, so that the process can open `/dev/stdout`.
-    pub(super) fn open(path: &Path, uid: u32, gid: u32) -> Result<Self, LaunchError> {
+    /// Opens it.
+    pub(super) fn open(path: &Path) -> Result<Self, LaunchError> {
         let shown = path.display().to_string();
         let both = OpenOptions::new()
             .read(true)
@@ -35,9 +36,18 @@ impl Fifo {
         if !kind.is_fifo() {
             return Err(LaunchError::Failed(format!("{shown} is no FIFO")));
         }
-        fchown(&both, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))
-            .map_err(LaunchError::io("fchown(2)", shown.clone()))?;
         Ok(Self { both, shown })
+    }
+
+    /// Gives it to a user whose process has it: so that this can open `/dev/stdout`.
+    pub(super) fn give(&self, uid: u32, gid: u32) -> Result<(), LaunchError> {
+        fchown(&self.both, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))
+            .map_err(LaunchError::io("fchown(2)", self.shown.clone()))
+    }
+
+    /// Both kinds of ends, so that no side sees the other one vanish.
+    pub(super) fn ends(&self) -> Result<Ends, LaunchError> {
+        Ok(Ends { reader: Some(self.reader()?), writer: Some(self.writer()?) })
     }
 
     /// An end to read from, with a description (and so flags) of its own.
@@ -73,14 +83,10 @@ mod tests {
         path
     }
 
-    fn me() -> (u32, u32) {
-        (nix::unistd::getuid().as_raw(), nix::unistd::getgid().as_raw())
-    }
-
     #[test]
     fn ends_are_opened_without_waiting_and_lead_to_each_other() {
         let dir = tempfile::tempdir().unwrap();
-        let fifo = Fifo::open(&fifo(dir.path()), me().0, me().1).unwrap();
+        let fifo = Fifo::open(&fifo(dir.path())).unwrap();
         let (mut reader, mut writer) =
             (File::from(fifo.reader().unwrap()), File::from(fifo.writer().unwrap()));
         writer.write_all(b"text").unwrap();
@@ -95,10 +101,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let plain = dir.path().join("plain");
         fs::write(&plain, "").unwrap();
-        let error = Fifo::open(&plain, me().0, me().1).err().unwrap();
+        let error = Fifo::open(&plain).err().unwrap();
         assert!(error.to_string().contains("is no FIFO"), "{error}");
         let link = dir.path().join("link");
         std::os::unix::fs::symlink(fifo(dir.path()), &link).unwrap();
-        assert!(Fifo::open(&link, me().0, me().1).is_err());
+        assert!(Fifo::open(&link).is_err());
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! FIFO      client ══ FIFO ══ process                    the server holds an end of each kind: see `Kept`
+//! copied    client ══ FIFO ══ server ══ pipe ══ process  what an orphan keeps open is then the pipe, not the FIFO
 //! pipe      server ══ pipe ══ process                    the server is the client's other side (streaming)
 //! log       file or logger ══ pipe ══ process            see `log`
 //! terminal  server ══ master ═ terminal ═ process        and FIFO, stream or log behind the server
@@ -62,8 +63,8 @@ impl Opened {
             kept.log = Some(log.process);
         }
         if *terminal {
-            kept.stdin = behind_terminal(stdin, None, uid, gid)?;
-            kept.stdout = behind_terminal(stdout, log_stdout, uid, gid)?;
+            kept.stdin = behind_terminal(stdin, None)?;
+            kept.stdout = behind_terminal(stdout, log_stdout)?;
             return Ok(Self { streams: None, console: None, uid, kept });
         }
         let streams = [
@@ -109,15 +110,23 @@ fn stream(
         (Stream::Null, _) => null(),
         (Stream::Log, _) => log.take().ok_or(LaunchError::Plan("a stream leads to a log that is not there")),
         (Stream::Fifo(path), Direction::In) => {
-            let fifo = Fifo::open(path, uid, gid)?;
+            let fifo = Fifo::open(path)?;
+            fifo.give(uid, gid)?;
             kept.writer = Some(fifo.writer()?);
             fifo.reader()
         }
         (Stream::Fifo(path), Direction::Out) => {
-            let fifo = Fifo::open(path, uid, gid)?;
-            *kept = Ends { reader: Some(fifo.reader()?), writer: Some(fifo.writer()?) };
+            let fifo = Fifo::open(path)?;
+            fifo.give(uid, gid)?;
+            *kept = fifo.ends()?;
             fifo.writer()
         }
+        (Stream::Copied(path), Direction::Out) => {
+            let (reader, writer) = pipe_of(uid, gid)?;
+            *kept = Ends { reader: Some(reader), writer: Some(Fifo::open(path)?.writer()?) };
+            Ok(writer)
+        }
+        (Stream::Copied(_), Direction::In) => Err(LaunchError::Plan("standard input is not copied")),
         (Stream::Pipe, Direction::In) => {
             let (reader, writer) = pipe_of(uid, gid)?;
             kept.writer = Some(writer);
@@ -132,14 +141,11 @@ fn stream(
 }
 
 /// What the server copies a terminal from or to. A pipe to the server itself would be one too many.
-fn behind_terminal(stream: &Stream, log: Option<OwnedFd>, uid: u32, gid: u32) -> Result<Ends, LaunchError> {
+fn behind_terminal(stream: &Stream, log: Option<OwnedFd>) -> Result<Ends, LaunchError> {
     match stream {
         Stream::Null | Stream::Pipe => Ok(Ends::default()),
         Stream::Log => Ok(Ends { reader: None, writer: log }),
-        Stream::Fifo(path) => {
-            let fifo = Fifo::open(path, uid, gid)?;
-            Ok(Ends { reader: Some(fifo.reader()?), writer: Some(fifo.writer()?) })
-        }
+        Stream::Fifo(path) | Stream::Copied(path) => Fifo::open(path)?.ends(),
     }
 }
 

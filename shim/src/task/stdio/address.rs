@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! ""                               /dev/null
-//! /path                            a FIFO
+//! /path                            a FIFO; the process gets it, but for the outputs of an exec, which are copied into it
 //! file:///path                     a file; standard error, where there is one, goes there too
 //! binary:///path?arg=value…        a logger, which gets both outputs (binary-v2: one that must say that it is ready)
 //! ttrpc+unix:///path?streaming_id= a stream of this server's own streaming service
@@ -20,9 +20,20 @@ use super::super::{TaskError, process::StdioPaths};
 /// Longest id of a stream, in bytes: containerd's are a container's id and a word.
 pub(super) const STREAM_ID_BYTES_MAX: usize = 256;
 
+/// What kind of process they are of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// A container's first. All that has its streams ends with it.
+    Init,
+    /// One that is exec'd. What it leaves behind may keep its streams for ever.
+    Exec,
+}
+
 /// Whose streams they are, and where this server is found.
 #[derive(Clone, Copy)]
 pub(crate) struct Whose<'a> {
+    /// What kind of process.
+    pub(crate) role: Role,
     /// Id of the container or exec.
     pub(crate) id: &'a str,
     /// containerd's namespace.
@@ -59,12 +70,14 @@ impl Addresses {
         let StdioPaths { stdin, stdout, stderr, terminal } = paths;
         let (stdin, stdin_stream) = match Address::of(stdin, whose)? {
             Address::Log(_) => return Err(wrong(stdin, "a log is no standard input")),
-            other => plain(other),
+            other => plain(other, Role::Init),
         };
+        // A terminal is copied anyway.
+        let role = if *terminal { Role::Init } else { whose.role };
         let (stdout, stdout_stream, log) = match Address::of(stdout, whose)? {
             Address::Log(log) => (Stream::Log, None, Some(log)),
             other => {
-                let (stream, id) = plain(other);
+                let (stream, id) = plain(other, role);
                 (stream, id, None)
             }
         };
@@ -81,7 +94,7 @@ impl Addresses {
                         "standard error goes to a log only where standard output does",
                     ));
                 }
-                other => plain(other),
+                other => plain(other, role),
             },
         };
         Ok(Self {
@@ -93,11 +106,12 @@ impl Addresses {
     }
 }
 
-fn plain(address: Address) -> (Stream, Option<String>) {
-    match address {
-        Address::Null | Address::Log(_) => (Stream::Null, None),
-        Address::Fifo(path) => (Stream::Fifo(path), None),
-        Address::Stream(id) => (Stream::Pipe, Some(id)),
+fn plain(address: Address, role: Role) -> (Stream, Option<String>) {
+    match (address, role) {
+        (Address::Null | Address::Log(_), _) => (Stream::Null, None),
+        (Address::Fifo(path), Role::Init) => (Stream::Fifo(path), None),
+        (Address::Fifo(path), Role::Exec) => (Stream::Copied(path), None),
+        (Address::Stream(id), _) => (Stream::Pipe, Some(id)),
     }
 }
 
@@ -209,11 +223,21 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
-    fn read(stdin: &str, stdout: &str, stderr: &str, terminal: bool) -> Result<Addresses, TaskError> {
+    fn read_of(
+        role: Role,
+        stdin: &str,
+        stdout: &str,
+        stderr: &str,
+        terminal: bool,
+    ) -> Result<Addresses, TaskError> {
         let paths =
             StdioPaths { stdin: stdin.into(), stdout: stdout.into(), stderr: stderr.into(), terminal };
         let socket = Path::new("/run/containerd/s/abc");
-        Addresses::of(&paths, Whose { id: "box", namespace: "tenants", socket })
+        Addresses::of(&paths, Whose { role, id: "box", namespace: "tenants", socket })
+    }
+
+    fn read(stdin: &str, stdout: &str, stderr: &str, terminal: bool) -> Result<Addresses, TaskError> {
+        read_of(Role::Init, stdin, stdout, stderr, terminal)
     }
 
     fn refused(stdin: &str, stdout: &str, stderr: &str) -> String {
@@ -229,6 +253,22 @@ mod tests {
         assert_eq!(found.stdin, Stream::Fifo("/f/in".into()));
         assert_eq!((found.stdout, found.stderr), (Stream::Fifo("/f/out".into()), Stream::Null));
         assert!(refused("", "f/out", "").contains("absolute"));
+    }
+
+    #[test]
+    fn outputs_of_an_exec_are_copied_and_its_input_and_terminal_are_not() {
+        let exec = |terminal| read_of(Role::Exec, "/f/in", "/f/out", "/f/err", terminal).unwrap().stdio;
+        let found = exec(false);
+        assert_eq!(found.stdin, Stream::Fifo("/f/in".into()));
+        assert_eq!(
+            (found.stdout, found.stderr),
+            (Stream::Copied("/f/out".into()), Stream::Copied("/f/err".into()))
+        );
+        let found = exec(true);
+        assert_eq!(
+            (found.stdin, found.stdout),
+            (Stream::Fifo("/f/in".into()), Stream::Fifo("/f/out".into()))
+        );
     }
 
     #[test]

@@ -17,10 +17,12 @@ use bulkhead_launch::Ends;
 use tokio::{
     io::{Interest, unix::AsyncFd},
     sync::oneshot,
-    task::JoinHandle,
 };
 
-use super::fifo::{Direction, Output, asynchronous};
+use super::{
+    copying::Copying,
+    fifo::{Direction, Output, asynchronous},
+};
 use crate::sys;
 
 /// Bytes copied at once: what a terminal hands out at most.
@@ -31,9 +33,8 @@ const BUFFER_BYTES: usize = 4096;
 /// A terminal in use.
 pub(super) struct Console {
     master: Arc<AsyncFd<File>>,
-    input: Option<JoinHandle<()>>,
-    output: Option<JoinHandle<()>>,
-    drained: Option<oneshot::Receiver<()>>,
+    input: Option<Copying>,
+    output: Option<Copying>,
 }
 
 impl Console {
@@ -44,23 +45,18 @@ impl Console {
         stdout: Ends,
         deleted: Weak<()>,
     ) -> io::Result<Self> {
-        let mut console =
-            Self { master: Arc::new(watch_both(master)?), input: None, output: None, drained: None };
+        let mut console = Self { master: Arc::new(watch_both(master)?), input: None, output: None };
         if let Ends { reader, writer: Some(writer) } = stdout {
             let (master, writer) = (console.master(), asynchronous(writer, Direction::Out)?);
-            let (done, drained) = oneshot::channel();
-            console.drained = Some(drained);
-            console.output = Some(tokio::spawn(async move {
+            console.output = Some(Copying::start(async move {
                 copy(&master, &writer, "output").await;
                 drop(master);
                 Output { reader, writer: writer.into_inner() }.let_go(&deleted);
-                // Where nobody waits for it, nobody minds.
-                done.send(()).unwrap_or_default();
             }));
         }
         if let Some(stdin) = stdin {
             let (stdin, master) = (asynchronous(stdin, Direction::In)?, console.master());
-            console.input = Some(tokio::spawn(async move { copy(&stdin, &master, "input").await }));
+            console.input = Some(Copying::start(async move { copy(&stdin, &master, "input").await }));
         }
         Ok(console)
     }
@@ -77,23 +73,12 @@ impl Console {
 
     /// The input has no reader any more.
     pub(super) fn end_input(&mut self) {
-        if let Some(input) = self.input.take() {
-            input.abort();
-        }
+        self.input = None;
     }
 
     /// Tells when all output is where it goes.
     pub(super) fn take_drained(&mut self) -> Option<oneshot::Receiver<()>> {
-        self.drained.take()
-    }
-}
-
-/// Nobody will read any more.
-impl Drop for Console {
-    fn drop(&mut self) {
-        for copy in [self.input.take(), self.output.take()].into_iter().flatten() {
-            copy.abort();
-        }
+        self.output.as_mut().and_then(Copying::take_done)
     }
 }
 

@@ -19,10 +19,11 @@ use tokio::{
 
 use crate::sys;
 
-/// How often it is looked whether a reader has come back. Only while output waits for one after its process's end.
-const LOOK: Duration = Duration::from_millis(100);
+/// How often it is looked whether a reader has come back. Only while output waits for one, and nobody else has the FIFO
+/// open.
+pub(super) const LOOK: Duration = Duration::from_millis(100);
 
-/// Both ends of a FIFO that a process writes to; the reader is held for as long as the process may write.
+/// A FIFO that is written to; the reader is held for as long as a process may write to it by itself.
 pub(super) struct Output {
     pub(super) reader: Option<OwnedFd>,
     pub(super) writer: File,

@@ -3,6 +3,7 @@
 //! ```text
 //! FIFO      client ═══ FIFO ═══ process     no copy: an end of each kind is held, so that neither side sees the other
 //!                                          vanish when containerd restarts
+//! copied    client ═══ FIFO ◄ splice ═ pipe ═ process     outputs of an exec: see `moved`
 //! log       file or logger ◄═ pipe ═ process     no copy: see `bulkhead_launch`; a process of its own
 //! stream    client ◄─ ttrpc ─ copy ═ pipe ═ process     see `streaming`
 //! terminal  any of these ═ copy ═ master ═ terminal ═ process     see `console`
@@ -16,19 +17,21 @@
 
 mod address;
 mod console;
+mod copying;
 mod fifo;
+mod moved;
 mod rest;
 mod streaming;
 
 use std::{fs::File, io, os::fd::OwnedFd, sync::Arc};
 
-use bulkhead_launch::{Ends, Kept, LogProcess};
+use bulkhead_launch::{Ends, Kept, LogProcess, Stream};
 
-pub(crate) use address::{Addresses, Whose};
+pub(crate) use address::{Addresses, Role, Whose};
 pub(crate) use rest::Rest;
 pub(crate) use streaming::{Hub, services as streaming_services};
 
-use self::{console::Console, fifo::Output, streaming::Joined};
+use self::{console::Console, copying::Copying, fifo::Output, streaming::Joined};
 use super::TaskError;
 
 /// The server's side of the streams of one process.
@@ -37,6 +40,7 @@ pub(crate) struct Streams {
     /// Keeps the input open until CloseIO.
     stdin: Option<OwnedFd>,
     outputs: Vec<Output>,
+    copies: Vec<Copying>,
     console: Option<Console>,
     log: Option<LogProcess>,
     joined: Vec<Joined>,
@@ -70,15 +74,22 @@ impl Streams {
             }
             (_, Ends { writer, .. }) => streams.stdin = writer,
         }
-        for (id, ends) in [(&addresses.stdout, stdout), (&addresses.stderr, stderr)] {
-            match (id, ends) {
-                (Some(id), Ends { reader: Some(fd), .. }) => {
+        let asked = &addresses.stdio;
+        for (kind, id, ends) in
+            [(&asked.stdout, &addresses.stdout, stdout), (&asked.stderr, &addresses.stderr, stderr)]
+        {
+            match (kind, id, ends) {
+                (Stream::Copied(_), _, Ends { reader: Some(pipe), writer: Some(fifo) }) => {
+                    let deleted = Arc::downgrade(&streams.deleted);
+                    streams.copies.push(moved::start(pipe, fifo, deleted).map_err(failed)?);
+                }
+                (_, Some(id), Ends { reader: Some(fd), .. }) => {
                     streams.joined.push(hub.join_output(id, end(fd, fifo::Direction::In)?)?);
                 }
-                (_, Ends { reader, writer: Some(writer) }) => {
+                (_, _, Ends { reader, writer: Some(writer) }) => {
                     streams.outputs.push(Output { reader, writer: File::from(writer) });
                 }
-                (_, Ends { writer: None, .. }) => {}
+                (_, _, Ends { writer: None, .. }) => {}
             }
         }
         Ok(streams)
@@ -116,7 +127,8 @@ impl Streams {
 
     /// What is still on its way, for Delete to wait for.
     pub(crate) fn take_rest(&mut self) -> Rest {
-        let drained = self.console.as_mut().and_then(Console::take_drained);
-        Rest { drained, log: self.log.take() }
+        let terminal = self.console.as_mut().and_then(Console::take_drained);
+        let copies = self.copies.iter_mut().filter_map(Copying::take_done).chain(terminal).collect();
+        Rest { copies, log: self.log.take() }
     }
 }

@@ -22,17 +22,23 @@ const TERM_MS: u64 = 11_000;
 
 /// What is still on its way.
 pub(crate) struct Rest {
-    pub(super) drained: Option<oneshot::Receiver<()>>,
+    pub(super) copies: Vec<oneshot::Receiver<()>>,
     pub(super) log: Option<LogProcess>,
 }
 
 impl Rest {
     /// Waits for it, for a while.
     pub(crate) async fn drain(self) {
-        if let Some(drained) = self.drained
-            && timeout(Duration::from_millis(DRAIN_MS), drained).await.is_err()
-        {
-            tracing::warn!("output of a terminal is not read: the rest of it is given up");
+        let copied = async {
+            for copy in self.copies {
+                // One that has been given up is done as well.
+                copy.await.unwrap_or_default();
+            }
+        };
+        if timeout(Duration::from_millis(DRAIN_MS), copied).await.is_err() {
+            tracing::warn!(
+                "output is not read, or its process has left others that have it open: the rest is given up"
+            );
         }
         let Some(log) = self.log else { return };
         if let Err(error) = end(&log).await {
