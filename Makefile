@@ -47,6 +47,8 @@ bench: build ## numbers beside runc, crun, runsc and the kernel alone (RUNS=, ON
 
 install: build ## binaries below DESTDIR and PREFIX
 	install -D -m 0755 -t $(DESTDIR)$(PREFIX)/bin $(REL)/containerd-shim-bulkhead-v2 $(REL)/bulkhead
+	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/lib/systemd/system integration/deploy/systemd/bulkhead-watch.service
+	sed -i 's#^ExecStart=[^ ]*#ExecStart=$(PREFIX)/bin/bulkhead#' $(DESTDIR)$(PREFIX)/lib/systemd/system/bulkhead-watch.service
 
 fmt: ## unformatted files are an error
 	$(CARGO) fmt --all --check

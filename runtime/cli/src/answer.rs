@@ -35,6 +35,10 @@ impl Answer {
         Self { status: Status::Refused, text: text.into(), json }
     }
 
+    pub(crate) fn failed(text: impl Into<String>, json: Value) -> Self {
+        Self { status: Status::Failed, text: text.into(), json }
+    }
+
     pub(crate) fn usage(text: &str) -> Self {
         Self { status: Status::Usage, text: text.to_owned(), json: json!({ "usage": text }) }
     }

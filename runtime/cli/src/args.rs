@@ -31,15 +31,22 @@ pub(crate) struct Args {
     pub(crate) command: Command,
 }
 
-/// Which containerd.
+/// How containerd is configured.
 #[derive(Debug, Clone, clap::Args)]
-pub(crate) struct Daemon {
+pub(crate) struct DaemonConfig {
     /// containerd's configuration
     #[arg(long, value_name = "FILE", default_value = CONFIG, value_hint = ValueHint::FilePath)]
     pub(crate) containerd_config: PathBuf,
     /// containerd's executable: it merges and completes its configuration itself
     #[arg(long, value_name = "PROGRAM", default_value = "containerd", value_hint = ValueHint::CommandName)]
     pub(crate) containerd: PathBuf,
+}
+
+/// Which containerd.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct Daemon {
+    #[command(flatten)]
+    pub(crate) config: DaemonConfig,
     /// containerd's socket [default: what its configuration says]
     #[arg(long, value_name = "SOCKET", value_hint = ValueHint::FilePath)]
     pub(crate) address: Option<PathBuf>,
@@ -73,6 +80,9 @@ pub(crate) enum Command {
     /// Keep signatures of images on this node, and look at them
     #[command(subcommand)]
     Trust(TrustCommand),
+    /// Judge images as soon as containerd has them, so that their first launch need not wait; fetch their signatures
+    /// where policy lets it
+    Watch(WatchOptions),
     /// Say which system calls a command of an image can make, from its files alone, and why
     #[command(subcommand)]
     Profile(ProfileCommand),
@@ -125,6 +135,8 @@ pub(crate) enum TrustCommand {
         image: String,
         #[command(flatten)]
         registry: RegistryOptions,
+        #[command(flatten)]
+        config: DaemonConfig,
     },
     /// List what is kept: files, by the digest of the image that they say they are about
     List {
@@ -141,10 +153,23 @@ pub(crate) enum TrustCommand {
     },
 }
 
+/// What is watched, and how registries are reached.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct WatchOptions {
+    /// Look at every image once and end: 0 all are admitted, 1 one is refused, 3 one could not be judged
+    #[arg(long)]
+    pub(crate) once: bool,
+    #[command(flatten)]
+    pub(crate) daemon: Daemon,
+    #[command(flatten)]
+    pub(crate) registry: RegistryOptions,
+}
+
 /// How registries are reached.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct RegistryOptions {
-    /// containerd's directory with HOST/hosts.toml: mirrors, certificates [default: /etc/containerd/certs.d]
+    /// containerd's directory with HOST/hosts.toml: mirrors, certificates [default: its `config_path`, then
+    /// /etc/containerd/certs.d]
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub(crate) hosts_dir: Option<PathBuf>,
     /// Docker's configuration with passwords [default: $DOCKER_CONFIG/config.json, then ~/.docker/config.json]

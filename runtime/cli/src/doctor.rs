@@ -30,7 +30,7 @@ pub(crate) fn doctor(layout: &Layout, daemon: &Daemon) -> Result<Answer, Trouble
     let kernel = KernelFacts::read().map_err(|error| Trouble::Kernel("ask the kernel", error))?;
     let settings = Settings::read(daemon)?;
     let mut findings = kernel.findings();
-    findings.push(version(&daemon.containerd));
+    findings.push(version(&daemon.config.containerd));
     findings.push(socket(&settings.socket(daemon)));
     findings.push(shim());
     findings.extend(containerd(&settings));
@@ -122,8 +122,16 @@ fn shim() -> Finding {
 }
 
 fn containerd(settings: &Settings) -> Vec<Finding> {
-    let Settings { from, sandbox_image: _, snapshotter, discard_unpacked_layers, handlers, address: _ } =
-        settings;
+    let Settings {
+        from,
+        sandbox_image: _,
+        snapshotter,
+        discard_unpacked_layers,
+        handlers,
+        address: _,
+        hosts_dirs: _,
+        old_registries: _,
+    } = settings;
     let known = |good: bool| if good { Standing::Good } else { Standing::Optional };
     vec![
         Finding::new("containerd's settings", from.as_str(), "any", Standing::Good, ""),

@@ -19,6 +19,7 @@ mod profile;
 mod settings;
 mod trust;
 mod verify;
+mod watch;
 
 use std::process::ExitCode;
 
@@ -34,6 +35,9 @@ fn main() -> ExitCode {
     // The judge is started by the shim with this one argument; it locks itself down before anything else.
     if std::env::args_os().skip(1).eq(["judge"]) {
         return bulkhead_trust::judge_main();
+    }
+    if std::env::args_os().skip(1).eq(["judge", "layers"]) {
+        return bulkhead_trust::layers_main();
     }
     if let [Some("judge"), Some("contents"), Some(layers), Some(blobs)] = std::env::args_os()
         .skip(1)
@@ -51,10 +55,10 @@ fn main() -> ExitCode {
     }
     let Args { root, json, command } = Args::parse();
     let layout = root.map_or_else(bulkhead_node::layout_from_environment, Layout::below);
-    answer::print(run(&layout, command), json)
+    answer::print(run(&layout, command, json), json)
 }
 
-fn run(layout: &Layout, command: Command) -> Result<Answer, Trouble> {
+fn run(layout: &Layout, command: Command, as_json: bool) -> Result<Answer, Trouble> {
     match command {
         Command::Init(daemon) => init::init(layout, &daemon),
         Command::Doctor(daemon) => doctor::doctor(layout, &daemon),
@@ -71,10 +75,13 @@ fn run(layout: &Layout, command: Command) -> Result<Answer, Trouble> {
         }
         Command::Trust(command) => match command {
             TrustCommand::Import { paths } => trust::import(layout, &paths),
-            TrustCommand::Fetch { image, registry } => trust::fetch(layout, &image, &registry),
+            TrustCommand::Fetch { image, registry, config } => {
+                trust::fetch(layout, &image, &registry, &config)
+            }
             TrustCommand::List { digest } => trust::list(layout, digest.as_ref()),
             TrustCommand::Remove { digest, file } => trust::remove(layout, &digest, file.as_ref()),
         },
+        Command::Watch(options) => watch::watch(layout, &options, as_json),
         Command::Profile(command) => profile::profile(layout, command),
         Command::Completion { shell } => generate::completion(shell),
         Command::Man => generate::man(),

@@ -12,7 +12,7 @@ use toml::{Table, Value};
 
 use crate::{
     answer::Trouble,
-    args::{ADDRESS, Daemon},
+    args::{ADDRESS, Daemon, DaemonConfig},
 };
 
 /// Runtime type of our handlers.
@@ -33,12 +33,21 @@ pub(crate) struct Settings {
     pub(crate) handlers: Vec<String>,
     /// Socket of the API.
     pub(crate) address: Option<PathBuf>,
+    /// `config_path` of the CRI plugin's registries: directories with `HOST/hosts.toml`.
+    pub(crate) hosts_dirs: Vec<PathBuf>,
+    /// Whether mirrors or registries stand in the configuration itself, as containerd 1.4 had them.
+    pub(crate) old_registries: bool,
 }
 
 impl Settings {
     /// Asks containerd, else the file.
     pub(crate) fn read(daemon: &Daemon) -> Result<Self, Trouble> {
-        let Daemon { containerd_config: path, containerd, address: _ } = daemon;
+        Self::read_of(&daemon.config)
+    }
+
+    /// As [`Self::read`], where no socket is asked for.
+    pub(crate) fn read_of(config: &DaemonConfig) -> Result<Self, Trouble> {
+        let DaemonConfig { containerd_config: path, containerd } = config;
         if let Some(text) = dump(containerd, path) {
             let from = format!("{} --config {} config dump", containerd.display(), path.display());
             return Self::of_text(&text, &from, path);
@@ -96,6 +105,20 @@ impl Settings {
                 vec!["plugins", "io.containerd.server.v1.grpc", "address"],
             )
             .map(PathBuf::from),
+            // Source: containerd docs/cri/registry.md; several are separated as those of $PATH.
+            hosts_dirs: either(
+                join(&old, &["registry", "config_path"]),
+                join(&images, &["registry", "config_path"]),
+            )
+            .map(|paths| paths.split(':').filter(|path| !path.is_empty()).map(PathBuf::from).collect())
+            .unwrap_or_default(),
+            old_registries: [&old, &images].into_iter().any(|plugin| {
+                ["mirrors", "configs"].into_iter().any(|name| {
+                    at(&table, &join(plugin, &["registry", name]))
+                        .and_then(Value::as_table)
+                        .is_some_and(|registries| !registries.is_empty())
+                })
+            }),
         })
     }
 }
@@ -141,6 +164,8 @@ mod tests {
             discard_unpacked_layers = true
             [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
             runtime_type = "io.containerd.runc.v2"
+            [plugins."io.containerd.grpc.v1.cri".registry]
+            config_path = "/a/certs.d:/b/certs.d"
             [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.strict]
             runtime_type = "io.containerd.bulkhead.v2""#,
         );
@@ -149,6 +174,17 @@ mod tests {
         assert_eq!(found.discard_unpacked_layers, Some(true));
         assert_eq!(found.handlers, ["strict"]);
         assert_eq!(found.address, Some(PathBuf::from("/run/a.sock")));
+        assert_eq!(found.hosts_dirs, ["/a/certs.d", "/b/certs.d"].map(PathBuf::from));
+        assert!(!found.old_registries);
+    }
+
+    #[test]
+    fn registries_in_the_configuration_itself_are_noticed_and_empty_tables_are_none() {
+        let cri = "[plugins.\"io.containerd.grpc.v1.cri\".registry";
+        let mirrors =
+            format!("version = 2\n{cri}.mirrors.\"docker.io\"]\nendpoint = [\"https://mirror.example\"]\n");
+        assert!(settings(&mirrors).old_registries);
+        assert!(!settings(&format!("version = 2\n{cri}.mirrors]\n{cri}.configs]\n")).old_registries);
     }
 
     #[test]
@@ -159,6 +195,8 @@ mod tests {
             [plugins.'io.containerd.cri.v1.images']
             snapshotter = 'erofs'
             discard_unpacked_layers = false
+            [plugins.'io.containerd.cri.v1.images'.registry]
+            config_path = '/c/certs.d'
             [plugins.'io.containerd.cri.v1.images'.pinned_images]
             sandbox = 'registry.example/pause:2'
             [plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.bulkhead]
@@ -171,6 +209,7 @@ mod tests {
         assert_eq!(found.discard_unpacked_layers, Some(false));
         assert_eq!(found.handlers, ["bulkhead"]);
         assert_eq!(found.address, Some(PathBuf::from("/run/b.sock")));
+        assert_eq!(found.hosts_dirs, [PathBuf::from("/c/certs.d")]);
     }
 
     #[test]

@@ -8,13 +8,18 @@ use serde_json::{Value, json};
 
 use crate::{
     answer::{Answer, Trouble, full},
-    args::RegistryOptions,
+    args::{DaemonConfig, RegistryOptions},
+    settings::Settings,
 };
 
 /// Where containerd is told of mirrors and certificates when no one says otherwise.
 ///
 /// Source: containerd docs/hosts.md.
 const HOSTS_DIR: &str = "/etc/containerd/certs.d";
+
+/// What is said of a configuration that `containerd` itself calls deprecated.
+pub(crate) const OLD_REGISTRIES: &str = "registry.mirrors and registry.configs of containerd's configuration are not \
+     read: write them as HOST/hosts.toml below config_path, as containerd 1.5 and later want them";
 
 /// What every answer ends with: a file that is kept proves nothing yet.
 const NOTE: &str = "kept, not yet believed: bulkhead verify IMAGE says which of them count, and for whom";
@@ -30,19 +35,32 @@ pub(crate) fn import(layout: &Layout, paths: &[PathBuf]) -> Result<Answer, Troub
     keep(layout, &harvest, &places.join(", "), &[])
 }
 
-pub(crate) fn fetch(layout: &Layout, image: &str, options: &RegistryOptions) -> Result<Answer, Trouble> {
+pub(crate) fn fetch(
+    layout: &Layout,
+    image: &str,
+    options: &RegistryOptions,
+    config: &DaemonConfig,
+) -> Result<Answer, Trouble> {
     let reference: Reference = match image.parse() {
         Ok(reference) => reference,
         Err(error @ GatherError::Reference { .. }) => return Ok(Answer::usage(&full(&error))),
         Err(error) => return Err(error.into()),
     };
-    let Fetched { target, subjects: _, harvest, notes } =
-        bulkhead_gather::fetch(&reference, &access(options))?;
+    // Somebody who says where needs no containerd.
+    let settings = match &options.hosts_dir {
+        Some(_) => Settings::default(),
+        None => Settings::read_of(config)?,
+    };
+    let Fetched { target, subjects: _, harvest, mut notes } =
+        bulkhead_gather::fetch(&reference, &access(options, &settings))?;
+    if settings.old_registries {
+        notes.push(OLD_REGISTRIES.to_owned());
+    }
     keep(layout, &harvest, &format!("{reference} ({target})"), &notes)
 }
 
-/// What the options and the environment say.
-pub(crate) fn access(options: &RegistryOptions) -> Access {
+/// What the options, containerd's configuration and the environment say.
+pub(crate) fn access(options: &RegistryOptions, settings: &Settings) -> Access {
     let RegistryOptions { hosts_dir, docker_config, plain_http, timeout } = options;
     let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let docker_config = docker_config.clone().or_else(|| {
@@ -50,7 +68,11 @@ pub(crate) fn access(options: &RegistryOptions) -> Access {
         dir.map(|dir| dir.join("config.json"))
     });
     Access {
-        hosts_dirs: vec![hosts_dir.clone().unwrap_or_else(|| HOSTS_DIR.into())],
+        hosts_dirs: match hosts_dir {
+            Some(dir) => vec![dir.clone()],
+            None if settings.hosts_dirs.is_empty() => vec![HOSTS_DIR.into()],
+            None => settings.hosts_dirs.clone(),
+        },
         docker_config,
         plain_http: *plain_http,
         time_max: Duration::from_secs(*timeout),

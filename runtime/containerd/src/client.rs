@@ -69,18 +69,25 @@ impl Containerd {
             .await
             .map_err(|_| silent())?
             .map_err(failed)?;
-        let header = namespace.as_str().parse().map_err(|_| Failure::Answer {
-            call: "connect",
-            subject: namespace.to_string(),
-            field: "namespace",
-        })?;
-        Ok(Self { channel, namespace: namespace.clone(), header, call_timeout })
+        Ok(Self { channel, namespace: namespace.clone(), header: header(namespace)?, call_timeout })
     }
 
     /// The namespace that is asked about.
     #[must_use]
     pub fn namespace(&self) -> &Namespace {
         &self.namespace
+    }
+
+    /// The same connection, for another namespace.
+    ///
+    /// # Errors
+    /// The name is none for containerd.
+    pub fn in_namespace(&self, namespace: &Namespace) -> Result<Self, Failure> {
+        Ok(Self { namespace: namespace.clone(), header: header(namespace)?, ..self.clone() })
+    }
+
+    pub(crate) fn channel(&self) -> Channel {
+        self.channel.clone()
     }
 
     pub(crate) fn containers(&self) -> ContainersClient<Channel> {
@@ -128,6 +135,11 @@ impl Containerd {
             Ok(Ok(answer)) => Ok(answer),
         }
     }
+}
+
+fn header(namespace: &Namespace) -> Result<MetadataValue<Ascii>, Failure> {
+    let subject = namespace.to_string();
+    namespace.as_str().parse().map_err(|_| Failure::Answer { call: "connect", subject, field: "namespace" })
 }
 
 /// `None` for what containerd says is not there.

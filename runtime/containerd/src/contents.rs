@@ -12,6 +12,7 @@
 //! the comparison until after it.
 //! Never here: opening a layer (workers do); what unproven contents mean (policy says).
 
+mod alone;
 mod mounts;
 mod receipts;
 
@@ -36,6 +37,8 @@ use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, BufReader},
     net::unix::pipe::Receiver,
 };
+
+pub use alone::start_layers_alone;
 
 use self::{mounts::Layers, receipts::Receipt};
 use crate::{Containerd, Failure, VerifyError, store};

@@ -15,6 +15,7 @@
 
 #![forbid(unsafe_code)]
 
+mod announced;
 mod client;
 mod content;
 mod contents;
@@ -27,9 +28,10 @@ mod process;
 mod store;
 mod verify;
 
+pub use announced::{Announced, Changes, Unpacked};
 pub use bulkhead_binding::VerifiedImage;
 pub use client::{CALL_TIMEOUT, Containerd};
-pub use contents::{Contents, StartLayers, contents_facts};
+pub use contents::{Contents, StartLayers, contents_facts, start_layers_alone};
 pub use error::{Failure, VerifyError};
 pub use evidence::signature_facts;
 pub use judge::{AdmitJudge, Judge, ReadBlob};

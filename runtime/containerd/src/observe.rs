@@ -147,15 +147,17 @@ impl Containerd {
             self.request(MountsRequest { snapshotter: snapshotter.to_owned(), key: key.to_owned() });
         let mut client = self.snapshots();
         let answer = found(self.answer("snapshots.Mounts", key, client.mounts(request)).await)?;
-        let mounts = answer.map(|answer| answer.mounts).unwrap_or_default();
-        Ok(mounts
-            .into_iter()
-            .map(|mount| Mount {
-                kind: mount.r#type,
-                source: mount.source,
-                target: mount.target.into(),
-                options: mount.options,
-            })
-            .collect())
+        Ok(mounts_of(answer.map(|answer| answer.mounts).unwrap_or_default()))
     }
+}
+
+/// Mounts in our own words.
+pub(crate) fn mounts_of(mounts: Vec<containerd_client::types::Mount>) -> Vec<Mount> {
+    let own = |mount: containerd_client::types::Mount| Mount {
+        kind: mount.r#type,
+        source: mount.source,
+        target: mount.target.into(),
+        options: mount.options,
+    };
+    mounts.into_iter().map(own).collect()
 }

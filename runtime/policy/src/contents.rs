@@ -103,7 +103,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::{Policy, Source};
+    use crate::{Needs, Policy, Source};
 
     const NAME: &str = "registry.example/team-a/app:1";
 
@@ -160,6 +160,25 @@ mod tests {
                 assert_eq!(admitted.is_ok(), proven >= wanted, "{node} {tenant:?} {found:?}");
             }
         }
+    }
+
+    #[test]
+    fn needs_are_those_of_node_and_tenant_and_none_where_one_has_no_scope() {
+        let needs = |node, tenant| policy(node, tenant).needs(NAME);
+        let plain = Needs { signatures: false, contents: ContentsRule::Chain };
+        assert_eq!(needs("", None), Some(plain));
+        assert_eq!(
+            needs("", Some("contents = \"rehash\"")),
+            Some(Needs { contents: ContentsRule::Rehash, ..plain })
+        );
+        assert_eq!(policy("", None).needs("registry.example/team-b/app:1"), None);
+        let source = |path: &str, text: &str| Source { path: path.into(), text: text.to_owned() };
+        let signed = "version = 1\n[image]\n\"registry.example/team-a/*\" = { require = [\"ci\"] }\n[rule.ci]\nkeys = [\"a.pub\"]\n";
+        let node = source("/etc/bulkhead/policy.toml", signed);
+        let asks = Needs { signatures: true, contents: ContentsRule::Receipt };
+        assert_eq!(Policy::parse(&node, None).unwrap().needs(NAME), Some(asks));
+        let stranger = source("/t.toml", "version = 1\n[image]\n\"registry.example/team-b/*\" = {}\n");
+        assert_eq!(Policy::parse(&node, Some(&stranger)).unwrap().needs(NAME), None);
     }
 
     #[test]

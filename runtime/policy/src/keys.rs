@@ -177,6 +177,15 @@ pub(crate) const KEYS: &[Key] = &[
         "how long ago a root may have been written: what an older one vouches for does not count. Not written: no limit",
     ),
     key(
+        Table::Trust,
+        "fetch",
+        r#""never" | "watch""#,
+        r#""never""#,
+        "",
+        "whether registries are asked for signatures without a person who says so: watch lets `bulkhead watch` ask for \
+         those of images that containerd announces and a scope requires a rule of",
+    ),
+    key(
         Table::Rule,
         "keys",
         r#"["keys/NAME.pub", …]"#,

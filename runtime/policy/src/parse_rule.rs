@@ -10,7 +10,7 @@ use crate::{
     keys::Table,
     parse::Role,
     read::{Value, number, refuse_key, refuse_value, word},
-    rule::{DAY_SECONDS, FileName, Keyless, LogRule, Rules, SignerRule, Trust},
+    rule::{DAY_SECONDS, FetchRule, FileName, Keyless, LogRule, Rules, SignerRule, Trust},
     source::Problems,
 };
 
@@ -164,6 +164,10 @@ pub(crate) fn trust(
             "root_age_days_max" => {
                 let days = number(problems, value, Table::Trust, "root_age_days_max", 1..=ROOT_AGE_DAYS_MAX);
                 trust.root_age_max = days.map(|days| Duration::from_secs(days * DAY_SECONDS));
+            }
+            "fetch" => {
+                let words = [("never", FetchRule::Never), ("watch", FetchRule::Watch)];
+                trust.fetch = word(problems, value, Table::Trust, "fetch", &words).unwrap_or_default();
             }
             other => refuse_key(problems, &key.span(), Table::Trust, other),
         }

@@ -19,7 +19,7 @@ use crate::{
     contents::{self, Known},
     grant::{Accepted, ExecList, Granted},
     parse::{DEFAULT, File, Role, ScopeRow},
-    rule::Asked,
+    rule::{Asked, FetchRule},
     scope::Repository,
     strict::Stricter,
 };
@@ -173,6 +173,28 @@ impl Policy {
         rows.into_iter().flatten().any(|row| !row.require.is_empty())
     }
 
+    /// What is wanted to be known of an image of that name before it runs; `None` where no scope matches, and it is
+    /// refused whatever is known.
+    #[must_use]
+    pub fn needs(&self, name: &str) -> Option<Needs> {
+        let repository = Repository::of_name(name)?;
+        let mut rows = vec![self.node.scope_of(&repository)?];
+        if let Some(tenant) = &self.tenant {
+            rows.push(tenant.scope_of(&repository)?);
+        }
+        let contents = rows.iter().map(|row| row.contents()).reduce(|one, other| one.stricter(&other));
+        Some(Needs {
+            signatures: rows.iter().any(|row| !row.require.is_empty()),
+            contents: contents.unwrap_or(ContentsRule::Chain),
+        })
+    }
+
+    /// Whether registries may be asked for signatures, by whom.
+    #[must_use]
+    pub fn fetch(&self) -> FetchRule {
+        self.node.trust.fetch
+    }
+
     /// What [`Policy::admit`] would say of an image of this one name to a tenant: for people, and no way to run
     /// anything.
     ///
@@ -185,9 +207,24 @@ impl Policy {
         name: &str,
         tenant: &Namespace,
     ) -> Result<Preview, Refusal> {
+        self.preview_of(facts, signatures, None, name, tenant)
+    }
+
+    /// [`Policy::preview`], where it is known what the image's files are.
+    ///
+    /// # Errors
+    /// As [`Policy::preview`].
+    pub fn preview_of(
+        &self,
+        facts: &ImageFacts,
+        signatures: Option<&SignatureFacts>,
+        contents: Option<&ContentsFacts>,
+        name: &str,
+        tenant: &Namespace,
+    ) -> Result<Preview, Refusal> {
         let image = Image {
             facts,
-            contents: Known::Unasked,
+            contents: contents.map_or(Known::Unasked, Known::Image),
             signatures,
             claimed: name,
             names: vec![name],
@@ -335,6 +372,15 @@ impl Policy {
         }
         (confinement, exec_lists)
     }
+}
+
+/// What is wanted to be known of an image before it runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Needs {
+    /// Who signed it.
+    pub signatures: bool,
+    /// How its files are to be proven.
+    pub contents: ContentsRule,
 }
 
 /// What is judged.

@@ -46,6 +46,17 @@ pub(crate) struct SignerRule {
 pub(crate) struct Trust {
     pub(crate) roots: Vec<FileName>,
     pub(crate) root_age_max: Option<Duration>,
+    pub(crate) fetch: FetchRule,
+}
+
+/// Whether registries are asked for signatures without a person who says so.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum FetchRule {
+    /// No: signatures come by `bulkhead trust`.
+    #[default]
+    Never,
+    /// By `bulkhead watch`, for images that containerd announces.
+    Watch,
 }
 
 /// With what a rule is asked.

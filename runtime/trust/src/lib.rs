@@ -25,7 +25,9 @@ pub mod signature;
 mod walk;
 
 pub use bulkhead_model::ImageFacts;
-pub use contents::{CompareError, Compared, LayerToCompare, LayerXattrs, compare, contents_main};
+pub use contents::{
+    CompareError, Compared, LayerToCompare, LayerXattrs, compare, contents_main, layers_main,
+};
 pub use error::{BlobError, Flaw, TrustError};
 pub use process::{ProcessError, judge_main, serve};
 pub use walk::{Blobs, INDEX_DEPTH_MAX, judge};

@@ -3,7 +3,7 @@
 use std::{
     fs::{self, File},
     io,
-    os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd},
 };
 
 use bulkhead_confine::{ConfineError, LockDown};
@@ -81,6 +81,21 @@ pub(crate) fn lock_down_to(layers: usize, blobs: usize) -> Result<Handed, Lockdo
         handed.clone().map(own).collect::<io::Result<_>>().map_err(LockdownError::Open)?;
     close_all(handed).map_err(LockdownError::Close)?;
     let blobs = dirs.split_off(layers);
+    confine_to(&dirs)?;
+    Ok(Handed { dirs, blobs })
+}
+
+/// Gives up everything but stdio, reading below these directories, and what these blobs are: for a process that has
+/// opened them itself.
+pub(crate) fn lock_down_holding(handed: Handed) -> Result<Handed, LockdownError> {
+    let held: Vec<RawFd> = handed.dirs.iter().chain(&handed.blobs).map(AsRawFd::as_raw_fd).collect();
+    let open = open_files().map_err(LockdownError::Close)?;
+    close_all(open.into_iter().filter(|fd| !held.contains(fd))).map_err(LockdownError::Close)?;
+    confine_to(&handed.dirs)?;
+    Ok(handed)
+}
+
+fn confine_to(dirs: &[OwnedFd]) -> Result<(), LockdownError> {
     let limits = LockDown {
         uid: CONTENTS_JUDGE_ID,
         gid: CONTENTS_JUDGE_ID,
@@ -88,8 +103,7 @@ pub(crate) fn lock_down_to(layers: usize, blobs: usize) -> Result<Handed, Lockdo
         cpu_seconds_max: CONTENTS_CPU_SECONDS_MAX,
     };
     let borrowed: Vec<BorrowedFd<'_>> = dirs.iter().map(AsFd::as_fd).collect();
-    bulkhead_confine::lock_down_to(limits, &borrowed)?;
-    Ok(Handed { dirs, blobs })
+    Ok(bulkhead_confine::lock_down_to(limits, &borrowed)?)
 }
 
 /// Closes all but stdio: whoever started the judge may have left something open.

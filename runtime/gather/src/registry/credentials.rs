@@ -1,6 +1,11 @@
 //! Passwords, from docker's `config.json`.
 
-use std::{collections::BTreeMap, fmt, io::Read as _, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    io::Read as _,
+    path::Path,
+};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde::Deserialize;
@@ -9,6 +14,9 @@ use crate::{GatherError, blobs::open};
 
 /// Largest `config.json`, in bytes.
 const CONFIG_BYTES_MAX: u64 = 1024 * 1024;
+
+/// How many credential helpers are named.
+const HELPERS_SAID_MAX: usize = 8;
 
 /// Passwords by registry. Never printed.
 #[derive(Default)]
@@ -56,10 +64,18 @@ impl Credentials {
             why: format!("line {}, column {}: no config.json of docker's", error.line(), error.column()),
         })?;
         let mut notes = Vec::new();
-        if config.creds_store.is_some() || !config.cred_helpers.is_empty() {
+        let helpers = config.creds_store.iter().chain(config.cred_helpers.values());
+        let names: BTreeSet<String> = helpers
+            .map(|name| name.chars().filter(|c| !c.is_control()).take(40).collect::<String>())
+            .map(|name| format!("docker-credential-{name}"))
+            .take(HELPERS_SAID_MAX)
+            .collect();
+        if !names.is_empty() {
             notes.push(format!(
-                "{}: credential helpers are programs and are not run; passwords are taken from `auths` alone",
-                path.display()
+                "{}: {} would be run as root, so it is not; passwords are taken from `auths` alone: write one there \
+                 (docker login with a --config directory of its own that names no helper), or import the signatures",
+                path.display(),
+                names.into_iter().collect::<Vec<_>>().join(", ")
             ));
         }
         let plain = |name: String| {
@@ -119,7 +135,9 @@ mod tests {
     fn broken_file_is_an_error_without_its_secrets_and_helpers_are_not_run() {
         let Err(error) = of(r#"{"auths":{"a":{"auth":"c2VjcmV0"}}"#) else { panic!() };
         assert!(!error.to_string().contains("c2VjcmV0"), "{error}");
-        assert_eq!(of(r#"{"credsStore":"desktop"}"#).unwrap().notes().len(), 1);
+        let helped = of(r#"{"credsStore":"desktop","credHelpers":{"r.example":"ecr-login"}}"#).unwrap();
+        let [note] = helped.notes() else { panic!("{:?}", helped.notes()) };
+        assert!(note.contains("docker-credential-desktop, docker-credential-ecr-login"), "{note}");
         assert!(Credentials::read(Some(Path::new("/no/such/config.json"))).unwrap().of("a").is_none());
     }
 

@@ -37,7 +37,7 @@ use std::{
 use bulkhead_layers::LayerError;
 use bulkhead_model::{Digest, DigestOf};
 
-pub use process::contents_main;
+pub use process::{contents_main, layers_main};
 
 use self::{
     apply::{Place, Whiteouts},

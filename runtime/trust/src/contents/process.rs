@@ -3,6 +3,7 @@
 //! ```text
 //! bulkhead judge contents LAYERS BLOBS    0 the question, in a memfd · 1 lines · 3… the layers' directories, lowest first,
 //!                                     then the blobs, in the order of the question
+//! bulkhead judge layers                  0 a job: it opens what it names itself, then goes on as above
 //! judge → {"same":3}  {"different":{"layer":4,…}}  …  {"done":null} | {"failed":"…"}
 //! ```
 //! Invariant: not a byte of stdin, of a directory or of a blob is read before the process has locked itself down.
@@ -18,16 +19,21 @@ use std::{
     },
 };
 
+use bulkhead_layers::{Comparison, prepare_comparison, walk_layers};
 use bulkhead_model::{
     CONTENTS_QUESTION_BYTES_MAX, CONTENTS_VERSION, ContentsLine, ContentsQuestion, IMAGE_LAYERS_MAX,
-    LayerQuestion,
+    LayerQuestion, LayersJob, LayersTask,
 };
+use serde::Serialize;
 
 use super::{Compared, LayerToCompare, LayerXattrs, compare};
 use crate::lockdown::{self, Handed};
 
 /// Most layers that are compared at a time.
 const LANES_MAX: usize = 4;
+
+/// Longest job, in bytes: the paths of at most 127 layers.
+const JOB_BYTES_MAX: u64 = 1 << 20;
 
 /// Longest text of a line, in characters.
 const TEXT_CHARS_MAX: usize = 300;
@@ -51,11 +57,49 @@ enum ContentsError {
 #[must_use]
 pub fn contents_main(layers: &str, blobs: &str) -> ExitCode {
     let output = Mutex::new(io::stdout());
-    let last = match run(layers, blobs, &output) {
+    end(&output, run(layers, blobs, &output))
+}
+
+/// `bulkhead judge layers`: a job on stdin, from `bulkhead watch`, which has no worker. It is walked, or layers and
+/// blobs are opened here and the process locks itself down to them before it reads a byte of any.
+#[must_use]
+pub fn layers_main() -> ExitCode {
+    let output = Mutex::new(io::stdout());
+    let lanes = lanes();
+    let LayersJob { dirs, own, task } = match job() {
+        Ok(job) => job,
+        Err(error) => return end(&output, Err(error)),
+    };
+    let task = match task {
+        LayersTask::Walk => {
+            let said = say(&output, &walk_layers(&dirs, own.as_deref()));
+            return if said.is_ok() { ExitCode::SUCCESS } else { ExitCode::from(3) };
+        }
+        LayersTask::Compare(task) => task,
+    };
+    let Comparison { question, layers, blobs } = match prepare_comparison(&dirs, &task) {
+        Ok(comparison) => comparison,
+        Err(line) => return if say(&output, &line).is_ok() { ExitCode::SUCCESS } else { ExitCode::from(3) },
+    };
+    let compared = lockdown::lock_down_holding(Handed { dirs: layers, blobs })
+        .map_err(ContentsError::from)
+        .and_then(|handed| compare_all(&question, handed, lanes, &output));
+    end(&output, compared)
+}
+
+fn job() -> Result<LayersJob, ContentsError> {
+    let mut text = Vec::new();
+    let read = io::stdin().lock().take(JOB_BYTES_MAX).read_to_end(&mut text);
+    read.map_err(ContentsError::Read)?;
+    serde_json::from_slice(&text).map_err(|error| ContentsError::Question(error.to_string()))
+}
+
+fn end(output: &Mutex<io::Stdout>, result: Result<(), ContentsError>) -> ExitCode {
+    let last = match result {
         Ok(()) => ContentsLine::Done,
         Err(error) => ContentsLine::Failed(crate::process::full(&error)),
     };
-    match say(&output, &last) {
+    match say(output, &last) {
         Ok(()) if last == ContentsLine::Done => ExitCode::SUCCESS,
         Ok(()) | Err(_) => ExitCode::from(3),
     }
@@ -66,10 +110,25 @@ fn run(layers: &str, blobs: &str, output: &Mutex<io::Stdout>) -> Result<(), Cont
     let (Some(layers), Some(blobs)) = (number(layers), number(blobs)) else {
         return Err(ContentsError::Usage);
     };
-    let lanes = std::thread::available_parallelism().map_or(1, |cores| cores.get().min(LANES_MAX));
-    let Handed { dirs, blobs } = lockdown::lock_down_to(layers, blobs)?;
-    let question = question(dirs.len(), blobs.len())?;
-    let xattrs = xattrs(&question, dirs.len())?;
+    let lanes = lanes();
+    let handed = lockdown::lock_down_to(layers, blobs)?;
+    let question = question(handed.dirs.len(), handed.blobs.len())?;
+    compare_all(&question, handed, lanes, output)
+}
+
+/// How many layers are compared at a time. Asked before the lockdown, which ends reading of it.
+fn lanes() -> usize {
+    std::thread::available_parallelism().map_or(1, |cores| cores.get().min(LANES_MAX))
+}
+
+fn compare_all(
+    question: &ContentsQuestion,
+    handed: Handed,
+    lanes: usize,
+    output: &Mutex<io::Stdout>,
+) -> Result<(), ContentsError> {
+    let Handed { dirs, blobs } = handed;
+    let xattrs = xattrs(question, dirs.len())?;
     let blobs: Vec<File> = blobs.into_iter().map(File::from).collect();
     let next = AtomicUsize::new(0);
     std::thread::scope(|scope| {
@@ -145,7 +204,7 @@ fn xattrs(question: &ContentsQuestion, dirs: usize) -> Result<Vec<LayerXattrs>, 
     Ok(all)
 }
 
-fn say(output: &Mutex<io::Stdout>, line: &ContentsLine) -> Result<(), ContentsError> {
+fn say(output: &Mutex<io::Stdout>, line: &impl Serialize) -> Result<(), ContentsError> {
     let mut text = serde_json::to_vec(line).map_err(|error| ContentsError::Question(error.to_string()))?;
     text.push(b'\n');
     let mut output = output.lock().unwrap_or_else(PoisonError::into_inner);
