@@ -93,6 +93,10 @@ fn to_bundle(file: &SimpleSigningFile, hash: Sha256Hash) -> Result<Bundle, Signa
 /// The signer's certificate and those above it. A root among them proves nothing, and is not asked for.
 fn certificates(leaf: &str, chain: &str) -> Result<Vec<X509Certificate>, SignatureFlaw> {
     let unreadable = |error: &dyn std::fmt::Display| wrong("certificate", error);
+    // Of a text without a line the library subtracts 1 from its length.
+    if leaf.trim().is_empty() {
+        return Err(wrong("certificate", &"it is empty"));
+    }
     let mut blocks =
         x509_cert::Certificate::load_pem_chain(leaf.as_bytes()).map_err(|error| unreadable(&error))?;
     if blocks.len() != 1 {
