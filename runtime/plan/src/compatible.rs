@@ -5,6 +5,7 @@
 //!
 //! What is changed all the same, because the runtime's own shape demands it, is in [`crate::Plan::changes`].
 
+mod annotations;
 mod devices;
 mod mounts;
 mod process;
@@ -53,6 +54,7 @@ pub(crate) fn plan(
     let (process, privileges) = process::as_asked(process, None, host, &mut changes)?;
     let mounts = mounts::as_asked(asked.mounts().as_deref().unwrap_or_default(), host, &mut changes)?;
     resources::judge_path(linux.cgroups_path().as_deref())?;
+    annotations::judge(asked, linux.cgroups_path().as_deref())?;
     judge_paths(linux)?;
     let seccomp = linux.seccomp().as_ref().map(filter).transpose()?;
 
