@@ -74,6 +74,8 @@ pub(crate) enum Trouble {
     Profile { path: PathBuf, why: String },
     #[error("{} is no public key: {why}", .path.display())]
     Key { path: PathBuf, why: String },
+    #[error("{}: {why}", .path.display())]
+    Manifest { path: PathBuf, why: String },
     #[error("{} is no TOML: {why}", .path.display())]
     Configuration { path: PathBuf, why: String },
 }

@@ -117,6 +117,12 @@ pub(crate) enum PolicyCommand {
         #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
         policy: Option<PathBuf>,
     },
+    /// Print the lines that the pods of a manifest need: a Deployment, StatefulSet, DaemonSet, Job, CronJob or Pod
+    FromManifest {
+        /// YAML, one document or several
+        #[arg(value_name = "FILE", value_hint = ValueHint::FilePath)]
+        file: PathBuf,
+    },
     /// Print the reference of the policy language
     Explain,
 }

@@ -11,6 +11,7 @@ mod answer;
 mod args;
 mod check;
 mod doctor;
+mod from_manifest;
 mod generate;
 mod image_verifier;
 mod init;
@@ -69,6 +70,7 @@ fn run(layout: &Layout, command: Command, as_json: bool) -> Result<Answer, Troub
         Command::Policy(PolicyCommand::Test { file, policy }) => {
             policy_test::test(layout, &file, policy.as_deref())
         }
+        Command::Policy(PolicyCommand::FromManifest { file }) => from_manifest::from_manifest(&file),
         Command::Policy(PolicyCommand::Explain) => generate::reference(),
         Command::Verify { image, name, namespace, tenant, daemon } => {
             verify::verify(layout, &image, name.as_deref(), &namespace, tenant.as_ref(), &daemon)
