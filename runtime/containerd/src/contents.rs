@@ -6,7 +6,8 @@
 //!                                   └ no: lock, walk, `bulkhead judge contents`, walk again ─ the same? ─► stored
 //! ```
 //! One comparison serves all launches that wait for it, and is kept layer by layer. A launch that has waited too long
-//! is told how far it has come; the comparison goes on.
+//! is told how far it has come; the comparison goes on as long as its server is there: a pod's is, that of a container in
+//! no pod ends with the launch.
 //!
 //! Invariant: a receipt is stored only for a layer that the judge called the same and that did not change from before
 //! the comparison until after it.

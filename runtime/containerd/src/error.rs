@@ -140,8 +140,8 @@ pub enum Failure {
     },
     /// Layers are still being compared.
     #[error(
-        "the layers of {image} are still being compared with their tars after {after:?}: {proven} of {of} are done; \
-         try again, the comparison goes on"
+        "the layers of {image} are still being compared with their tars after {after:?}: {proven} of {of} are done and \
+         stay so; try again, or have bulkhead watch compare them, which takes the time that it needs"
     )]
     ContentsBusy {
         /// Of which image.
