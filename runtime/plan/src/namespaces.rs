@@ -58,7 +58,8 @@ pub(crate) fn harden(
             namespaces.push(new);
         }
     }
-    for needed in [Kind::Pid, Kind::Ipc, Kind::Uts, Kind::Mount, Kind::Network] {
+    // hostNetwork comes without a uts namespace as well: the field that was set is named.
+    for needed in [Kind::Pid, Kind::Ipc, Kind::Network, Kind::Uts, Kind::Mount] {
         if !namespaces.iter().any(|namespace| namespace.typ() == needed) {
             return Err(host_namespace(needed));
         }
