@@ -21,7 +21,7 @@ pub struct Bench {
     /// Of [`ALLOWED`].
     pub digests: Digests,
     /// Of [`PAUSE`]; that of [`ALLOWED`] where there is no CRI.
-    pause: String,
+    pub pause: String,
 }
 
 impl Bench {
@@ -57,6 +57,15 @@ impl Bench {
             "version = 1\nmode = \"enforce\"\n[image]\n\"registry.test/team-a/*\" = {{ digests = {digests:?}, \
              confine = \"test\" }}\n\"registry.test/pause\" = {{ digests = [{:?}] }}\n[confine.test]\n{lines}\n",
             self.pause
+        ))
+    }
+
+    /// As [`Self::allow`], and the pods' own container by the same lines: for pods that have what is the node's.
+    pub fn allow_pods(&self, lines: &str) -> Result<()> {
+        let (image, pause) = (&self.digests.manifest, &self.pause);
+        self.daemon.policy(&format!(
+            "version = 1\nmode = \"enforce\"\n[image]\n\"registry.test/team-a/*\" = {{ digests = [{image:?}], confine = \
+             \"test\" }}\n\"registry.test/pause\" = {{ digests = [{pause:?}], confine = \"test\" }}\n[confine.test]\n{lines}\n"
         ))
     }
 

@@ -142,9 +142,25 @@ impl Pods {
         name: &str,
         namespaces: NamespaceOption,
     ) -> Result<Pod> {
+        self.run_with(handler, namespace, name, |config| {
+            let security = config.linux.as_mut().and_then(|linux| linux.security_context.as_mut());
+            if let Some(security) = security {
+                security.namespace_options = Some(namespaces);
+            }
+        })
+    }
+
+    /// As [`Self::run`], with what `edit` makes of what the kubelet would ask.
+    pub fn run_with(
+        &self,
+        handler: &str,
+        namespace: &str,
+        name: &str,
+        edit: impl FnOnce(&mut PodSandboxConfig),
+    ) -> Result<Pod> {
         let logs = self.logs.join(name);
         directory(&logs)?;
-        let config = PodSandboxConfig {
+        let mut config = PodSandboxConfig {
             metadata: Some(PodSandboxMetadata {
                 name: name.to_owned(),
                 uid: format!("{}-{name}", self.tag),
@@ -156,7 +172,7 @@ impl Pods {
             linux: Some(LinuxPodSandboxConfig {
                 cgroup_parent: format!("/{}", self.tag),
                 security_context: Some(LinuxSandboxSecurityContext {
-                    namespace_options: Some(namespaces),
+                    namespace_options: Some(namespaces()),
                     run_as_user: Some(Int64Value { value: crate::UID.into() }),
                     run_as_group: Some(Int64Value { value: crate::UID.into() }),
                     seccomp: Some(SecurityProfile {
@@ -169,6 +185,7 @@ impl Pods {
             }),
             ..PodSandboxConfig::default()
         };
+        edit(&mut config);
         let request =
             RunPodSandboxRequest { config: Some(config.clone()), runtime_handler: handler.to_owned() };
         let id = call!(self, run_pod_sandbox, request)?.pod_sandbox_id;
@@ -177,6 +194,16 @@ impl Pods {
 
     /// Creates a container in a pod; its id.
     pub fn create(&self, pod: &Pod, options: &ContainerOptions) -> Result<String> {
+        self.create_with(pod, options, |_| {})
+    }
+
+    /// As [`Self::create`], with what `edit` makes of what the kubelet would ask.
+    pub fn create_with(
+        &self,
+        pod: &Pod,
+        options: &ContainerOptions,
+        edit: impl FnOnce(&mut ContainerConfig),
+    ) -> Result<String> {
         let mounts = options.mounts.iter().map(|(host, path, readonly)| Mount {
             host_path: host.display().to_string(),
             container_path: path.clone(),
@@ -193,7 +220,7 @@ impl Pods {
             }),
             ..Mount::default()
         });
-        let config = ContainerConfig {
+        let mut config = ContainerConfig {
             metadata: Some(ContainerMetadata { name: options.name.clone(), attempt: 0 }),
             image: Some(ImageSpec {
                 image: options.image.clone(),
@@ -209,6 +236,7 @@ impl Pods {
             }),
             ..ContainerConfig::default()
         };
+        edit(&mut config);
         let request = CreateContainerRequest {
             pod_sandbox_id: pod.id.clone(),
             config: Some(config),
