@@ -16,7 +16,7 @@ use std::{
 
 use bulkhead_integration::{
     ALLOWED, BULKHEAD, Bench, Containerd, Cri, Output, Refused, Registry, RegistryDoor, RegistryKind,
-    Release, bulkhead_dir, on_each_containerd, until,
+    Release, bulkhead_dir, on_each_containerd, until, workspace,
 };
 use cosign::Cosign;
 use nix::{
@@ -242,4 +242,37 @@ fn a_registry_that_hangs_holds_up_nobody_else_and_is_named() {
         |word: &str| look.stdout.lines().find(|line| line.contains(word)).unwrap_or_default().to_owned();
     assert!(line("team-a/good").starts_with("admitted"), "{look:?}");
     assert!(line("team-a/hung").contains("signatures cannot be fetched"), "{look:?}");
+}
+
+/// As systemd starts it, but for what needs systemd.
+#[test]
+fn the_capabilities_of_its_unit_are_enough_and_fewer_are_not() {
+    let bench = Bench::start(Release::V2_1, Cri::Off).unwrap();
+    let daemon = &bench.daemon;
+    let digest = &bench.digests.manifest;
+    daemon
+        .policy(&format!(
+            "version = 1\n[image]\n\"registry.test/team-a/*\" = {{ digests = [\"{digest}\"], contents = \"receipt\" }}\n"
+        ))
+        .unwrap();
+    let unit =
+        fs::read_to_string(workspace().join("integration/deploy/systemd/bulkhead-watch.service")).unwrap();
+    let set = unit.lines().find_map(|line| line.strip_prefix("CapabilityBoundingSet=")).unwrap();
+    let names: Vec<String> =
+        set.split(' ').map(|name| name.strip_prefix("CAP_").unwrap().to_lowercase()).collect();
+    let look = |kept: &[String]| {
+        let kept: String = kept.iter().map(|name| format!(",+{name}")).collect();
+        let watch = command(daemon, &["--once"]);
+        let mut command = Command::new("setpriv");
+        command.arg(format!("--bounding-set=-all{kept}")).arg("--").arg(watch.get_program());
+        command.args(watch.get_args());
+        bulkhead_integration::run(&mut command, SAID).unwrap()
+    };
+    let few: Vec<String> = names.iter().filter(|name| !name.starts_with("set")).cloned().collect();
+    assert!(few.len() < names.len());
+    let refused = look(&few);
+    assert_eq!(refused.code(), 3, "{refused:?}");
+    let enough = look(&names);
+    assert_eq!(enough.code(), 0, "{enough:?}");
+    assert!(enough.stdout.contains("its files are those of its layers"), "{enough:?}");
 }
