@@ -28,7 +28,7 @@ fail() {
 system_packages() {
     local pair missing=()
     for pair in cc=gcc protoc=protobuf-compiler containerd=containerd ctr=containerd runc=runc \
-        busybox=busybox-static ip=iproute2 nsenter=util-linux dbus-daemon=dbus-daemon openssl=openssl \
+        busybox=busybox-static mkfs.erofs=erofs-utils ip=iproute2 nsenter=util-linux dbus-daemon=dbus-daemon openssl=openssl \
         "$@"; do
         command -v "${pair%%=*}" >/dev/null || PATH=$PATH:/usr/sbin:/sbin command -v "${pair%%=*}" >/dev/null ||
             missing+=("${pair#*=}")

@@ -43,7 +43,6 @@ pub(crate) fn config(version: (u32, u32), cri: Cri, places: &Places<'_>) -> Stri
         "io.containerd.snapshotter.v1.devmapper",
         "io.containerd.snapshotter.v1.aufs",
         "io.containerd.snapshotter.v1.blockfile",
-        "io.containerd.snapshotter.v1.erofs",
         "io.containerd.internal.v1.tracing",
         "io.containerd.tracing.processor.v1.otlp",
     ];

@@ -65,6 +65,14 @@ impl Node {
         place
     }
 
+    /// The file of [`MODEL`]'s upper layer on the node.
+    fn weights(&self) -> PathBuf {
+        let snapshots = self.bench.daemon.dir().join("root/io.containerd.snapshotter.v1.overlayfs/snapshots");
+        let mut files =
+            fs::read_dir(snapshots).unwrap().map(|entry| entry.unwrap().path().join("fs/data/weights"));
+        files.find(|file| file.exists()).unwrap()
+    }
+
     /// Runs a script where containerd's mounts are.
     fn inside(&self, script: &str) {
         let mut shell = self.bench.daemon.inside(Path::new("/bin/sh"));
@@ -184,5 +192,61 @@ fn exec_is_refused_where_the_image_of_a_volume_is_not_allowed_any_more() {
     node.bench.allow("exec = [\"*\"]").unwrap();
     let error = node.pods.exec(&id, &read).unwrap_err().to_string();
     assert_eq!(Refused::read(&error).unwrap().rule(), "image-digest");
+    node.end(&[pod]);
+}
+
+/// The same promise as of the image that runs: each file of its layers, and who signed it.
+#[test]
+fn files_and_signatures_of_an_image_volume_are_proven_as_its_own_scope_wants() {
+    let node = Node::start();
+    let policy = |model: &str| {
+        let digests = &node.bench.digests.manifest;
+        node.bench
+            .daemon
+            .policy(&format!(
+                "version = 1\n[image]\n\"registry.test/team-a/busybox\" = {{ digests = [{digests:?}], confine = \"test\" }}\n\
+                 \"registry.test/team-a/model\" = {{ {model} }}\n\"registry.test/pause\" = {{ digests = [{:?}] }}\n\
+                 [confine.test]\nexec = [\"*\"]\n[rule.ci]\nkeys = [\"ci.pub\"]\n",
+                node.bench.pause
+            ))
+            .unwrap();
+    };
+    let key = node.bench.daemon.bulkhead_root().join("etc/bulkhead/ci.pub");
+    let mut command = std::process::Command::new("openssl");
+    command
+        .args(["ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out"])
+        .arg(key.with_extension("key"));
+    assert!(command.status().unwrap().success());
+    let mut command = std::process::Command::new("openssl");
+    command.args(["ec", "-pubout", "-in"]).arg(key.with_extension("key")).arg("-out").arg(&key);
+    assert!(command.status().unwrap().success());
+
+    let listed = format!("digests = [{:?}]", node.model);
+    policy(&listed);
+    let pod = node.pods.run("bulkhead", "team-a", "proven").unwrap();
+    for (name, contents) in [("first", "receipt"), ("again", "rehash"), ("known", "receipt")] {
+        policy(&format!("{listed}, contents = {contents:?}"));
+        assert_eq!(node.seen(&pod, name, "cat /model/data/weights"), WEIGHTS);
+    }
+    // The file below what containerd has mounted, with its mtime put back.
+    let weights = node.weights();
+    let modified = fs::metadata(&weights).unwrap().modified().unwrap();
+    fs::write(&weights, "weights that were changed\n").unwrap();
+    fs::File::options().write(true).open(&weights).unwrap().set_modified(modified).unwrap();
+    for contents in ["receipt", "rehash"] {
+        policy(&format!("{listed}, contents = {contents:?}"));
+        let refused = node.refused(&pod, MODEL);
+        assert_eq!(refused.rule(), "image-contents");
+        let wanted = "file /data/weights of layer 3";
+        assert!(refused.line().contains(wanted), "{}", refused.line());
+    }
+    policy(&listed);
+    assert_eq!(node.seen(&pod, "chain", "cat /model/data/weights"), "weights that were changed\n");
+    fs::write(&weights, WEIGHTS).unwrap();
+
+    policy("require = [\"ci\"]");
+    let refused = node.refused(&pod, MODEL);
+    assert_eq!(refused.rule(), "image-signature");
+    assert!(refused.line().contains("the volume on /model"), "{}", refused.line());
     node.end(&[pod]);
 }

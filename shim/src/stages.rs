@@ -119,9 +119,9 @@ impl Stages {
         let image = self.verifier.verify(&self.layout, &request, &judges).await?;
         known.image(&image, began);
         let image = self.verifier.signatures(&self.layout, &request.id, &policy, image, &judges).await?;
-        let rule = policy.contents_rule(&image, &request);
+        let rules = policy.contents_rules(&image, &request);
         let image =
-            self.verifier.contents(&self.layout, &request, image, rule, &self.zygote, &judges).await?;
+            self.verifier.contents(&self.layout, &request, image, &rules, &self.zygote, &judges).await?;
         known.image(&image, began);
         let grant = policy.admit(&image, &request)?;
         known.scope = grant.scope().map(str::to_owned);

@@ -24,6 +24,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                 namespace: "test",
                 tenant: &tenant,
                 image: None,
+                volumes: &[],
                 scope: None,
                 signed_by: &[],
                 refusal: None,

@@ -30,6 +30,9 @@ pub struct Line<'a> {
     /// The image, as far as it was verified before the verdict.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub image: Option<ImageLine>,
+    /// The images that it sees as volumes.
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    pub volumes: &'a [ImageLine],
     /// The scope of the node's policy that decided.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub scope: Option<&'a str>,

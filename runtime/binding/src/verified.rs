@@ -65,6 +65,15 @@ impl VerifiedImage {
         Self { contents, ..self }
     }
 
+    /// The same image, with what was found of the files of its volumes, in their order. What nobody says anything about
+    /// has the chain alone.
+    #[must_use]
+    pub fn with_volume_contents(self, contents: Vec<ContentsFacts>) -> Self {
+        let found = contents.into_iter().chain(std::iter::repeat(ContentsFacts::Chain));
+        let volumes = self.volumes.into_iter().zip(found);
+        Self { volumes: volumes.map(|(volume, found)| volume.with_contents(found)).collect(), ..self }
+    }
+
     /// Who signed the image `target`, this one or one of its volumes'; none where nobody looked.
     #[must_use]
     pub fn signatures(&self, target: &Digest) -> Option<&SignatureFacts> {

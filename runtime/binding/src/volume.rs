@@ -12,7 +12,7 @@ use std::{
     path::{Component, Path, PathBuf},
 };
 
-use bulkhead_model::{ContainerId, Digest, ImageFacts, ImageVolume, Mount, Refusal, Rule};
+use bulkhead_model::{ContainerId, ContentsFacts, Digest, ImageFacts, ImageVolume, Mount, Refusal, Rule};
 
 use crate::{ObservedVolume, VolumeClaim, chain};
 
@@ -32,6 +32,7 @@ pub struct VerifiedVolume {
     names: BTreeSet<String>,
     claim: VolumeClaim,
     volume: ImageVolume,
+    contents: ContentsFacts,
 }
 
 impl VerifiedVolume {
@@ -57,6 +58,17 @@ impl VerifiedVolume {
     #[must_use]
     pub fn volume(&self) -> &ImageVolume {
         &self.volume
+    }
+
+    /// What is known of the files of its layers: nothing but their names, where nobody said more.
+    #[must_use]
+    pub fn contents(&self) -> &ContentsFacts {
+        &self.contents
+    }
+
+    /// The same volume, with what was found of the files of its layers.
+    pub(crate) fn with_contents(self, contents: ContentsFacts) -> Self {
+        Self { contents, ..self }
     }
 }
 
@@ -128,6 +140,7 @@ pub(crate) fn bind(claim: &VolumeClaim, observed: &ObservedVolume) -> Result<Ver
         names,
         claim: claim.clone(),
         volume: ImageVolume { source, layers, directory },
+        contents: ContentsFacts::Chain,
     })
 }
 

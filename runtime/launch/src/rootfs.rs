@@ -5,9 +5,10 @@ use std::{
     ffi::{CStr, CString},
     io,
     os::fd::{AsFd, OwnedFd},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
+use bulkhead_layers::mount_images;
 use bulkhead_model::Mount;
 use nix::{
     mount::{MsFlags, mount},
@@ -44,6 +45,10 @@ pub(crate) fn mount_all(mounts: &[Mount], target: &Path, attributes: u64) -> Res
     if mounts.is_empty() {
         return Err(LaunchError::Plan("the root file system is not given as mounts"));
     }
+    // Layers that are images of EROFS are mounted here, from the files that their receipts are of.
+    let lower = mounts.iter().flat_map(|mount| &mount.options).filter_map(|o| o.strip_prefix("lowerdir="));
+    let lower: Vec<PathBuf> = lower.flat_map(|layers| layers.split(':')).map(PathBuf::from).collect();
+    mount_images(&lower).map_err(|error| LaunchError::Failed(error.to_string()))?;
     for entry in mounts {
         let at = match entry.target.as_os_str().is_empty() || entry.target == Path::new("/") {
             true => target.to_owned(),

@@ -11,13 +11,13 @@ use rustix::{
     io::Errno,
 };
 
-use crate::{LayerError, Receipt, foreign_in, open_layer, xattrs};
+use crate::{Layer, LayerError, foreign_in, open_layer, xattrs};
 
 /// Opens the directories of layers.
 ///
 /// # Errors
 /// One of them cannot be opened, or is none.
-pub fn open_layers(dirs: &[PathBuf]) -> Result<Vec<OwnedFd>, LayerError> {
+pub fn open_layers(dirs: &[PathBuf]) -> Result<Vec<Layer>, LayerError> {
     dirs.iter().map(|dir| open_layer(dir)).collect()
 }
 
@@ -26,7 +26,7 @@ pub fn open_layers(dirs: &[PathBuf]) -> Result<Vec<OwnedFd>, LayerError> {
 pub fn walk_layers(dirs: &[PathBuf], own: Option<&Path>) -> WalkLine {
     let walk = || -> Result<WalkLine, LayerError> {
         let layers = open_layers(dirs)?;
-        let receipts = layers.iter().map(|layer| Receipt::of(layer.as_fd())).collect::<Result<_, _>>()?;
+        let receipts = layers.iter().map(Layer::receipt).collect::<Result<_, _>>()?;
         let foreign = match own {
             None => None,
             Some(own) => foreign_in(open_layer(own)?.as_fd(), &layers)?,
@@ -78,5 +78,6 @@ pub fn prepare_comparison(dirs: &[PathBuf], task: &CompareTask) -> Result<Compar
     }
     let question =
         ContentsQuestion { version: CONTENTS_VERSION, compare: task.layers.clone(), xattrs: found };
+    let layers = layers.into_iter().map(Layer::into_root).collect();
     Ok(Comparison { question, layers, blobs })
 }

@@ -12,6 +12,7 @@
 
 #![forbid(unsafe_code)]
 
+mod erofs;
 mod error;
 mod job;
 mod open;
@@ -20,9 +21,10 @@ mod receipt;
 mod walk;
 mod xattrs;
 
+pub use erofs::mount_images;
 pub use error::LayerError;
 pub use job::{Comparison, open_layers, prepare_comparison, walk_layers};
-pub use open::open_layer;
+pub use open::{Layer, open_layer};
 pub use own::foreign_in;
 pub use receipt::Receipt;
 pub use walk::{LAYER_ENTRIES_MAX, Stat, open_below, open_in_root, read_link, stat_of, walk};

@@ -1,13 +1,14 @@
 //! The directory of one layer.
 
 use std::{
-    os::fd::OwnedFd,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::{Path, PathBuf},
 };
 
-use rustix::fs::{Mode, OFlags, ResolveFlags, fstatfs, open, openat2};
+use bulkhead_model::Digest;
+use rustix::fs::{Mode, OFlags, ResolveFlags, fstatfs, open, openat, openat2};
 
-use crate::LayerError;
+use crate::{LayerError, Receipt, erofs};
 
 /// `f_type` of file systems that are no layer's: what they show may change from one look to the next, or is no copy of
 /// a tar's files.
@@ -15,22 +16,61 @@ use crate::LayerError;
 /// Source: include/uapi/linux/magic.h; EROFS: `EROFS_SUPER_MAGIC_V1`.
 const FOREIGN: [(u32, &str); 3] = [
     (0x6573_5546, "it is a FUSE mount, whose files are made while they are read (stargz, nydus, soci)"),
-    (0xe0f5_e1e2, "it is an EROFS image, which is not compared with its tar in this version"),
+    (0xe0f5_e1e2, "it is an EROFS image, of which the snapshotter keeps no layer.erofs"),
     (0x794c_7630, "it is an overlay itself"),
 ];
 
-/// Opens `…/snapshots/N/fs`. The two last parts are no symbolic links and no mounts; what is above them is
+/// A layer that is open.
+#[derive(Debug)]
+pub struct Layer {
+    root: OwnedFd,
+    /// The file that `root` is a mount of.
+    image: Option<OwnedFd>,
+}
+
+impl Layer {
+    /// What it looks like: of a directory, all that stat(2) says of all names below it; of an image, of its file, without
+    /// which nothing of it changes.
+    ///
+    /// # Errors
+    /// What could not be looked at.
+    pub fn receipt(&self) -> Result<Digest, LayerError> {
+        match &self.image {
+            None => Receipt::of(self.root.as_fd()),
+            Some(image) => Receipt::of_image(image.as_fd()),
+        }
+    }
+
+    /// Its root directory.
+    #[must_use]
+    pub fn into_root(self) -> OwnedFd {
+        self.root
+    }
+}
+
+impl AsFd for Layer {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.root.as_fd()
+    }
+}
+
+/// Opens `…/snapshots/N/fs`, or what `…/snapshots/N/layer.erofs` holds where there is one. The two last parts are no symbolic links and no mounts; what is above them is
 /// containerd's root, wherever that was put.
 ///
 /// # Errors
 /// It cannot be opened, or it is no directory that a layer was unpacked into.
-pub fn open_layer(path: &Path) -> Result<OwnedFd, LayerError> {
+pub fn open_layer(path: &Path) -> Result<Layer, LayerError> {
     let failed = |call| move |errno| LayerError::Call { call, path: path.to_owned(), errno };
     let foreign = |why| LayerError::Foreign { path: path.to_owned(), why };
     let (Some(base), Some(rest)) = (path.ancestors().nth(2), last_two(path)) else {
         return Err(foreign("its path is too short"));
     };
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    if let Some(image) = erofs::image_of(path)? {
+        let mount = erofs::mounted(image.as_fd(), path)?;
+        let root = openat(&mount, ".", flags, Mode::empty()).map_err(failed("openat(2)"))?;
+        return Ok(Layer { root, image: Some(image) });
+    }
     let base = open(base, flags, Mode::empty()).map_err(failed("open(2)"))?;
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
     let layer = openat2(&base, rest, flags | OFlags::NOFOLLOW, Mode::empty(), resolve)
@@ -39,7 +79,7 @@ pub fn open_layer(path: &Path) -> Result<OwnedFd, LayerError> {
     if let Some((_, why)) = FOREIGN.iter().find(|(magic, _)| i64::from(*magic) == kind) {
         return Err(foreign(why));
     }
-    Ok(layer)
+    Ok(Layer { root: layer, image: None })
 }
 
 fn last_two(path: &Path) -> Option<PathBuf> {

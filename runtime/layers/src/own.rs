@@ -2,7 +2,7 @@
 
 use std::{
     ffi::CStr,
-    os::fd::{AsRawFd, BorrowedFd, OwnedFd},
+    os::fd::{AsFd, AsRawFd, BorrowedFd},
     path::{Path, PathBuf},
 };
 
@@ -24,7 +24,7 @@ const TELLING: [&CStr; 2] = [c"trusted.overlay.redirect", c"trusted.overlay.meta
 ///
 /// # Errors
 /// What could not be looked at.
-pub fn foreign_in(own: BorrowedFd<'_>, image: &[OwnedFd]) -> Result<Option<PathBuf>, LayerError> {
+pub fn foreign_in(own: BorrowedFd<'_>, image: &[impl AsFd]) -> Result<Option<PathBuf>, LayerError> {
     let mut foreign = None;
     walk(own, &mut |dir, path, stat| {
         if foreign.is_some() {

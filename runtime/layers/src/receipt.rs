@@ -7,7 +7,7 @@ use std::{
 
 use bulkhead_model::{Digest, DigestOf};
 
-use crate::{LayerError, Stat, walk};
+use crate::{LayerError, Stat, stat_of, walk};
 
 /// How many bytes are gathered before they are hashed.
 const GATHERED_BYTES: usize = 64 * 1024;
@@ -31,6 +31,18 @@ impl Receipt {
             receipt.add(path, stat);
             Ok::<(), LayerError>(())
         })?;
+        receipt.hash.add(&receipt.gathered);
+        Ok(receipt.hash.finish())
+    }
+
+    /// Of the file that a layer is an image in.
+    ///
+    /// # Errors
+    /// It could not be looked at.
+    pub fn of_image(image: BorrowedFd<'_>) -> Result<Digest, LayerError> {
+        let failed = |errno| LayerError::Call { call: "statx(2)", path: "layer.erofs".into(), errno };
+        let mut receipt = Self { hash: DigestOf::new(), gathered: b"image ".to_vec() };
+        receipt.add(Path::new(""), &stat_of(image).map_err(failed)?);
         receipt.hash.add(&receipt.gathered);
         Ok(receipt.hash.finish())
     }

@@ -16,11 +16,8 @@ impl Stricter for ContentsRule {
 /// What is known of an image's files.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Known<'i> {
-    /// This, of an image that is to run.
+    /// This, of an image that is to run or to be mounted as a volume.
     Image(&'i ContentsFacts),
-    /// The chain alone, of an image that is mounted as a volume: nothing runs by it, so only a scope that says more in
-    /// as many words is asked.
-    Volume,
     /// People ask, who have no container.
     Unasked,
 }
@@ -29,7 +26,6 @@ pub(crate) enum Known<'i> {
 pub(crate) fn check(row: &ScopeRow, path: &Path, known: Known<'_>, subject: &str) -> Result<(), Refusal> {
     let (found, rule) = match known {
         Known::Image(found) => (found, row.contents()),
-        Known::Volume => (&ContentsFacts::Chain, row.contents.unwrap_or(ContentsRule::Chain)),
         Known::Unasked => return Ok(()),
     };
     if found.satisfy(rule) {
@@ -45,7 +41,7 @@ pub(crate) fn check(row: &ScopeRow, path: &Path, known: Known<'_>, subject: &str
                     "{place} wants contents = \"{}\", and the layers were not compared for it",
                     word(rule)
                 ),
-                "create the container anew under this policy; the image of a volume cannot be compared in this version",
+                "create the container anew under this policy",
             );
         }
     };
@@ -147,7 +143,7 @@ mod tests {
         ] {
             let policy = policy(node, tenant);
             assert_eq!(
-                policy.contents_rule(&image(ContentsFacts::Chain), &asked()),
+                policy.contents_rules(&image(ContentsFacts::Chain), &asked()).image,
                 wanted,
                 "{node} {tenant:?}"
             );
@@ -187,7 +183,7 @@ mod tests {
         let observed = example::observed(&facts, NAME);
         let other = bind(&facts, &observed, &observed.mounts.clone()).unwrap();
         let policy = policy(", contents = \"rehash\"", None);
-        assert_eq!(policy.contents_rule(&other, &asked()), ContentsRule::Chain);
+        assert_eq!(policy.contents_rules(&other, &asked()).image, ContentsRule::Chain);
         assert_eq!(policy.admit(&other, &asked()).unwrap_err().rule, Rule::ImageDigest);
     }
 

@@ -156,7 +156,7 @@ pub(crate) const KEYS: &[Key] = &[
         "rehash, then receipt",
         "how the files below the root are proven: chain by containerd's names; receipt by comparing each layer with its \
          tar when it is first seen, and then at each launch that nothing has changed; rehash by comparing for each \
-         launch. The last two want the overlayfs snapshotter and the layers' blobs. A scope with require has receipt \
+         launch. The last two want the layers' blobs, and the overlayfs snapshotter or, on Linux 6.12 or later, the EROFS one of containerd 2.1; of an image volume as of the image that runs. A scope with require has receipt \
          for a default: a signature is about what was signed, not about its name",
     ),
     key(

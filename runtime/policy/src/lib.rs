@@ -37,7 +37,7 @@ mod strict;
 pub use explain::explain;
 pub use grant::{Accepted, ExecGrant, Grant, Preview};
 pub use material::{NamedFile, NamedKind};
-pub use policy::{Needs, Policy};
+pub use policy::{ContentsRules, Needs, Policy};
 pub use rule::FetchRule;
 pub use source::{PolicyError, Problem, Source};
 

@@ -122,7 +122,7 @@ impl Policy {
         let claim = volume.claim();
         let image = Image {
             facts: volume.facts(),
-            contents: Known::Volume,
+            contents: Known::Image(volume.contents()),
             signatures,
             claimed: &claim.name,
             names: volume.names().iter().map(String::as_str).collect(),
@@ -139,14 +139,34 @@ impl Policy {
         }
     }
 
-    /// What has to be known of the files of an image before [`Policy::admit`] is asked: the strictest of all scopes
-    /// that match one of its names. Of an image that is refused whatever its files are, nothing.
+    /// What has to be known of the files of an image and of its volumes' before [`Policy::admit`] is asked: of each the
+    /// strictest of all scopes that match one of its names. Of what is refused whatever the files are, nothing.
     #[must_use]
-    pub fn contents_rule(&self, image: &VerifiedImage, request: &CreateRequest) -> ContentsRule {
-        if self.admit(&image.clone().with_contents(ContentsFacts::Compared), request).is_err() {
-            return ContentsRule::Chain;
+    pub fn contents_rules(&self, image: &VerifiedImage, request: &CreateRequest) -> ContentsRules {
+        let volumes = image.volumes();
+        let proven = image
+            .clone()
+            .with_contents(ContentsFacts::Compared)
+            .with_volume_contents(vec![ContentsFacts::Compared; volumes.len()]);
+        if self.admit(&proven, request).is_err() {
+            return ContentsRules {
+                image: ContentsRule::Chain,
+                volumes: vec![ContentsRule::Chain; volumes.len()],
+            };
         }
         let names = image.names().iter().map(String::as_str).chain([image.claimed_name()]);
+        let of_volume = |volume: &VerifiedVolume| {
+            self.contents_rule_of(
+                volume.names().iter().map(String::as_str).chain([volume.claim().name.as_str()]),
+            )
+        };
+        ContentsRules {
+            image: self.contents_rule_of(names),
+            volumes: volumes.iter().map(of_volume).collect(),
+        }
+    }
+
+    fn contents_rule_of<'n>(&self, names: impl Iterator<Item = &'n str>) -> ContentsRule {
         let rows = names.filter_map(Repository::of_name).flat_map(|repository| {
             let tenant = self.tenant.as_ref().and_then(|tenant| tenant.scope_of(&repository));
             [self.node.scope_of(&repository), tenant]
@@ -381,6 +401,15 @@ pub struct Needs {
     pub signatures: bool,
     /// How its files are to be proven.
     pub contents: ContentsRule,
+}
+
+/// How the files of what a container sees are to be proven.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ContentsRules {
+    /// Those of its image.
+    pub image: ContentsRule,
+    /// Those of its image volumes, in their order.
+    pub volumes: Vec<ContentsRule>,
 }
 
 /// What is judged.

@@ -1,6 +1,7 @@
 //! What each verdict is recorded with. Nothing goes on before its line is in the record.
 
 use std::{
+    collections::BTreeSet,
     sync::{
         Arc,
         atomic::{AtomicU32, Ordering},
@@ -10,7 +11,9 @@ use std::{
 
 use bulkhead_audit::{Call, Contents, ImageLine, Line, Outcome, RefusalLine, SignedBy, TimingsUs, append};
 use bulkhead_binding::VerifiedImage;
-use bulkhead_model::{ContentsFacts, CreateRequest, Digest, Layout, Namespace, Refusal, chain_ids};
+use bulkhead_model::{
+    ContentsFacts, CreateRequest, Digest, ImageFacts, Layout, Namespace, Refusal, chain_ids,
+};
 use bulkhead_policy::Accepted;
 
 use crate::task::{TaskError, chain};
@@ -25,6 +28,7 @@ pub(super) struct Known {
     /// How many judges were started so far.
     pub(super) judges: Arc<AtomicU32>,
     image: Option<ImageLine>,
+    volumes: Vec<ImageLine>,
     signed_by: Vec<SignedBy>,
     verify_us: u64,
 }
@@ -40,6 +44,7 @@ impl Known {
             would_refuse: None,
             judges: Arc::default(),
             image: None,
+            volumes: Vec::new(),
             signed_by: Vec::new(),
             verify_us: 0,
         }
@@ -59,21 +64,30 @@ impl Known {
 
     /// The image, verified since `began`.
     pub(super) fn image(&mut self, image: &VerifiedImage, began: Instant) {
-        let facts = image.facts();
         self.verify_us = micros(began);
-        self.image = Some(ImageLine {
-            names: ImageLine::names(image.names()),
-            target: facts.target,
-            manifest: facts.manifest,
-            config: facts.config,
-            chain: chain_ids(&facts.diff_ids).last().copied(),
-            contents: match image.contents() {
-                ContentsFacts::Chain => Contents::Chain,
-                ContentsFacts::Receipt => Contents::Receipt,
-                ContentsFacts::Compared => Contents::Compared,
-                ContentsFacts::Unproven(_) => Contents::Unproven,
-            },
+        self.image = Some(line(image.names(), image.facts(), image.contents()));
+        // One name each: a container may have many volumes, and a line has its limit.
+        let volumes = image.volumes().iter().map(|volume| {
+            let name = volume.names().iter().take(1).cloned().collect();
+            line(&name, volume.facts(), volume.contents())
         });
+        self.volumes = volumes.collect();
+    }
+}
+
+fn line(names: &BTreeSet<String>, facts: &ImageFacts, contents: &ContentsFacts) -> ImageLine {
+    ImageLine {
+        names: ImageLine::names(names),
+        target: facts.target,
+        manifest: facts.manifest,
+        config: facts.config,
+        chain: chain_ids(&facts.diff_ids).last().copied(),
+        contents: match contents {
+            ContentsFacts::Chain => Contents::Chain,
+            ContentsFacts::Receipt => Contents::Receipt,
+            ContentsFacts::Compared => Contents::Compared,
+            ContentsFacts::Unproven(_) => Contents::Unproven,
+        },
     }
 }
 
@@ -106,6 +120,7 @@ pub(super) fn record<T>(
         namespace: subject.namespace.as_str(),
         tenant: known.tenant.as_ref().unwrap_or(subject.namespace).as_str(),
         image: known.image.clone(),
+        volumes: &known.volumes,
         scope: known.scope.as_deref(),
         signed_by: &known.signed_by,
         refusal: refusal.map(RefusalLine::from),

@@ -9,7 +9,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicU32, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use bulkhead_binding::{VerifiedImage, VerifiedVolume};
@@ -19,7 +19,7 @@ use bulkhead_containerd::{
 };
 use bulkhead_launch::Zygote;
 use bulkhead_model::{ContainerId, ContentsRule, CreateRequest, LayersTask, Layout, Namespace};
-use bulkhead_policy::Policy;
+use bulkhead_policy::{ContentsRules, Policy};
 use oci_spec::runtime::{LinuxMemoryBuilder, LinuxPidsBuilder, LinuxResources};
 
 use crate::task::{TaskError, chain};
@@ -87,17 +87,17 @@ impl Verifier {
         Ok(bulkhead_containerd::verify(&containerd, layout, &judge, request).await?)
     }
 
-    /// What is known of the files of an image's layers, as far as policy wants to know.
+    /// What is known of the files of an image's layers and of those of its volumes, as far as policy wants to know.
     pub(super) async fn contents(
         &self,
         layout: &Layout,
         request: &CreateRequest,
         image: VerifiedImage,
-        rule: ContentsRule,
+        rules: &ContentsRules,
         zygote: &Arc<Zygote>,
         judges: &Judges,
     ) -> Result<VerifiedImage, TaskError> {
-        if rule == ContentsRule::Chain {
+        if rules.volumes.iter().chain([&rules.image]).all(|rule| *rule == ContentsRule::Chain) {
             return Ok(image);
         }
         let containerd = self.connect(&self.socket).await?;
@@ -117,15 +117,24 @@ impl Verifier {
             let ticket = zygote.layers(job, limits, output.as_fd()).map_err(io::Error::other)?;
             Ok((answers, Box::new((ticket, made))))
         });
-        let contents = Contents {
-            start,
+        // The launch waits once, however many images it has.
+        let began = Instant::now();
+        let contents = || Contents {
+            start: Arc::clone(&start),
             program: self.judge.program.clone(),
-            wait_max: CONTENTS_WAIT_MAX,
+            wait_max: CONTENTS_WAIT_MAX.saturating_sub(began.elapsed()),
             time_max: CONTENTS_TIME_MAX,
         };
         let found =
-            contents_facts(&containerd, layout, &contents, image.facts(), &request.rootfs, rule).await?;
-        Ok(image.with_contents(found))
+            contents_facts(&containerd, layout, &contents(), image.facts(), &request.rootfs, rules.image)
+                .await?;
+        let mut of_volumes = Vec::with_capacity(image.volumes().len());
+        for (volume, rule) in image.volumes().iter().zip(&rules.volumes) {
+            let mounts = std::slice::from_ref(&volume.volume().layers);
+            of_volumes
+                .push(contents_facts(&containerd, layout, &contents(), volume.facts(), mounts, *rule).await?);
+        }
+        Ok(image.with_contents(found).with_volume_contents(of_volumes))
     }
 
     /// Who signed an image and those of its volumes, where policy wants to know.

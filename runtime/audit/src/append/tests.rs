@@ -17,6 +17,7 @@ fn line(container: &str) -> Line<'_> {
         namespace: "k8s.io",
         tenant: "team-a",
         image: None,
+        volumes: &[],
         scope: None,
         signed_by: &[],
         refusal: None,
