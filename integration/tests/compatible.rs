@@ -409,6 +409,39 @@ fn mounts_of_the_node_appear_in_a_container_that_follows_and_a_containers_on_a_n
     infra.bench.assert_nothing_left();
 }
 
+/// Found by integration/attacks (a mount below a shared volume), which left mounts on the node.
+#[test]
+fn what_a_request_mounts_below_a_volume_is_the_containers_alone_and_what_it_writes_there_is_the_volumes() {
+    let infra = Infra::start(Release::System);
+    infra.allow(COMPATIBLE);
+    for (runtime, options) in
+        [(RUNC, ["rbind", "rw"]), (BULKHEAD, ["rbind", "rw"]), (BULKHEAD, ["rbind", "private"])]
+    {
+        let (volume, below) =
+            (infra.bench.daemon.dir().join("volume"), infra.bench.daemon.dir().join("below"));
+        fs::create_dir_all(volume.join("below")).unwrap();
+        fs::create_dir_all(&below).unwrap();
+        let script = "echo text > /data/below/file && echo ready > /data/ready; sleep 600";
+        let id = infra.background(runtime, "below", script, |spec| {
+            bind(spec, &volume, "/data", &options);
+            bind(spec, &below, "/data/below", &options);
+        });
+        until("the container's files", Duration::from_secs(20), || Ok(volume.join("ready").exists()))
+            .unwrap();
+        let seen = |path: &Path| infra.on_node(&["ls", &path.display().to_string()]).ok();
+        assert!(seen(&below.join("file")), "{runtime} {options:?}");
+        assert!(
+            !seen(&volume.join("below/file")),
+            "{runtime} {options:?}: the node has the container's mount"
+        );
+        infra.bench.remove(&id).unwrap();
+        for file in [below.join("file"), volume.join("ready")] {
+            fs::remove_file(file).unwrap();
+        }
+    }
+    infra.bench.assert_nothing_left();
+}
+
 #[test]
 fn node_root_dev_and_sys_are_seen_with_what_is_mounted_below_and_the_node_keeps_its_own() {
     let infra = Infra::start(Release::System);

@@ -15,13 +15,17 @@ use std::{
 use nix::{
     errno::Errno,
     fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, openat2},
+    mount::MsFlags,
 };
 use serde::{Deserialize, Serialize};
 
 use super::options::Options;
 use crate::{
     LaunchError,
-    sys::{self, FsParameter, trees},
+    sys::{
+        self, FsParameter,
+        trees::{self, Change, Reach},
+    },
 };
 
 /// Who may have made the links on the way to a source.
@@ -60,6 +64,13 @@ pub(super) fn bind(path: &Path, links: &Links, options: &[String]) -> Result<Tre
     let recursive = options.iter().any(|option| option == "rbind");
     let what = trees::identity(found.as_fd()).map_err(LaunchError::io("statx(2)", shown()))?;
     let fd = sys::open_tree_of(found.as_fd(), recursive).map_err(LaunchError::io("open_tree(2)", shown()))?;
+    // A clone shares with the node's mount: what is mounted below it here would stay on the node. runc makes its whole
+    // namespace a slave first.
+    if !Options::read(options).shared() {
+        let slave = Change { propagation: MsFlags::MS_SLAVE.bits(), ..Change::default() };
+        trees::change(fd.as_fd(), Reach::Tree, &slave)
+            .map_err(LaunchError::io("mount_setattr(2)", shown()))?;
+    }
     change(&fd, options).map_err(LaunchError::io("mount_setattr(2)", shown()))?;
     let kind = if what.is_directory() { Kind::Directory } else { Kind::File };
     Ok(Tree { kind, fd })
