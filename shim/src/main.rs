@@ -16,6 +16,7 @@
 #![deny(unsafe_code)]
 
 mod front;
+mod ranges;
 mod server;
 mod stages;
 #[allow(unsafe_code)]

@@ -40,7 +40,10 @@ pub(crate) use verify::judge_group_path;
 
 use record::{Known, Subject, record};
 
-use crate::task::TaskError;
+use crate::{
+    ranges::{Claim, RangeError},
+    task::TaskError,
+};
 
 /// Where this process keeps its files: containerd passes its environment on to its shims.
 pub(crate) use bulkhead_node::layout_from_environment as layout;
@@ -64,6 +67,7 @@ pub(crate) struct Admitted {
     pids_max: u32,
     cgroup_path: CgroupPath,
     task_dir: PathBuf,
+    ids: Option<Claim>,
 }
 
 impl Stages {
@@ -129,8 +133,18 @@ impl Stages {
         known.would_refuse = grant.would_refuse().cloned();
         say_what_audit_lets_through("create", &request.id, grant.would_refuse());
         self.prepare()?;
-        let facts = self.facts.for_request(&request, pod, &task_dir, policy.kubelet_root())?;
+        let needed = bulkhead_plan::ranges_needed(&request, &grant)?;
+        let who = (&self.namespace, &request.id);
+        let ids = Claim::take(&self.layout, who, &needed).map_err(no_range)?;
+        let range = ids.as_ref().and_then(Claim::first);
+        let facts = self.facts.for_request(&request, pod, &task_dir, policy.kubelet_root(), range)?;
         let plan = bulkhead_plan::plan(&request, &grant, &facts)?;
+        let ids = match (ids, plan.confine().user_namespace()) {
+            (None, Some(of_pod)) => {
+                Claim::join(&self.layout, who, of_pod.ranges().collect()).map_err(no_range)?
+            }
+            (ids, _) => ids,
+        };
         // At the compatible level the request's own limit counts.
         let pids_max = match grant.confinement().level {
             Level::Hardened => grant.confinement().pids_max,
@@ -141,7 +155,7 @@ impl Stages {
             }
         };
         let layout = self.layout.clone();
-        Ok(Admitted { layout, policy_file, request, image, plan, pids_max, cgroup_path, task_dir })
+        Ok(Admitted { layout, policy_file, request, image, plan, pids_max, cgroup_path, task_dir, ids })
     }
 
     /// Makes what every plan relies on, where it is not there yet.
@@ -223,6 +237,13 @@ impl Admitted {
         &self.cgroup_path
     }
 
+    /// Gives back the range of ids that it has; no process of it is left.
+    pub(crate) fn release_ids(&self) {
+        if let Some(ids) = &self.ids {
+            ids.release();
+        }
+    }
+
     /// Its directory.
     pub(crate) fn task_dir(&self) -> &Path {
         &self.task_dir
@@ -250,6 +271,16 @@ impl Admitted {
     /// New limits, none looser than policy allows.
     pub(crate) fn admit_update(&self, asked: &LinuxResources) -> Result<LinuxResources, TaskError> {
         Ok(bulkhead_plan::plan_update(asked, self.pids_max)?)
+    }
+}
+
+/// Another's range is the caller's to change; the rest is the machine's.
+fn no_range(error: RangeError) -> TaskError {
+    match error {
+        RangeError::OfAnother { .. } | RangeError::AllTaken => {
+            TaskError::FailedPrecondition(error.to_string())
+        }
+        RangeError::Io { .. } => TaskError::internal(&error),
     }
 }
 

@@ -112,6 +112,7 @@ fn host(stage: &Stage, request: &CreateRequest) -> Result<HostFacts, HarnessErro
         oom_score_adj: score.trim().parse().map_err(|_| wrong("an OOM score", score))?,
         canary_source: run_dir.join("canary"),
         cgroup_view: Some(run_dir.join("tasks").join(daemon.tag()).join(request.id.as_str()).join("cgroup")),
+        id_range: None,
         modules: SecurityModules::default(),
         mountinfo: needs_mountinfo(request).then(|| read("/proc/self/mountinfo")).transpose()?,
     })

@@ -120,6 +120,8 @@ mode = "enforce"
 # How they are confined: non-root, read-only root, small tmpfs on /tmp, /var/tmp and /run, no exec.
 # [confine.default]
 # exec = ["/bin/health *"]
+# Ids of its own for each pod, where bulkhead doctor finds id-mapped mounts; "root-only" on any kernel:
+# user_namespace = "shifted"
 "#
     )
 }

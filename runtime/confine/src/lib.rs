@@ -46,6 +46,6 @@ pub use landlock::landlock_abi;
 pub use lock_down::{LockDown, lock_down, lock_down_to};
 pub use prepared::Prepared;
 pub use server::{SERVER_CAPABILITIES, ServerAccess, ServerNeeds, confine_server};
-pub use status::{Difference, Status, check_status, parse_status};
+pub use status::{Difference, Status, check_maps, check_status, parse_status};
 
 pub use bulkhead_model::ConfineSpec;

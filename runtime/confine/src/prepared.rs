@@ -71,8 +71,15 @@ pub struct Hardened {
 impl Hardened {
     fn new(spec: &HardenedSpec) -> Result<Self, ConfineError> {
         // The label is set before this, by whoever holds the node's own /proc; so is the user namespace entered.
-        let HardenedSpec { credentials, root_read_only, landlock, seccomp, denied_calls, selinux_label: _ } =
-            spec;
+        let HardenedSpec {
+            credentials,
+            root_read_only,
+            landlock,
+            seccomp,
+            denied_calls,
+            selinux_label: _,
+            user_namespace: _,
+        } = spec;
         let programs = seccomp::unpack(seccomp)?;
         let ruleset = ruleset::ruleset(landlock)?;
         canary::opens(&landlock.canary)?;

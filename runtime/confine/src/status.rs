@@ -74,14 +74,19 @@ pub fn parse_status(text: &str) -> Result<Status, Difference> {
 /// sets (none at the hardened level), no_new_privs, seccomp filters, one thread. For the server, between "confined"
 /// and "go".
 ///
-/// The ids are those of the reader's user namespace.
+/// The ids are the node's, in whose user namespace the reader is.
 ///
 /// # Errors
 /// The first field that is not as it should be.
 pub fn check_status(spec: &ConfineSpec, text: &str) -> Result<(), Difference> {
     let status = parse_status(text)?;
     match spec {
-        ConfineSpec::Hardened(HardenedSpec { credentials, .. }) => check(&status, credentials)?,
+        ConfineSpec::Hardened(HardenedSpec { credentials, .. }) => {
+            let on_node = spec.credentials_on_node();
+            let on_node =
+                on_node.ok_or_else(|| Difference::new("Uid", "one that is mapped", credentials.uid))?;
+            check(&status, &on_node)?;
+        }
         ConfineSpec::Compatible(spec) => check_compatible(&status, spec)?,
     }
     let (wanted, found) = (spec.seccomp_programs(), status.seccomp_filters);
@@ -90,6 +95,21 @@ pub fn check_status(spec: &ConfineSpec, text: &str) -> Result<(), Difference> {
     } else {
         Err(Difference::new("Seccomp_filters", format!("{wanted} or more"), found))
     }
+}
+
+/// Whether the process whose `/proc/<pid>/uid_map` and `gid_map` these are is in the user namespace that the spec says:
+/// as the node's own user namespace sees them.
+///
+/// # Errors
+/// The first map that is not as it should be.
+pub fn check_maps(spec: &ConfineSpec, uid_map: &str, gid_map: &str) -> Result<(), Difference> {
+    let Some(namespace) = spec.user_namespace() else { return Ok(()) };
+    for (field, text) in [("uid_map", uid_map), ("gid_map", gid_map)] {
+        if !namespace.is_map(text) {
+            return Err(Difference::new(field, format!("{:?}", namespace.map()), format!("{text:?}")));
+        }
+    }
+    Ok(())
 }
 
 /// All but how many filters there are.
@@ -208,6 +228,7 @@ mod tests {
             seccomp: vec![vec![6]],
             denied_calls: DeniedCalls::Unseen,
             selinux_label: None,
+            user_namespace: None,
         })
     }
 

@@ -27,3 +27,8 @@ impl Prepared {
 pub(crate) fn check_status(status: &str, spec: &ConfineSpec) -> Result<(), String> {
     check(spec, status).map_err(|error| error.to_string())
 }
+
+/// The maps of its user namespace, against what was planned.
+pub(crate) fn check_maps(uid_map: &str, gid_map: &str, spec: &ConfineSpec) -> Result<(), String> {
+    bulkhead_confine::check_maps(spec, uid_map, gid_map).map_err(|error| error.to_string())
+}

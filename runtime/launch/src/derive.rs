@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use bulkhead_model::ConfineSpec;
+use bulkhead_model::{ConfineSpec, HardenedSpec};
 use oci_spec::runtime::{Capabilities, LinuxBuilder, LinuxCapabilities, Process, RootBuilder, Spec};
 
 use crate::{LaunchError, limits::Ceilings};
@@ -72,6 +72,12 @@ fn derive_process(
     // Written by the worker, clamped.
     process.set_oom_score_adj(None);
     match confine {
+        // Ids and capabilities of a user namespace come with it, after libcontainer.
+        ConfineSpec::Hardened(HardenedSpec { user_namespace: Some(_), .. }) => {
+            let mut root = process.user().clone();
+            root.set_uid(0).set_gid(0).set_additional_gids(None);
+            process.set_user(root).set_capabilities(None).set_no_new_privileges(Some(true));
+        }
         ConfineSpec::Hardened(_) => {
             process.set_capabilities(Some(no_capabilities())).set_no_new_privileges(Some(true));
         }

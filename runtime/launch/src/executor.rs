@@ -23,6 +23,7 @@ use crate::{
     message::{self, CONFINED, GO, LISTENER},
     stdio::open_null_for_both,
     sys,
+    user_namespace::Inside,
 };
 
 /// What runs in the container's process after libcontainer is done with it. libcontainer wants it cloneable;
@@ -32,6 +33,7 @@ pub(crate) struct Confined {
     confine: Rc<ConfineSpec>,
     reply: Rc<OwnedFd>,
     proc: Option<Rc<OwnedFd>>,
+    inside: Option<Inside>,
     ready: Rc<RefCell<Option<(Prepared, Program)>>>,
 }
 
@@ -54,8 +56,13 @@ impl From<NoProgram> for Failure {
 }
 
 impl Confined {
-    pub(crate) fn new(confine: ConfineSpec, reply: Rc<OwnedFd>, proc: Option<Rc<OwnedFd>>) -> Self {
-        Self { confine: Rc::new(confine), reply, proc, ready: Rc::default() }
+    pub(crate) fn new(
+        confine: ConfineSpec,
+        reply: Rc<OwnedFd>,
+        proc: Option<Rc<OwnedFd>>,
+        inside: Option<Inside>,
+    ) -> Self {
+        Self { confine: Rc::new(confine), reply, proc, inside, ready: Rc::default() }
     }
 
     /// Tells the server why; what libcontainer makes of the same error comes later and says less.
@@ -67,6 +74,10 @@ impl Confined {
     }
 
     fn prepare(&self, spec: &Spec) -> Result<(), Failure> {
+        // First: a change of ids takes the death signal back.
+        if let Some(inside) = &self.inside {
+            inside.enter(self.confine.credentials())?;
+        }
         // The server is this process's parent: without it nobody could say go.
         sys::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as _)
             .map_err(|error| format!("prctl(2) PR_SET_PDEATHSIG: {error}"))?;

@@ -50,6 +50,7 @@ use crate::{
     start,
     stdio::Given,
     sys::{self, Forked},
+    user_namespace::Inside,
 };
 
 /// What a process of a container is called until its execve(2).
@@ -70,6 +71,7 @@ pub(crate) struct Place<'a> {
     pub(crate) task_dir: &'a Path,
     pub(crate) root: &'a Path,
     pub(crate) mounts: &'a Mounts,
+    pub(crate) inside: Option<&'a Inside>,
 }
 
 /// Makes a container's first process, which then waits for Start, and writes its pid down. Says where the mounts have
@@ -88,9 +90,9 @@ pub(crate) fn first(
     let pid_namespace = Entry::find(&namespaces, LinuxNamespaceType::Pid)?;
 
     let (reader, mut writer) = std::io::pipe().map_err(LaunchError::io("pipe2(2)", "first process"))?;
-    let (mounts, root) = (place.mounts, place.root);
+    let (mounts, root, inside) = (place.mounts, place.root, place.inside);
     let prepare = move || {
-        let landed = enter_all(&namespaces).and_then(|()| mounts.assemble(&mut trees, root));
+        let landed = enter_all(&namespaces).and_then(|()| mounts.assemble(&mut trees, root, inside));
         let text = landed.as_ref().map_err(|error| chain(error));
         let text = serde_json::to_vec(&text).map_err(LaunchError::Encode)?;
         writer.write_all(&text).map_err(LaunchError::io("write(2)", "first process"))?;

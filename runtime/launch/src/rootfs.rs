@@ -18,7 +18,9 @@ use nix::{
 use crate::{
     LaunchError,
     blind::c_path,
-    sys::{self, FsParameter},
+    owner::Owner,
+    sys::{self, FsParameter, trees::Reach},
+    user_namespace::Inside,
 };
 
 // Source: include/uapi/linux/mount.h.
@@ -40,8 +42,16 @@ pub(crate) fn private_namespace() -> Result<(), LaunchError> {
 /// file capability or device node of the image counts.
 pub(crate) const HARDENED: u64 = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV;
 
-/// Mounts `mounts`, lowest first, at `target`, each with `attributes` as well.
-pub(crate) fn mount_all(mounts: &[Mount], target: &Path, attributes: u64) -> Result<(), LaunchError> {
+/// Mounts `mounts`, lowest first, at `target`, each with `attributes` as well. Where owners are shifted, layers are
+/// mounted once more below `dir`.
+pub(crate) fn mount_all(
+    mounts: &[Mount],
+    target: &Path,
+    attributes: u64,
+    inside: Option<&Inside>,
+    dir: &Path,
+) -> Result<(), LaunchError> {
+    let inside = inside.filter(|inside| inside.owner().is_some());
     if mounts.is_empty() {
         return Err(LaunchError::Plan("the root file system is not given as mounts"));
     }
@@ -49,7 +59,12 @@ pub(crate) fn mount_all(mounts: &[Mount], target: &Path, attributes: u64) -> Res
     let lower = mounts.iter().flat_map(|mount| &mount.options).filter_map(|o| o.strip_prefix("lowerdir="));
     let lower: Vec<PathBuf> = lower.flat_map(|layers| layers.split(':')).map(PathBuf::from).collect();
     mount_images(&lower).map_err(|error| LaunchError::Failed(error.to_string()))?;
-    for entry in mounts {
+    for (index, entry) in mounts.iter().enumerate() {
+        let shifted =
+            inside.map(|inside| inside.layers(entry, &dir.join(format!("layers-{index}")))).transpose()?;
+        let entry = shifted.as_ref().unwrap_or(entry);
+        // An overlay works as who has mounted it.
+        let _owner = Owner::become_one(inside.and_then(Inside::owner))?;
         let at = match entry.target.as_os_str().is_empty() || entry.target == Path::new("/") {
             true => target.to_owned(),
             false => return Err(LaunchError::Plan("a mount of the root file system has a target below it")),
@@ -57,11 +72,17 @@ pub(crate) fn mount_all(mounts: &[Mount], target: &Path, attributes: u64) -> Res
         let options = Options::parse(&entry.options)?;
         let attributes = options.attributes | attributes;
         let tree = match options.bind {
-            true => bind(&entry.source, attributes)?,
+            true => {
+                let tree = bind(&entry.source, attributes)?;
+                inside.map_or(Ok(()), |inside| inside.map(tree.as_fd(), Reach::Top, &entry.source))?;
+                tree
+            }
             false => match make(&entry.kind, &entry.source, &options.parameters, attributes)? {
                 Some(tree) => tree,
                 None => {
-                    make_at_once(&entry.kind, &entry.source, &options.parameters, attributes, &at)?;
+                    make_at_once(&entry.kind, &entry.source, &options.parameters, attributes, &at).map_err(
+                        |error| if inside.is_some() { without_mapped_layers(error) } else { error },
+                    )?;
                     continue;
                 }
             },
@@ -205,8 +226,23 @@ fn make_at_once(
         .map_err(LaunchError::io("mount(2)", format!("{kind} at {}", target.display())))
 }
 
+/// Says what an overlay of id-mapped layers needs, where the kernel takes them for an invalid argument.
+///
+/// Source: "idmapped layers are currently not supported", fs/overlayfs/super.c before Linux 5.19.
+fn without_mapped_layers(error: LaunchError) -> LaunchError {
+    match error {
+        LaunchError::Io { call, subject, source } if source.raw_os_error() == Some(libc::EINVAL) => {
+            LaunchError::Failed(format!(
+                "{call} {subject}: {source}; layers with shifted owners need Linux 5.19: boot a newer kernel, or have \
+                 policy say user_namespace = \"root-only\""
+            ))
+        }
+        other => other,
+    }
+}
+
 /// The deepest directory that all layers are below.
-fn shared_directory(layers: &str) -> String {
+pub(crate) fn shared_directory(layers: &str) -> String {
     let mut layers = layers.split(':').map(|layer| layer.rsplit_once('/').map_or("", |(dir, _)| dir));
     let first = layers.next().unwrap_or_default().to_owned();
     let shared = layers.fold(first, |shared, dir| {

@@ -54,6 +54,29 @@ pub(crate) fn clone_sibling() -> io::Result<Forked> {
     }
 }
 
+/// clone(2) of a child in a user namespace of its own.
+pub(crate) fn clone_into_user_namespace() -> io::Result<Forked> {
+    let flags = c_ulong::from(libc::CLONE_NEWUSER.cast_unsigned() | libc::SIGCHLD.cast_unsigned());
+    // SAFETY: without a stack the child goes on on a copy of this one, as after fork(2); the null pointers are for flags
+    // that are not set. This process has no other thread.
+    let pid = unsafe { libc::syscall(libc::SYS_clone, flags, ptr::null::<u8>(), 0usize, 0usize, 0usize) };
+    match check(pid)? {
+        0 => Ok(Forked::Child),
+        pid => Ok(Forked::Parent(pid as u32)),
+    }
+}
+
+/// The user namespace that a namespace belongs to.
+///
+/// Source: ioctl_ns(2), `NS_GET_USERNS`.
+pub(crate) fn owner_of_namespace(namespace: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    const NS_GET_USERNS: c_ulong = 0xb701;
+    // SAFETY: the request takes no argument; `namespace` is open during the call.
+    let fd = check(unsafe { libc::ioctl(namespace.as_raw_fd(), NS_GET_USERNS as _) }.into())?;
+    // SAFETY: the kernel has just opened it for this caller.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
+}
+
 /// The same, with the child's pidfd for the caller: its parent may have reaped it before it could be opened by number.
 pub(crate) fn clone_sibling_with_pidfd() -> io::Result<Option<OwnedFd>> {
     let mut pidfd: c_int = -1;

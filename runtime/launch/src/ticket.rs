@@ -325,7 +325,19 @@ impl PendingStart {
         }
         let path = format!("/proc/{sender}/status");
         let status = std::fs::read_to_string(&path).map_err(LaunchError::io("read(2)", path))?;
-        if let Err(why) = crate::confinement::check_status(&status, &self.confine) {
+        let map = |name: &str| {
+            let path = format!("/proc/{sender}/{name}");
+            std::fs::read_to_string(&path).map_err(LaunchError::io("read(2)", path))
+        };
+        let checked = crate::confinement::check_status(&status, &self.confine);
+        let checked = match self.confine.user_namespace() {
+            None => checked,
+            Some(_) => {
+                let (uids, gids) = (map("uid_map")?, map("gid_map")?);
+                checked.and_then(|()| crate::confinement::check_maps(&uids, &gids, &self.confine))
+            }
+        };
+        if let Err(why) = checked {
             self.kill();
             return Err(StartError::NotConfined { pid: sender, why });
         }

@@ -13,7 +13,7 @@ use std::{
 };
 
 use bulkhead_cgroup::{Cgroup, CgroupError, Host, Version};
-use bulkhead_model::ConfineSpec;
+use bulkhead_model::{ConfineSpec, Credentials};
 use nix::unistd::setgroups;
 
 use crate::{
@@ -21,10 +21,12 @@ use crate::{
     error::chain,
     executor::Confined,
     group_link, keyring, layers, limits, message,
+    owner::Owner,
     process::{self, Parts, Place},
     rootfs, scarcity, sealed, start,
     stdio::{Kept, Opened},
     sys::{self, Forked},
+    user_namespace::Inside,
     wire::{Create, Exec, Group, GroupChange, Job, WorkingDir},
     working_dir,
     zygote::die_with,
@@ -101,10 +103,11 @@ fn decode(reply: &OwnedFd, payload: &OwnedFd, rest: &[OwnedFd]) -> Result<Job, L
 }
 
 fn create(job: Create, reply: &Rc<OwnedFd>, host: &Host, server: u32) -> Result<(i32, Kept), LaunchError> {
-    let credentials = job.confine.credentials();
+    let credentials = on_node(&job.confine)?;
     let mut stdio = Opened::new(&job.stdio, credentials.uid, credentials.gid)?;
     own_process(job.oom_score_adj)?;
     make_dirs(&job)?;
+    let inside = Inside::open(job.confine.user_namespace())?;
 
     let cgroup = host.cgroup(&job.cgroup);
     cgroup.create(&job.resources).map_err(cgroup_failed)?;
@@ -118,10 +121,11 @@ fn create(job: Create, reply: &Rc<OwnedFd>, host: &Host, server: u32) -> Result<
     rootfs::private_namespace()?;
     let root = derive::rootfs_dir(&job.task_dir);
     let attributes = job.confine.hardened().map_or(0, |_| rootfs::HARDENED);
-    rootfs::mount_all(&job.rootfs, &root, attributes)?;
+    rootfs::mount_all(&job.rootfs, &root, attributes, inside.as_ref(), &job.task_dir)?;
     if let WorkingDir::InRoot(cwd) = &job.working_dir
         && cwd != Path::new("/")
     {
+        let _owner = Owner::become_one(inside.as_ref().and_then(Inside::owner))?;
         working_dir::make(&root, cwd)?;
     }
     if let Some(view) = job.cgroup_view {
@@ -129,10 +133,16 @@ fn create(job: Create, reply: &Rc<OwnedFd>, host: &Host, server: u32) -> Result<
     }
 
     let proc = node_proc_for(&job.confine, &job.id)?;
-    let executor = Confined::new(job.confine, Rc::clone(reply), proc);
+    let executor = Confined::new(job.confine, Rc::clone(reply), proc, inside.clone());
     let parts =
         Parts { spec: job.spec, executor, given: stdio.give()?, dir: state_dir(&job.task_dir, &job.id) };
-    let place = Place { id: &job.id, task_dir: &job.task_dir, root: &root, mounts: &job.mounts };
+    let place = Place {
+        id: &job.id,
+        task_dir: &job.task_dir,
+        root: &root,
+        mounts: &job.mounts,
+        inside: inside.as_ref(),
+    };
     let (pid, landed) =
         process::first(parts, &place, trees).map_err(|error| match (error, &job.working_dir) {
             (LaunchError::Failed(text), WorkingDir::InMount(cwd)) => LaunchError::Failed(format!(
@@ -142,6 +152,7 @@ fn create(job: Create, reply: &Rc<OwnedFd>, host: &Host, server: u32) -> Result<
             (error, _) => error,
         })?;
     let kept = stdio.kept()?;
+    inside.map_or(Ok(()), |inside| inside.owns_nothing(pid))?;
     job.mounts.finish(pid, late, landed)?;
     Ok((pid, kept))
 }
@@ -154,14 +165,15 @@ fn exec(
     server: u32,
 ) -> Result<(i32, Kept), LaunchError> {
     let init = fds.next().ok_or(LaunchError::Plan("no pidfd of the container"))?;
-    let credentials = job.confine.credentials();
+    let credentials = on_node(&job.confine)?;
     let mut stdio = Opened::new(&job.stdio, credentials.uid, credentials.gid)?;
     own_process(job.oom_score_adj)?;
     enter(&host.cgroup(&job.cgroup), server)?;
     let files = ExecFiles::make(&job)?;
 
     let proc = node_proc_for(&job.confine, &job.container)?;
-    let executor = Confined::new(job.confine, Rc::clone(reply), proc);
+    let inside = Inside::of_init(job.confine.user_namespace(), &init)?;
+    let executor = Confined::new(job.confine, Rc::clone(reply), proc, inside);
     let parts = Parts { spec: job.spec, executor, given: stdio.give()?, dir: files.dir.clone() };
     let pid = process::further(parts, init).map_err(|error| {
         working_dir::why_not(job.init_pid, &job.working_dir).map_or(error, LaunchError::Failed)
@@ -170,6 +182,13 @@ fn exec(
     let kept = stdio.kept()?;
     start::release(&files.dir)?;
     Ok((pid, kept))
+}
+
+/// The ids of the process as this one counts them.
+fn on_node(confine: &ConfineSpec) -> Result<Credentials, LaunchError> {
+    confine
+        .credentials_on_node()
+        .ok_or(LaunchError::Plan("an id of the process is not in its user namespace"))
 }
 
 /// No process comes of it: pid 0 in the answer.

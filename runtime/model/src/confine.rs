@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::UserNamespace;
+
 /// Everything that `confine` enforces on one process and asks the kernel back, by the level of its container.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -31,6 +33,23 @@ impl ConfineSpec {
             ConfineSpec::Hardened(spec) => spec.selinux_label.as_deref(),
             ConfineSpec::Compatible(spec) => spec.selinux_label.as_deref(),
         }
+    }
+
+    /// The user namespace of the process; the node's own if none.
+    #[must_use]
+    pub fn user_namespace(&self) -> Option<&UserNamespace> {
+        self.hardened()?.user_namespace.as_ref()
+    }
+
+    /// The ids of the process as the node counts them; None if one of them is not in its user namespace.
+    #[must_use]
+    pub fn credentials_on_node(&self) -> Option<Credentials> {
+        let inside = self.credentials();
+        let Some(namespace) = self.user_namespace() else { return Some(inside.clone()) };
+        let mut groups =
+            inside.groups.iter().map(|group| namespace.on_node(*group)).collect::<Option<Vec<_>>>()?;
+        groups.sort_unstable();
+        Some(Credentials { uid: namespace.on_node(inside.uid)?, gid: namespace.on_node(inside.gid)?, groups })
     }
 
     /// How many seccomp programs are loaded.
@@ -78,6 +97,8 @@ pub struct HardenedSpec {
     pub denied_calls: DeniedCalls,
     /// The SELinux context that execve(2) gives it.
     pub selinux_label: Option<String>,
+    /// The user namespace that it is in; the node's own if none.
+    pub user_namespace: Option<UserNamespace>,
 }
 
 /// Who hears of a denied call.

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::TcpRule;
+use crate::{TcpRule, UserNamespaceRule};
 
 /// How a container is confined. Each field's order of strictness is stated and tested in `policy`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,6 +13,8 @@ pub struct Confinement {
     pub level: Level,
     /// Which uid may run.
     pub user: UserRule,
+    /// Which user namespace its pod gets.
+    pub user_namespace: UserNamespaceRule,
     /// Whether the image's files may change.
     pub root: RootRule,
     /// Small tmpfs mounts, nosuid, nodev, noexec.

@@ -135,6 +135,12 @@ impl Layout {
         self.run_dir().join("tasks").join(namespace.as_str()).join(id.as_str())
     }
 
+    /// Ranges of ids that pods have.
+    #[must_use]
+    pub fn id_ranges_dir(&self) -> PathBuf {
+        self.run_dir().join("ids")
+    }
+
     /// Compiled seccomp programs, named by the hash of what they were compiled from.
     #[must_use]
     pub fn seccomp_cache_dir(&self) -> PathBuf {

@@ -20,6 +20,7 @@ mod mount;
 mod refusal;
 mod request;
 mod signature;
+mod user_namespace;
 
 pub use confine::{
     CapabilitySets, CompatibleSpec, ConfineSpec, Credentials, DeniedCalls, HardenedSpec, LandlockSpec,
@@ -51,3 +52,4 @@ pub use signature::{
     SIGNATURE_TEXT_BYTES_MAX, SIGNATURES_BYTES_MAX, SIGNERS_MAX, Signature, SignatureFacts,
     SignatureFactsError, SignatureFormat, Signer, SimpleSigningFile,
 };
+pub use user_namespace::{IdExtent, MountOwners, NODE_RANGES, RANGE_IDS, UserNamespace, UserNamespaceRule};

@@ -13,6 +13,11 @@ use crate::{idmap, sys};
 /// Source: landlock(7), "ABI 1 = Linux 5.13".
 const KERNEL_MIN: (u32, u32) = (5, 13);
 
+/// First kernel whose overlay takes id-mapped layers.
+///
+/// Source: overlayfs, "idmapped layers are currently not supported" until Linux 5.19.
+const MAPPED_LAYERS_MIN: (u32, u32) = (5, 19);
+
 /// Controllers that a container's limits need.
 const CONTROLLERS: [&str; 3] = ["cpu", "memory", "pids"];
 
@@ -197,7 +202,7 @@ impl KernelFacts {
                     Some(count) => format!("at most {count}"),
                     None => "not there".to_owned(),
                 },
-                "not used yet",
+                "for user_namespace of the policy, and hostUsers: false",
                 optional(user_namespaces_max.is_some_and(|count| count > 0)),
                 "sysctl user.max_user_namespaces=15000",
             ),
@@ -208,9 +213,12 @@ impl KernelFacts {
                     Ok(kinds) => format!("of {}", kinds.join(", ")),
                     Err(error) => format!("not tried: {error}"),
                 },
-                "not used yet",
-                optional(id_mapped.as_ref().is_ok_and(|kinds| kinds.len() == idmap::KINDS.len())),
-                "boot Linux 5.12 or newer (6.3 for tmpfs), and ask as root",
+                "for user_namespace = \"shifted\" and hostUsers: false; with Linux 5.19 or newer for layers",
+                optional(
+                    id_mapped.as_ref().is_ok_and(|kinds| kinds.len() == idmap::KINDS.len())
+                        && version(release).is_some_and(|version| version >= MAPPED_LAYERS_MIN),
+                ),
+                "boot Linux 6.3 or newer (tmpfs), and ask as root; or write user_namespace = \"root-only\"",
             ),
             Finding::new(
                 "vm.memfd_noexec",

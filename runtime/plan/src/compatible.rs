@@ -143,7 +143,9 @@ fn judge_namespaces(namespaces: &[LinuxNamespace]) -> Result<(), Refusal> {
             return Err(refuse(Rule::Namespaces, FIELD, format!("{typ} twice"), why, "name it once"));
         }
         let why = match typ {
-            Kind::User => "user namespaces are not built yet, and id mappings are not left out silently",
+            Kind::User => {
+                "the compatible level has no user namespaces yet, and id mappings are not left out silently"
+            }
             Kind::Time => "clocks of its own are not built yet",
             Kind::Mount | Kind::Cgroup | Kind::Uts | Kind::Ipc | Kind::Pid | Kind::Network => {
                 let path = namespace.path().as_deref().unwrap_or(Path::new("/"));

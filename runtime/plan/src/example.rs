@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use bulkhead_model::{
     Confinement, ContainerKind, CreateRequest, IdentityRule, LandlockRule, Level, MemfdRule, PodSecurityRule,
-    RootRule, TcpRule, Tenant, UserRule,
+    RootRule, TcpRule, Tenant, UserNamespaceRule, UserRule,
 };
 use oci_spec::runtime::{Process, Spec};
 
@@ -20,6 +20,7 @@ pub(crate) fn confinement() -> Confinement {
     Confinement {
         level: Level::Hardened,
         user: UserRule::NonRoot,
+        user_namespace: UserNamespaceRule::Request,
         root: RootRule::ReadOnly,
         tmpfs: ["/tmp", "/var/tmp", "/run"].map(Into::into).into(),
         writable: BTreeSet::new(),
@@ -46,6 +47,7 @@ pub(crate) fn host() -> HostFacts {
         pod: Some(PodFacts {
             sandbox_pid: 4242,
             network_namespace: Some("/var/run/netns/cni-1f2e-3d".into()),
+            user_namespace: None,
             init_pids: [4242, 4300].into(),
         }),
         landlock_abi: 7,
@@ -54,6 +56,7 @@ pub(crate) fn host() -> HostFacts {
         oom_score_adj: 0,
         canary_source: "/run/bulkhead/canary".into(),
         cgroup_view: Some("/run/bulkhead/tasks/default/c1/cgroup".into()),
+        id_range: None,
         modules: SecurityModules { apparmor: true, selinux: true },
         mountinfo: None,
     }

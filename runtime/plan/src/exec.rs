@@ -6,7 +6,7 @@ use oci_spec::runtime::Process;
 use crate::{
     Plan,
     change::{Change, Changes},
-    landlock, process, seccomp,
+    landlock, process, seccomp, user_namespace,
 };
 
 /// How one more process runs. Made by [`plan_exec`](crate::plan_exec) alone.
@@ -47,6 +47,7 @@ pub(crate) fn plan(
     let mut changes = Changes::default();
     let host = &plan.host;
     let mut hardened = process::harden(&request.process, confinement, host, &mut changes)?;
+    user_namespace::judge_ids(created.user_namespace.as_ref(), &hardened.credentials)?;
     // What an exec leaves out it has from init, as under runc.
     let init = plan.spec().process().as_ref();
     if hardened.process.apparmor_profile().is_none() {
@@ -69,6 +70,7 @@ pub(crate) fn plan(
         seccomp,
         denied_calls: created.denied_calls,
         selinux_label: hardened.selinux_label.or_else(|| created.selinux_label.clone()),
+        user_namespace: created.user_namespace.clone(),
     });
     Ok(ExecPlan { process: hardened.process, confine, changes: changes.into_vec() })
 }

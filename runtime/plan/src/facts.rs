@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeSet, path::PathBuf};
 
+use bulkhead_model::UserNamespace;
 use oci_spec::runtime::PosixRlimitType;
 
 /// Facts about this host and this pod.
@@ -27,6 +28,8 @@ pub struct HostFacts {
     pub canary_source: PathBuf,
     /// A host directory that shows the container's own cgroups and nothing else.
     pub cgroup_view: Option<PathBuf>,
+    /// A range of ids that is this container's own, where [`ranges_needed`](crate::ranges_needed) asks for one.
+    pub id_range: Option<u16>,
     /// Which modules that label processes the kernel has switched on.
     pub modules: SecurityModules,
     /// `/proc/self/mountinfo` of the server; needed where [`needs_mountinfo`](crate::needs_mountinfo) says so.
@@ -40,6 +43,8 @@ pub struct PodFacts {
     pub sandbox_pid: u32,
     /// The network namespace that the sandbox was made in, if by a path.
     pub network_namespace: Option<PathBuf>,
+    /// The user namespace that the sandbox is in; the node's own if none.
+    pub user_namespace: Option<UserNamespace>,
     /// Process ids of the init processes of this pod's containers that run.
     pub init_pids: BTreeSet<u32>,
 }

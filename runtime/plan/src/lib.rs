@@ -44,12 +44,14 @@ mod sysctl;
 #[cfg(feature = "example")]
 mod unjudged;
 mod user;
+mod user_namespace;
 
 pub use change::{Change, Section};
 pub use exec::ExecPlan;
 pub use facts::{HardLimits, HostFacts, PodFacts, SecurityModules, SysResource};
 pub use mounts::needs_mountinfo;
 pub use resources::plan_update;
+pub use user_namespace::{RangesNeeded, ranges_needed};
 
 use std::{
     collections::BTreeSet,

@@ -23,7 +23,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use bulkhead_model::{Confinement, CreateRequest, ImageVolume, PathAccess, PathRule, Refusal, Rule};
+use bulkhead_model::{
+    Confinement, CreateRequest, ImageVolume, PathAccess, PathRule, Refusal, Rule, UserNamespace,
+};
 use oci_spec::runtime::{Linux, Mount, MountBuilder};
 
 use crate::{
@@ -31,7 +33,8 @@ use crate::{
     change::{Changes, Section},
     facts::HostFacts,
     limits::{MOUNTS_MAX, at_most},
-    refuse::{absent, nothing_left, refuse, refuse_unsupported, short},
+    refuse::{nothing_left, refuse, refuse_unsupported, short},
+    user_namespace,
 };
 use options::Options;
 
@@ -42,6 +45,8 @@ pub(crate) struct Context<'a> {
     pub(crate) host: &'a HostFacts,
     /// Images that policy lets it see.
     pub(crate) image_volumes: &'a [ImageVolume],
+    /// The pod's user namespace.
+    pub(crate) user_namespace: Option<&'a UserNamespace>,
     /// Who the container runs as: owns what policy makes writable.
     pub(crate) uid: u32,
     pub(crate) gid: u32,
@@ -83,8 +88,11 @@ pub(crate) fn harden(
 ) -> Result<Mounts, Refusal> {
     let asked = asked.map(Vec::as_slice).unwrap_or_default();
     at_most("mounts", asked.len(), MOUNTS_MAX, "mounts")?;
-    let asked: Vec<Asked> =
-        asked.iter().enumerate().map(|(index, mount)| read(index, mount)).collect::<Result<_, _>>()?;
+    let asked: Vec<Asked> = asked
+        .iter()
+        .enumerate()
+        .map(|(index, mount)| read(index, mount, context))
+        .collect::<Result<_, _>>()?;
     let asked = without_covered_shm(asked);
     none_hides_another(&asked)?;
 
@@ -108,7 +116,7 @@ pub(crate) fn harden(
     Ok(mounts)
 }
 
-fn read(index: usize, mount: &Mount) -> Result<Asked, Refusal> {
+fn read(index: usize, mount: &Mount, context: &Context<'_>) -> Result<Asked, Refusal> {
     let field = format!("mounts[{index}]");
     let mut rest = mount.clone();
     let destination = std::mem::take(rest.destination_mut());
@@ -118,8 +126,8 @@ fn read(index: usize, mount: &Mount) -> Result<Asked, Refusal> {
     let uid_mappings = rest.uid_mappings_mut().take();
     let gid_mappings = rest.gid_mappings_mut().take();
     nothing_left(&field, &rest, r#"{"destination":""}"#)?;
-    absent(&format!("{field}.uidMappings (id-mapped mount)"), &uid_mappings)?;
-    absent(&format!("{field}.gidMappings (id-mapped mount)"), &gid_mappings)?;
+    let mappings = [uid_mappings.as_deref(), gid_mappings.as_deref()];
+    user_namespace::judge_mount(&field, mappings, context.user_namespace)?;
 
     let destination = path::normal(&destination)
         .filter(|destination| destination.parent().is_some())

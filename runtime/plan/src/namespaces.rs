@@ -91,7 +91,7 @@ fn host_namespace(typ: Kind) -> Refusal {
 fn judge_type(typ: Kind) -> Result<(), Refusal> {
     let why = match typ {
         Kind::Mount | Kind::Cgroup | Kind::Uts | Kind::Ipc | Kind::Pid | Kind::Network => return Ok(()),
-        Kind::User => "user namespaces are not built yet, and id mappings are not left out silently",
+        Kind::User => "it is judged with its id mappings",
         Kind::Time => "clocks of its own are not built yet",
     };
     Err(refuse(

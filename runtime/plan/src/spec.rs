@@ -6,7 +6,7 @@ use bulkhead_model::{
     ConfineSpec, Confinement, ContainerKind, CreateRequest, HardenedSpec, IdentityRule, ImageVolume, Refusal,
     RootRule, Rule,
 };
-use oci_spec::runtime::{Linux, LinuxPersonalityDomain, Root, RootBuilder, Spec};
+use oci_spec::runtime::{Linux, LinuxNamespaceType, LinuxPersonalityDomain, Root, RootBuilder, Spec};
 
 use crate::{
     Plan,
@@ -18,7 +18,7 @@ use crate::{
     limits::{ANNOTATION_BYTES_MAX, ANNOTATIONS_MAX, HOSTNAME_BYTES_MAX, at_most, no_nul},
     masks, mounts, namespaces, pod_security, process,
     refuse::{absent, nothing_left, refuse, refuse_unsupported, short},
-    resources, seccomp, sysctl,
+    resources, seccomp, sysctl, user_namespace,
 };
 
 /// The directory of the root file system, relative to the bundle.
@@ -42,18 +42,31 @@ pub(crate) fn plan(
     let names: Vec<&str> = spec.annotations().iter().flatten().map(|(name, _)| name.as_str()).collect();
     let linux = spec.linux().as_ref().ok_or_else(|| missing("linux"))?;
     let asked = spec.process().as_ref().ok_or_else(|| missing("process"))?;
-    judge_linux(linux)?;
+    judge_linux(&without_user_namespace(linux))?;
+    let user_namespace =
+        user_namespace::decide(linux, confinement.user_namespace, (&request.kind, &request.id), host)?;
     devices::judge(linux.devices().as_ref(), &names)?;
     pod_security::judge(request, linux, asked, confinement, host)?;
     let hooks = hooks::judge(spec.hooks().as_ref(), &confinement.hooks)?;
-    let namespaces = namespaces::harden(linux.namespaces().as_ref(), &request.kind, host, &mut changes)?;
+    let namespaces = namespaces::harden(
+        without_user_namespace(linux).namespaces().as_ref(),
+        &request.kind,
+        host,
+        &mut changes,
+    )?;
     let process = process::harden(asked, confinement, host, &mut changes)?;
+    user_namespace::judge_ids(user_namespace.as_ref(), &process.credentials)?;
+    if let (Some(namespace), None) = (&user_namespace, linux.uid_mappings()) {
+        let what = format!("root is {} on the node", namespace.on_node(0).unwrap_or_default());
+        changes.record(Section::Namespaces, what, "policy gives the pod a user namespace");
+    }
     let root = root(request, confinement.root, &mut changes)?;
     let context = mounts::Context {
         request,
         confinement,
         host,
         image_volumes,
+        user_namespace: user_namespace.as_ref(),
         uid: process.credentials.uid,
         gid: process.credentials.gid,
     };
@@ -111,6 +124,7 @@ pub(crate) fn plan(
         seccomp: programs,
         denied_calls: bulkhead_model::DeniedCalls::Unseen,
         selinux_label: process.selinux_label,
+        user_namespace,
     });
     Ok(Plan {
         spec: hardened,
@@ -130,6 +144,15 @@ pub(crate) fn plan(
             ContainerKind::Plain | ContainerKind::InSandbox { .. } => confinement.identity,
         },
     })
+}
+
+/// The rest of the section: what is said of a user namespace is judged by itself.
+fn without_user_namespace(linux: &Linux) -> Linux {
+    let mut rest = linux.clone();
+    let mut namespaces = rest.namespaces().clone().unwrap_or_default();
+    namespaces.retain(|namespace| namespace.typ() != LinuxNamespaceType::User);
+    rest.set_namespaces(Some(namespaces)).set_uid_mappings(None).set_gid_mappings(None);
+    rest
 }
 
 #[allow(deprecated)] // two fields of oci-spec that no specification has: still read, to be refused.
@@ -173,8 +196,14 @@ pub(crate) fn judge_linux(linux: &Linux) -> Result<(), Refusal> {
         .set_readonly_paths(None)
         .set_mount_label(None);
     absent("linux.netDevices", &rest.net_devices_mut().take())?;
-    absent("linux.uidMappings (user namespaces are not built yet)", &rest.uid_mappings_mut().take())?;
-    absent("linux.gidMappings (user namespaces are not built yet)", &rest.gid_mappings_mut().take())?;
+    absent(
+        "linux.uidMappings (the compatible level has no user namespaces yet)",
+        &rest.uid_mappings_mut().take(),
+    )?;
+    absent(
+        "linux.gidMappings (the compatible level has no user namespaces yet)",
+        &rest.gid_mappings_mut().take(),
+    )?;
     absent("linux.timeOffsets", &rest.time_offsets_mut().take())?;
     if rest.intel_rdt_mut().take().is_some() {
         return Err(refuse_unsupported("linux.intelRdt"));

@@ -23,6 +23,7 @@ impl Plan {
             oom_score_adj: 0,
             canary_source: "/run/bulkhead/canary".into(),
             cgroup_view: None,
+            id_range: None,
             modules: SecurityModules { apparmor: true, selinux: true },
             mountinfo: None,
         };

@@ -7,7 +7,7 @@ use std::{collections::BTreeSet, path::PathBuf};
 
 use bulkhead_model::{
     Confinement, ExecPattern, HostPath, IdentityRule, LandlockRule, Level, MemfdRule, Namespace,
-    PodSecurityRule, RootRule, TcpRule, UserRule,
+    PodSecurityRule, RootRule, TcpRule, UserNamespaceRule, UserRule,
 };
 
 use crate::{
@@ -29,6 +29,7 @@ pub(crate) fn built_in() -> Confinement {
     Confinement {
         level: Level::Hardened,
         user: UserRule::NonRoot,
+        user_namespace: UserNamespaceRule::Request,
         root: RootRule::ReadOnly,
         tmpfs: ["/tmp", "/var/tmp", "/run"].into_iter().map(PathBuf::from).collect(),
         writable: BTreeSet::new(),
@@ -62,6 +63,7 @@ pub(crate) struct Section {
     /// Whose containers a compatible section is for; there with [`Level::Compatible`] alone.
     pub(crate) namespaces: Option<Namespaces>,
     pub(crate) user: Option<UserRule>,
+    pub(crate) user_namespace: Option<UserNamespaceRule>,
     pub(crate) root: Option<RootRule>,
     pub(crate) tmpfs: Option<BTreeSet<PathBuf>>,
     pub(crate) writable: Option<BTreeSet<PathBuf>>,
@@ -86,6 +88,7 @@ impl Section {
             level,
             namespaces,
             user,
+            user_namespace,
             root,
             tmpfs,
             writable,
@@ -106,6 +109,7 @@ impl Section {
             level: level.or(below.level),
             namespaces: namespaces.or_else(|| below.namespaces.clone()),
             user: user.or(below.user),
+            user_namespace: user_namespace.or(below.user_namespace),
             root: root.or(below.root),
             tmpfs: tmpfs.or_else(|| below.tmpfs.clone()),
             writable: writable.or_else(|| below.writable.clone()),
@@ -131,6 +135,7 @@ impl Section {
             level,
             namespaces: _, // asked by `level_for`
             user,
+            user_namespace,
             root,
             tmpfs,
             writable,
@@ -154,6 +159,7 @@ impl Section {
         Confinement {
             level: level.unwrap_or(if hardens { Level::Hardened } else { unsaid.level }),
             user: user.unwrap_or(unsaid.user),
+            user_namespace: user_namespace.unwrap_or(unsaid.user_namespace),
             root: root.unwrap_or(unsaid.root),
             tmpfs: tmpfs.unwrap_or_else(|| unsaid.tmpfs.clone()),
             writable: writable.unwrap_or_else(|| unsaid.writable.clone()),

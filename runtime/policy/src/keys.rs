@@ -255,6 +255,15 @@ pub(crate) const KEYS: &[Key] = &[
     ),
     key(
         Table::Confine,
+        "user_namespace",
+        r#""shifted" | "root-only" | "request""#,
+        r#""request""#,
+        "shifted, then root-only",
+        "a pod's ids: shifted gives it 65536 of the node's that nobody else has, every mount id-mapped or refused; \
+         root-only makes root nobody on the node, on any kernel; request is hostUsers of the pod",
+    ),
+    key(
+        Table::Confine,
         "root",
         r#""read-only" | "writable""#,
         r#""read-only""#,
@@ -377,7 +386,6 @@ pub(crate) const KEYS: &[Key] = &[
         "as-is",
         "filled-in gives a uid that the image does not know a line in /etc/passwd and /etc/group, with /tmp for a HOME",
     ),
-    not_yet(Table::Confine, "user_namespace", "shifted | root-only | request"),
     not_yet(Table::Confine, "capabilities", "anything but []: a container has none"),
     not_yet(Table::Confine, "init", "true: a small init as PID 1"),
     not_yet(Table::Confine, "isolation", r#"anything but "shared-kernel": a microVM"#),

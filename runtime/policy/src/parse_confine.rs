@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 
 use bulkhead_model::{
-    ExecPattern, HostPath, IdentityRule, MemfdRule, MountAccess, PodSecurityRule, RootRule, TcpRule, UserRule,
+    ExecPattern, HostPath, IdentityRule, MemfdRule, MountAccess, PodSecurityRule, RootRule, TcpRule,
+    UserNamespaceRule, UserRule,
 };
 use toml::de::{DeTable, DeValue};
 
@@ -46,6 +47,14 @@ pub(crate) fn section(problems: &mut Problems<'_>, keys: &DeTable<'_>, section: 
         match name {
             "level" | "namespaces" => {}
             "user" => read.user = user(problems, value),
+            "user_namespace" => {
+                let words = [
+                    ("shifted", UserNamespaceRule::Shifted),
+                    ("root-only", UserNamespaceRule::RootOnly),
+                    ("request", UserNamespaceRule::Request),
+                ];
+                read.user_namespace = word(problems, value, IN, name, &words);
+            }
             "root" => {
                 let words = [("read-only", RootRule::ReadOnly), ("writable", RootRule::Writable)];
                 read.root = word(problems, value, IN, name, &words);

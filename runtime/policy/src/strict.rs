@@ -8,7 +8,7 @@ use std::{collections::BTreeSet, path::PathBuf};
 
 use bulkhead_model::{
     Confinement, ExecPattern, HostPath, IdentityRule, LandlockRule, Level, MemfdRule, MountAccess,
-    PodSecurityRule, RootRule, TcpRule, UserRule,
+    PodSecurityRule, RootRule, TcpRule, UserNamespaceRule, UserRule,
 };
 
 use crate::{Mode, exec};
@@ -52,6 +52,19 @@ impl Stricter for UserRule {
             (UserRule::Force(_) | UserRule::NonRoot, UserRule::Force(_) | UserRule::NonRoot) => {
                 UserRule::NonRoot
             }
+        }
+    }
+}
+
+/// `shifted` < `root-only` < `request`.
+impl Stricter for UserNamespaceRule {
+    fn stricter(&self, other: &Self) -> Self {
+        match (self, other) {
+            (UserNamespaceRule::Shifted, _) | (_, UserNamespaceRule::Shifted) => UserNamespaceRule::Shifted,
+            (UserNamespaceRule::RootOnly, _) | (_, UserNamespaceRule::RootOnly) => {
+                UserNamespaceRule::RootOnly
+            }
+            (UserNamespaceRule::Request, UserNamespaceRule::Request) => UserNamespaceRule::Request,
         }
     }
 }
@@ -179,6 +192,7 @@ impl Stricter for Confinement {
         let Self {
             level,
             user,
+            user_namespace,
             root,
             tmpfs,
             writable,
@@ -197,6 +211,7 @@ impl Stricter for Confinement {
         Self {
             level: level.stricter(&other.level),
             user: user.stricter(&other.user),
+            user_namespace: user_namespace.stricter(&other.user_namespace),
             root: root.stricter(&other.root),
             tmpfs: tmpfs.stricter(&other.tmpfs),
             writable: writable.stricter(&other.writable),

@@ -20,7 +20,7 @@ use protobuf::{Message, MessageField, well_known_types::timestamp::Timestamp};
 
 use super::{FrontError, socket};
 use crate::{
-    stages,
+    ranges, stages,
     task::{chain, leftovers},
 };
 
@@ -52,6 +52,9 @@ pub(crate) fn delete(flags: &Flags) -> Result<(), FrontError> {
     }
     for problem in leftovers::take_back(cgroup.as_ref(), &task_dir) {
         complain(&problem);
+    }
+    if let Err(error) = ranges::release_all(&layout, &namespace, &id) {
+        complain(&chain(&error));
     }
     remove_server(flags, &namespace, &id, &host)?;
     for problem in remove_stale_files(&layout) {

@@ -53,7 +53,7 @@ fn features_document() -> serde_json::Value {
             "rslave", "rsuid", "rw", "slave", "strictatime", "suid", "sync",
         ],
         "linux": {
-            "namespaces": ["cgroup", "ipc", "mount", "network", "pid", "uts"],
+            "namespaces": ["cgroup", "ipc", "mount", "network", "pid", "user", "uts"],
             "capabilities": [],
             "cgroup": { "v1": true, "v2": true, "systemd": true, "systemdUser": false, "rdma": false },
             "seccomp": {
@@ -68,7 +68,7 @@ fn features_document() -> serde_json::Value {
             "apparmor": { "enabled": true },
             "selinux": { "enabled": true },
             "intelRdt": { "enabled": false },
-            "mountExtensions": { "idmap": { "enabled": false } },
+            "mountExtensions": { "idmap": { "enabled": true } },
         },
     })
 }
@@ -85,6 +85,10 @@ mod tests {
         let features: oci_spec::runtime::Features = serde_json::from_slice(&info.features.value).unwrap();
         assert_eq!(features.oci_version_max(), "1.2.1");
         // By this word containerd tells the kubelet that a read-only mount is read-only all the way down.
+        // By these containerd gives a pod of hostUsers: false to this runtime.
+        let linux = features.linux().as_ref().unwrap();
+        assert!(linux.namespaces().as_ref().unwrap().contains(&oci_spec::runtime::LinuxNamespaceType::User));
+        assert!(features_document()["linux"]["mountExtensions"]["idmap"]["enabled"].as_bool().unwrap());
         assert!(features.mount_options().as_ref().unwrap().contains(&"rro".to_owned()));
     }
 }

@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use bulkhead_model::{ContainerKind, CreateRequest, Layout};
+use bulkhead_model::{ContainerKind, CreateRequest, Layout, UserNamespace};
 use bulkhead_plan::{HardLimits, HostFacts, PodFacts, SecurityModules, SysResource};
 
 use crate::task::TaskError;
@@ -24,6 +24,8 @@ pub(crate) struct Pod {
     pub(crate) sandbox_pid: u32,
     /// The network namespace that it was made in, if by a path.
     pub(crate) network_namespace: Option<PathBuf>,
+    /// The user namespace that it is in; the node's own if none.
+    pub(crate) user_namespace: Option<UserNamespace>,
     /// Pids of all containers' inits.
     pub(crate) init_pids: BTreeSet<u32>,
 }
@@ -75,6 +77,7 @@ impl Constant {
         pod: Option<Pod>,
         task_dir: &Path,
         kubelet_root: &Path,
+        id_range: Option<u16>,
     ) -> Result<HostFacts, TaskError> {
         let mountinfo = match bulkhead_plan::needs_mountinfo(request) {
             true => Some(
@@ -95,6 +98,7 @@ impl Constant {
             oom_score_adj: self.oom_score_adj,
             canary_source: self.canary_source.clone(),
             cgroup_view: Some(bulkhead_launch::cgroup_view(task_dir)),
+            id_range,
             modules: self.modules,
             mountinfo,
         })
@@ -109,8 +113,13 @@ impl Constant {
 /// The pod, if the container says that it is part of this very one.
 fn pod_of(request: &CreateRequest, pod: Option<Pod>) -> Option<PodFacts> {
     let ContainerKind::InSandbox { sandbox } = &request.kind else { return None };
-    let Pod { sandbox: served, sandbox_pid, network_namespace, init_pids } = pod?;
-    (served == sandbox.as_str()).then_some(PodFacts { sandbox_pid, network_namespace, init_pids })
+    let Pod { sandbox: served, sandbox_pid, network_namespace, user_namespace, init_pids } = pod?;
+    (served == sandbox.as_str()).then_some(PodFacts {
+        sandbox_pid,
+        network_namespace,
+        user_namespace,
+        init_pids,
+    })
 }
 
 /// containerd's `root` and `state`, from where it put this bundle.

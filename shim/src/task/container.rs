@@ -175,6 +175,7 @@ impl Tasks {
             sandbox: sandbox.id.to_string(),
             sandbox_pid: sandbox.init.pid(),
             network_namespace: sandbox.admitted.network_namespace(),
+            user_namespace: sandbox.admitted.plan().confine().user_namespace().cloned(),
             init_pids: created().map(|container| container.init.pid()).collect(),
         })
     }

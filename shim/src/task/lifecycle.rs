@@ -153,6 +153,7 @@ async fn delete_container(tasks: &Tasks, container: &Container) -> Result<Delete
     for problem in leftovers::take_back_later(zygote, path, &container.cgroup, &container.task_dir).await {
         tracing::error!(problem, id = %container.id, "a container leaves something behind");
     }
+    container.admitted.release_ids();
     tasks.remove(container.id.as_str());
     let response = response(init, exit);
     let mut event = TaskDelete::new();

@@ -170,5 +170,6 @@ pub(crate) fn spec() -> HardenedSpec {
         seccomp: vec![bulkhead_profiles::program(MemfdRule::Denied, None).unwrap()],
         denied_calls: DeniedCalls::Unseen,
         selinux_label: None,
+        user_namespace: None,
     }
 }

@@ -19,16 +19,21 @@ use nix::{
 };
 
 use super::source::{self, Kind, Tree};
-use crate::{LaunchError, rootfs, sys, sys::trees};
+use crate::{LaunchError, rootfs, sys, sys::trees, user_namespace::Inside};
 
 /// A clone of what is shown of an image, with the options of its mount. `dir` is for this one alone, in a mount namespace
 /// of the worker's.
-pub(super) fn image(volume: &ImageVolume, options: &[String], dir: &Path) -> Result<Tree, LaunchError> {
+pub(super) fn image(
+    volume: &ImageVolume,
+    options: &[String],
+    dir: &Path,
+    inside: Option<&Inside>,
+) -> Result<Tree, LaunchError> {
     let ImageVolume { source: _, layers, directory } = volume;
     let at = dir.join("layers");
     make(&at)?;
     let layers = with_two_layers(layers, dir)?;
-    rootfs::mount_all(std::slice::from_ref(&layers), &at, rootfs::MOUNT_ATTR_RDONLY)?;
+    rootfs::mount_all(std::slice::from_ref(&layers), &at, rootfs::MOUNT_ATTR_RDONLY, inside, dir)?;
     let found = open(&at, directory)?;
     let shown = || at.join(directory).display().to_string();
     let what = trees::identity(found.as_fd()).map_err(LaunchError::io("statx(2)", shown()))?;

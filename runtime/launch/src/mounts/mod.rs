@@ -38,10 +38,31 @@ use self::{
     place::Root,
     source::{Links, Tree},
 };
-use crate::{LaunchError, blind, rootfs};
+use crate::{LaunchError, blind, rootfs, sys::trees::Reach, user_namespace::Inside};
 
 /// What belongs to the kernel's file systems: no mount may get there that was not planned there, by whatever link.
 const KERNELS: [&str; 3] = ["/dev", "/proc", "/sys"];
+
+/// Where the view of control groups is.
+const CGROUPS: &str = "/sys/fs/cgroup";
+
+/// What mounts are made as, where they show the ids of a user namespace.
+fn become_owner(inside: Option<&Inside>) -> Result<crate::owner::Owner, LaunchError> {
+    crate::owner::Owner::become_one(inside.and_then(Inside::owner))
+}
+
+/// Options of a file system with the node's ids in place of the container's: the kernel reads them as this process's.
+fn on_node(options: &[String], inside: &Inside) -> Result<Vec<String>, LaunchError> {
+    let option = |option: &String| match option.split_once('=') {
+        Some((key @ ("uid" | "gid"), id)) => {
+            let id = id.parse().ok().and_then(|id| inside.on_node(id));
+            id.map(|id| format!("{key}={id}"))
+                .ok_or(LaunchError::Plan("a mount is of an id that is not mapped"))
+        }
+        _ => Ok(option.clone()),
+    };
+    options.iter().map(option).collect()
+}
 
 fn is_kernels(path: &Path) -> bool {
     KERNELS.iter().any(|place| path.starts_with(place))
@@ -160,9 +181,10 @@ impl Mounts {
         let read_only = spec.root().as_ref().and_then(|root| root.readonly()).unwrap_or(false);
         let hardened = if level == Level::Hardened { rootfs::HARDENED } else { 0 };
         let (uid, gid) = (confine.credentials().uid, confine.credentials().gid);
+        let on_node = confine.credentials_on_node().ok_or(LaunchError::Plan("an id that is not mapped"))?;
         Ok(Self {
             list,
-            owner: (uid, gid),
+            owner: (on_node.uid, on_node.gid),
             identity: match sources.identity {
                 IdentityRule::FilledIn => Some(Identity { uid, gid, dir: task_dir.to_owned() }),
                 IdentityRule::AsIs => None,
@@ -195,13 +217,19 @@ impl Mounts {
 
     /// Makes what is to be there before libcontainer, below `root`, and says where each has landed. To be called in the
     /// namespaces that its file systems are to show.
-    pub(crate) fn assemble(&self, trees: &mut Trees, root: &Path) -> Result<Vec<PathBuf>, LaunchError> {
+    pub(crate) fn assemble(
+        &self,
+        trees: &mut Trees,
+        root: &Path,
+        inside: Option<&Inside>,
+    ) -> Result<Vec<PathBuf>, LaunchError> {
+        let _owner = become_owner(inside)?;
         let root = Root::open(root)?;
         root.check_kernels(|place| self.first().any(|(_, mount)| mount.destination == place))?;
         let attach = |(index, mount): (usize, &Planned)| {
             let tree = match trees.remove(&index) {
                 Some(tree) => tree,
-                None => mount.make(self.label.as_deref())?,
+                None => mount.make(self.label.as_deref(), inside)?,
             };
             root.attach(&tree, &mount.destination, |hidden| match mount.copy_up {
                 Some(top) => self.copy_up(hidden, &tree, top, &mount.destination),
@@ -248,17 +276,33 @@ impl Mounts {
 }
 
 impl Planned {
-    fn make(&self, label: Option<&str>) -> Result<Tree, LaunchError> {
+    fn make(&self, label: Option<&str>, inside: Option<&Inside>) -> Result<Tree, LaunchError> {
         match &self.what {
-            What::Bind { path, links } => source::bind(path, links, &self.options),
-            What::Image { volume, dir } => image::image(volume, &self.options, dir),
+            What::Bind { path, links } => {
+                let tree = source::bind(path, links, &self.options)?;
+                if let Some(inside) = inside.filter(|_| self.is_of_files()) {
+                    let recursive = self.options.iter().any(|option| option == "rbind");
+                    let reach = if recursive { Reach::Tree } else { Reach::Top };
+                    let shown = format!("{} on {}", path.display(), self.destination.display());
+                    inside.map(tree.fd.as_fd(), reach, &shown)?;
+                }
+                Ok(tree)
+            }
+            What::Image { volume, dir } => image::image(volume, &self.options, dir, inside),
             What::FileSystem { kind, source } => {
                 // Where libcontainer put it, and for the same kinds.
                 let label = label.filter(|_| kind != "proc" && kind != "sysfs");
                 let label = label.filter(|_| Path::new("/sys/fs/selinux").exists());
-                source::file_system(kind, source, &Options::read(&self.options), label)
+                let options =
+                    inside.map_or(Ok(self.options.clone()), |inside| on_node(&self.options, inside))?;
+                source::file_system(kind, source, &Options::read(&options), label)
             }
         }
+    }
+
+    /// Whether a bind mount shows files with owners: neither the kernel's control groups nor the runtime's canary.
+    fn is_of_files(&self) -> bool {
+        ![CGROUPS, bulkhead_plan::CANARY].map(Path::new).contains(&self.destination.as_path())
     }
 
     fn landed(&self, at: PathBuf) -> Landed {

@@ -20,8 +20,14 @@ pub(crate) struct Change {
     pub(crate) clear: u64,
     /// `MS_SHARED`, `MS_SLAVE`, `MS_PRIVATE`, `MS_UNBINDABLE`, or 0.
     pub(crate) propagation: u64,
-    /// With `MOUNT_ATTR_IDMAP`, which is not built yet: a user namespace.
+    /// With `MOUNT_ATTR_IDMAP`: a user namespace.
     pub(crate) userns_fd: u64,
+}
+
+/// Has a detached mount show the ids of a user namespace.
+pub(crate) fn id_map(tree: BorrowedFd<'_>, reach: Reach, namespace: BorrowedFd<'_>) -> io::Result<()> {
+    let userns_fd = u64::try_from(namespace.as_raw_fd()).unwrap_or(u64::MAX);
+    change(tree, reach, &Change { set: libc::MOUNT_ATTR_IDMAP, userns_fd, ..Change::default() })
 }
 
 /// Which mounts of a tree.

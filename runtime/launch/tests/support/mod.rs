@@ -457,6 +457,7 @@ fn confine(spec: &Spec) -> HardenedSpec {
         seccomp: vec![vec![ALLOW]],
         denied_calls: DeniedCalls::Unseen,
         selinux_label: None,
+        user_namespace: None,
     }
 }
 

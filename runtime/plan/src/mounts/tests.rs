@@ -52,6 +52,7 @@ impl Run {
     fn all(&self, asked: &[Mount]) -> Result<(Mounts, usize), Refusal> {
         let context = Context {
             image_volumes: &self.image_volumes,
+            user_namespace: None,
             request: &self.request,
             confinement: &self.confinement,
             host: &self.host,

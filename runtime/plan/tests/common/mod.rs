@@ -81,6 +81,7 @@ pub fn host(request: &CreateRequest) -> HostFacts {
         pod: sandbox_pid.map(|sandbox_pid| PodFacts {
             sandbox_pid,
             network_namespace: None,
+            user_namespace: None,
             init_pids: [sandbox_pid].into(),
         }),
         landlock_abi: 7,
@@ -89,6 +90,7 @@ pub fn host(request: &CreateRequest) -> HostFacts {
         oom_score_adj: 0,
         canary_source: "/run/bulkhead/canary".into(),
         cgroup_view: Some("/run/bulkhead/tasks/default/c1/cgroup".into()),
+        id_range: None,
         modules: SecurityModules { apparmor: true, selinux: true },
         mountinfo: None,
     }

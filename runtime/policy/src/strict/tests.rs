@@ -1,5 +1,7 @@
 use proptest::{prelude::*, sample::select};
 
+use bulkhead_model::MountOwners;
+
 use super::*;
 
 fn paths() -> impl Strategy<Value = BTreeSet<PathBuf>> {
@@ -46,6 +48,7 @@ fn confinement() -> impl Strategy<Value = Confinement> {
             select(vec![PodSecurityRule::Tightened, PodSecurityRule::Restricted]),
             paths(),
             select(vec![IdentityRule::FilledIn, IdentityRule::AsIs]),
+            select(NAMESPACES.to_vec()),
         ),
     )
         .prop_map(
@@ -53,11 +56,12 @@ fn confinement() -> impl Strategy<Value = Confinement> {
                 (user, root, tmpfs, writable),
                 (bytes, inodes, memfd, landlock),
                 (exec, host, hooks, pids, level),
-                (pod_security, executable, identity),
+                (pod_security, executable, identity, user_namespace),
             )| {
                 Confinement {
                     level,
                     user,
+                    user_namespace,
                     root,
                     tmpfs,
                     writable,
@@ -86,6 +90,18 @@ fn runs(rule: UserRule, uid: u32) -> Option<u32> {
     }
 }
 
+const NAMESPACES: [UserNamespaceRule; 3] =
+    [UserNamespaceRule::Shifted, UserNamespaceRule::RootOnly, UserNamespaceRule::Request];
+
+/// Whether a container may run in a pod whose user namespace is that; none is the node's own.
+fn runs_in(rule: UserNamespaceRule, pod: Option<MountOwners>) -> bool {
+    match rule {
+        UserNamespaceRule::Shifted => pod == Some(MountOwners::Mapped),
+        UserNamespaceRule::RootOnly => pod.is_some(),
+        UserNamespaceRule::Request => true,
+    }
+}
+
 fn execs(patterns: &[ExecPattern], argv: &[String]) -> bool {
     patterns.iter().any(|pattern| pattern.matches(argv))
 }
@@ -102,6 +118,7 @@ fn allows_no_more(inner: &Confinement, outer: &Confinement, argv: &[String]) -> 
     let Confinement {
         level,
         user,
+        user_namespace,
         root,
         tmpfs,
         writable,
@@ -121,6 +138,9 @@ fn allows_no_more(inner: &Confinement, outer: &Confinement, argv: &[String]) -> 
     for uid in [0, 1, 2, 3] {
         let run = runs(*user, uid);
         prop_assert!(run.is_none() || run == runs(outer.user, uid));
+    }
+    for pod in [None, Some(MountOwners::AsTheyAre), Some(MountOwners::Mapped)] {
+        prop_assert!(!runs_in(*user_namespace, pod) || runs_in(outer.user_namespace, pod));
     }
     prop_assert!(*root == RootRule::ReadOnly || outer.root == RootRule::Writable);
     prop_assert!(tmpfs.is_subset(&outer.tmpfs));
