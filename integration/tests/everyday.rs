@@ -97,7 +97,8 @@ fn nginx_serves_in_a_restricted_pod_reloads_and_ends_when_asked() {
         assert_eq!(reload.code, 0, "{handler}: {reload:?}");
         get("second");
         let quit = pods.exec(&nginx, &["nginx", "-s", "quit"]).unwrap();
-        assert_eq!(quit.code, 0, "{handler}: {quit:?}");
+        // The container's end may overtake it: the kernel kills what is left in its pid namespace.
+        assert!([0, 137].contains(&quit.code), "{handler}: {quit:?}");
         assert_eq!(pods.wait(&nginx).unwrap(), 0, "{handler}");
         pods.remove_pod(&pod).unwrap();
         bench.assert_nothing_left();
