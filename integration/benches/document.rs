@@ -32,7 +32,9 @@ filter, but for the cost of system calls, where they have containerd's default p
   Bulkhead's own gates make of the same request, and no other: control groups, namespaces, mounts, devices, masks, ids,
   bounding set, Landlock rules, seccomp program, execve, removal. On cgroup v2 it leaves out the device program.
 - **gates-warm**: a Create that the last gate refuses, so that everything before the launch is done and nothing after it;
-  beside the whole Create of the same container. **gates-warm-own** is the same less waits on containerd.
+  beside the whole Create of the same container. **gates-warm-own** is the same less waits on containerd. Beside
+  **digest-only** it is what the record says of the gates of whole launches: a signature, receipts and a digest, all known
+  by then, against a policy that lists the digest alone.
 - **starts-per-second-N**: `ctr run --rm … true` by N clients at once.
 - **pss-N**: proportional set size of all shim processes (for Bulkhead server and zygote; for gVisor its sandbox, which
   holds the container's memory as well) with N containers that have a shim each; **pss-pod-N**: with N containers in one

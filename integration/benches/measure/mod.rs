@@ -7,6 +7,7 @@ mod pods;
 mod prepare;
 mod syscalls;
 mod task;
+mod warm;
 
 use bulkhead_integration::HarnessError;
 
@@ -19,12 +20,13 @@ use crate::{
 /// A measurement.
 type Measure = fn(&Stage, &mut Findings) -> Result<(), HarnessError>;
 
-const MEASURES: [(&str, Measure); 9] = [
+const MEASURES: [(&str, Measure); 10] = [
     ("start", ctr::start),
     ("exec", ctr::exec),
     ("task", task::kill_and_delete),
     ("own", own::own_part),
     ("gates", own::gates),
+    ("gates", warm::gates),
     ("stdio", own::throughput),
     ("rate", ctr::rate),
     ("syscalls", syscalls::cost),
