@@ -16,7 +16,7 @@ use std::{
 };
 
 use rustix::{
-    fs::{CWD, Mode, OFlags, ResolveFlags, open, openat2},
+    fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags, StatxFlags, open, openat2, statx},
     io::Errno,
     mount::{
         FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, fsconfig_create, fsconfig_set_string,
@@ -108,6 +108,13 @@ pub(crate) fn mounted(image: BorrowedFd<'_>, layer: &Path) -> Result<OwnedFd, La
 /// told that the layer is proven.
 pub fn mount_images(layers: &[PathBuf]) -> Result<(), LayerError> {
     for layer in layers {
+        // One call for a directory of files, on the way of every launch.
+        if matches!(
+            statx(CWD, &layer.with_file_name(IMAGE), AtFlags::SYMLINK_NOFOLLOW, StatxFlags::TYPE),
+            Err(Errno::NOENT)
+        ) {
+            continue;
+        }
         let Some(image) = image_of(layer)? else { continue };
         let failed = |errno| LayerError::Call { call: "move_mount(2) onto", path: layer.clone(), errno };
         match mounted(std::os::fd::AsFd::as_fd(&image), layer) {
