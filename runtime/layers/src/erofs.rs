@@ -110,7 +110,7 @@ pub fn mount_images(layers: &[PathBuf]) -> Result<(), LayerError> {
     for layer in layers {
         // One call for a directory of files, on the way of every launch.
         if matches!(
-            statx(CWD, &layer.with_file_name(IMAGE), AtFlags::SYMLINK_NOFOLLOW, StatxFlags::TYPE),
+            statx(CWD, layer.with_file_name(IMAGE), AtFlags::SYMLINK_NOFOLLOW, StatxFlags::TYPE),
             Err(Errno::NOENT)
         ) {
             continue;
