@@ -95,11 +95,11 @@ fn judge_of_contents(tag: &str) -> Option<Pid> {
     found.next()
 }
 
-/// The limit is the real one: 100 seconds.
+/// The limit is the real one: 100 seconds. containerd 1.7 is asked because its `ctr` prints the code as well.
 #[test]
 #[ignore = "long"]
 fn a_launch_whose_layers_take_too_long_to_compare_is_told_to_try_again_and_leaves_nothing() {
-    let bench = Bench::start(Release::V2_1, Cri::Off).unwrap();
+    let bench = Bench::start(Release::V1_7, Cri::Off).unwrap();
     let daemon = &bench.daemon;
     let policy = |contents: &str| {
         daemon.policy(&format!(
@@ -125,7 +125,7 @@ fn a_launch_whose_layers_take_too_long_to_compare_is_told_to_try_again_and_leave
         assert!(stopped.is_some(), "the comparison was over before it could be stopped: {launched:?}");
         launched.join().unwrap()
     });
-    assert!(!output.ok() && output.stderr.contains("unavailable"), "{output:?}");
+    assert!(!output.ok() && output.stderr.trim_end().ends_with(": unavailable"), "{output:?}");
     let says = ["are still being compared with their tars after 100s: 0 of", "bulkhead watch"];
     assert!(says.iter().all(|words| output.stderr.contains(words)), "{output:?}");
     assert!(began.elapsed() >= Duration::from_secs(100), "{output:?}");

@@ -140,7 +140,7 @@ pub enum Failure {
     },
     /// Layers are still being compared.
     #[error(
-        "the layers of {image} are still being compared with their tars after {after:?}: {proven} of {of} are done and \
+        "the layers of {image} are still being compared with their tars after {after:.0?}: {proven} of {of} are done and \
          stay so; try again, or have bulkhead watch compare them, which takes the time that it needs"
     )]
     ContentsBusy {
