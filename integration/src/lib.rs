@@ -10,6 +10,7 @@
 
 #![forbid(unsafe_code)]
 
+mod attacker;
 mod config;
 mod containers;
 mod daemon;
@@ -32,6 +33,7 @@ mod tag;
 mod tasks;
 mod tools;
 
+pub use attacker::attacker;
 pub use config::Cri;
 pub use daemon::{Containerd, Hierarchies, PAUSE, Surroundings};
 pub use error::{HarnessError, Result};

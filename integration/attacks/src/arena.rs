@@ -30,6 +30,8 @@ pub(crate) struct Arena {
     runsc: String,
     /// runc 1.1.11.
     runc_old: String,
+    /// runc 1.0.0-rc6.
+    runc_first: String,
     /// Manifest digests that policy allows: grows.
     allowed: Mutex<Vec<String>>,
     /// The attacker on this machine.
@@ -39,7 +41,7 @@ pub(crate) struct Arena {
 impl Arena {
     /// Starts the daemon, and allows the image by its digest.
     pub(crate) fn start() -> Result<Self> {
-        let program = attacker::build()?;
+        let program = bulkhead_integration::attacker()?;
         let bench = Bench::start(Release::V2_1, Cri::Off)?;
         let (bytes, loader, library) = (
             attacker::bytes(&program)?,
@@ -67,7 +69,8 @@ impl Arena {
             .map_err(HarnessError::at("mkdir", &volume))?;
         let runsc = runsc(bench.daemon.dir(), &component("runsc/usr/bin/runsc")?)?;
         let runc_old = component("runc-old/runc")?.display().to_string();
-        let arena = Self { bench, volume, runsc, runc_old, allowed: Mutex::default(), program };
+        let runc_first = component("runc-first/runc")?.display().to_string();
+        let arena = Self { bench, volume, runsc, runc_old, runc_first, allowed: Mutex::default(), program };
         for column in [Column::Runc, Column::RuncNonRoot, Column::BulkheadCompatible] {
             arena.import(&arena.busybox(column, &image_of(column))?.with(layer.clone()))?;
         }
@@ -110,6 +113,14 @@ impl Arena {
         }
     }
 
+    /// As [`Self::runtime`], with the oldest runc in place of the old one.
+    pub(crate) fn first_runtime(&self, column: Column) -> Vec<&str> {
+        match column {
+            Column::RuncOld => vec!["--runtime", column.runtime(), "--runc-binary", &self.runc_first],
+            _ => self.runtime(column),
+        }
+    }
+
     /// Imports an image that policy does not allow.
     pub(crate) fn import_unallowed(&self, image: &Image) -> Result<Digests> {
         // Only held: the harness has one place for its tar.
@@ -129,9 +140,14 @@ impl Arena {
 
     /// Creates a container without a task; its id.
     pub(crate) fn create(&self, column: Column, image: &str, command: &[&str]) -> Result<String> {
+        self.create_by(self.runtime(column), image, command)
+    }
+
+    /// As [`Self::create`], by a runtime of choice.
+    pub(crate) fn create_by(&self, runtime: Vec<&str>, image: &str, command: &[&str]) -> Result<String> {
         let id = self.bench.daemon.id(&format!("made-{}", unique()));
         let mut arguments = vec!["container", "create"];
-        arguments.extend(self.runtime(column));
+        arguments.extend(runtime);
         arguments.extend([image, &id]);
         arguments.extend(command);
         self.bench.daemon.ctr(&arguments)?.success()?;
@@ -194,7 +210,7 @@ impl Arena {
         options: &[&str],
         commands: &[(&[&str], &[&str])],
     ) -> Result<Vec<Output>> {
-        let (id, started) = self.start_with(column, options)?;
+        let (id, started) = self.start_with(column, options, "pause")?;
         if !started.ok() {
             return Ok(vec![started]);
         }
@@ -210,7 +226,12 @@ impl Arena {
 
     /// Starts the attacker's image, to exec into; its id.
     pub(crate) fn start_task(&self, column: Column) -> Result<String> {
-        let (id, started) = self.start_with(column, &[])?;
+        self.start_task_of(column, "pause")
+    }
+
+    /// Starts the attacker's image with a command of the attacker that stays; its id.
+    pub(crate) fn start_task_of(&self, column: Column, command: &str) -> Result<String> {
+        let (id, started) = self.start_with(column, &[], command)?;
         started.success().map(|_| id)
     }
 
@@ -219,10 +240,10 @@ impl Arena {
         Ok(self.bench.daemon.tasks()?.state(id, "")?.pid)
     }
 
-    fn start_with(&self, column: Column, options: &[&str]) -> Result<(String, Output)> {
+    fn start_with(&self, column: Column, options: &[&str], command: &str) -> Result<(String, Output)> {
         let (id, image) = (self.id_of(column), image_of(column));
         let mut arguments = self.request(column, options);
-        arguments.extend(["-d", &image, &id, "/bin/attacker", "pause"].map(str::to_owned));
+        arguments.extend(["-d", &image, &id, "/bin/attacker", command].map(str::to_owned));
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
         let started = self.bench.daemon.ctr(&arguments)?;
         Ok((id, started))
@@ -233,7 +254,7 @@ impl Arena {
     }
 
     /// `ctr run` with what chooses a column, and the volume.
-    fn request(&self, column: Column, options: &[&str]) -> Vec<String> {
+    pub(crate) fn request(&self, column: Column, options: &[&str]) -> Vec<String> {
         let volume = format!("type=bind,src={},dst=/data,options=rbind:rw", self.volume.display());
         let mut arguments = vec!["run", "--mount", &volume];
         arguments.extend(self.runtime(column));

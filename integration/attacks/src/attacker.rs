@@ -1,40 +1,9 @@
-//! Builds the static attacker, and reads what it prints.
+//! Reads the attacker and what it prints.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    process::Command,
-    time::Duration,
-};
+use std::{fs, path::Path};
 
-use bulkhead_integration::{HarnessError, Result, run, workspace};
+use bulkhead_integration::{HarnessError, Result};
 use serde::de::DeserializeOwned;
-
-/// Where cargo puts it.
-const TARGET: &str = "x86_64-unknown-linux-gnu";
-
-/// The attacker's path on this machine, built when it is not there yet.
-pub(crate) fn build() -> Result<PathBuf> {
-    let dir = workspace().join("target/attacker");
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut command = Command::new(cargo);
-    command.current_dir(workspace()).args([
-        "build",
-        "--locked",
-        "--release",
-        "-p",
-        "bulkhead-attacker",
-        "--target",
-        TARGET,
-    ]);
-    // A target directory of its own: these flags would have everything else built again.
-    command
-        .arg("--target-dir")
-        .arg(&dir)
-        .env("RUSTFLAGS", "-C target-feature=+crt-static -C relocation-model=static");
-    run(&mut command, Duration::from_secs(300))?.success()?;
-    Ok(dir.join(TARGET).join("release/attacker"))
-}
 
 /// The attacker's bytes.
 pub(crate) fn bytes(path: &Path) -> Result<Vec<u8>> {

@@ -43,6 +43,9 @@ pub(crate) fn table() -> Result<Table> {
             table.entry(row).or_default().extend(cells);
         }
     }
+    if only().is_some() {
+        println!("{table:#?}");
+    }
     arena.bench.assert_nothing_left();
     Ok(table)
 }
@@ -54,7 +57,9 @@ fn column(arena: &Arena, listed: &[Listed], column: Column) -> Result<Table> {
         for (row, outcome) in inside(arena, listed, column, phase)? {
             put(row, phase, outcome);
         }
-        for (name, technique) in OUTSIDE.iter().filter(|(_, technique)| technique.phases.contains(&phase)) {
+        for (name, technique) in
+            OUTSIDE.iter().filter(|(name, technique)| technique.phases.contains(&phase) && wanted(name))
+        {
             let outcome = (technique.attempt)(arena, column, phase)?;
             put(Row::of(name, technique.source, technique.tries), phase, outcome);
         }
@@ -65,14 +70,27 @@ fn column(arena: &Arena, listed: &[Listed], column: Column) -> Result<Table> {
 /// What the attacker knows: asked here, where listing harms nobody.
 fn list(arena: &Arena) -> Result<Vec<Listed>> {
     let mut command = std::process::Command::new(&arena.program);
-    attacker::lines(&run(command.arg("list"), std::time::Duration::from_secs(20))?.success()?.stdout)
+    let output = run(command.arg("list"), std::time::Duration::from_secs(20))?.success()?;
+    let mut listed: Vec<Listed> = attacker::lines(&output.stdout)?;
+    listed.retain(|listed| wanted(&listed.name));
+    Ok(listed)
+}
+
+/// The techniques that `ONLY` names, by spaces; without it all.
+pub(crate) fn only() -> Option<Vec<String>> {
+    let names = std::env::var("ONLY").ok()?;
+    Some(names.split_whitespace().map(str::to_owned).collect())
+}
+
+fn wanted(name: &str) -> bool {
+    only().is_none_or(|names| names.iter().any(|wanted| wanted == name))
 }
 
 /// Those that disturb nobody in one container, each of the others in its own.
 fn inside(arena: &Arena, listed: &[Listed], column: Column, phase: Phase) -> Result<Vec<(Row, Outcome)>> {
     let (alone, together): (Vec<&Listed>, Vec<&Listed>) =
         listed.iter().partition(|listed| listed.alone == "yes");
-    let mut groups = vec![together];
+    let mut groups: Vec<Vec<&Listed>> = [together].into_iter().filter(|group| !group.is_empty()).collect();
     groups.extend(alone.into_iter().map(|listed| vec![listed]));
     let mut outcomes = Vec::new();
     for group in groups {

@@ -13,10 +13,13 @@ mod attacker;
 mod column;
 mod gather;
 mod image;
+mod known;
+mod race;
 mod report;
 mod spec;
 mod technique;
 mod verdict;
+mod withstand;
 
 use std::process::ExitCode;
 
@@ -26,19 +29,21 @@ include!(concat!(env!("OUT_DIR"), "/outside.rs"));
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
-    let (rows, trials) = match gather::table() {
-        Ok(table) => {
+    let taken = known::Known::read().and_then(|known| Ok((known, gather::table()?)));
+    let (rows, mut trials) = match taken {
+        Ok((known, table)) => {
             report::print(&table);
-            if let Err(error) = report::write(&table) {
+            if let Err(error) = report::write(&table, &known) {
                 eprintln!("attacks: {error}");
                 return ExitCode::FAILURE;
             }
             verdict::print_skips(&table);
-            (table.len(), verdict::trials(&table))
+            (table.len(), verdict::trials(&table, &known))
         }
         // One red test that says why there is no table.
         Err(error) => (0, vec![Trial::test("the_table_is_taken", move || Err(error.to_string().into()))]),
     };
+    trials.push(withstand::trial());
     println!("{rows} techniques");
     libtest_mimic::run(&arguments, trials).exit_code()
 }

@@ -7,7 +7,8 @@ use serde_json::json;
 
 use crate::{
     column::{Column, Phase},
-    gather::{Cells, Table},
+    gather::{self, Cells, Table},
+    known::Known,
     technique::{Outcome, Row},
     verdict,
 };
@@ -26,13 +27,18 @@ pub(crate) fn print(table: &Table) {
 }
 
 /// Writes report and page.
-pub(crate) fn write(table: &Table) -> Result<()> {
+pub(crate) fn write(table: &Table, known: &Known) -> Result<()> {
+    // A part of the table is no report.
+    if gather::only().is_some() {
+        return Ok(());
+    }
     let mut rows = Vec::new();
     for (row, cells) in ordered(table) {
         for ((column, phase), outcome) in cells {
             let (outcome, by) = match outcome {
                 Outcome::Succeeded(by) => ("succeeded", by),
                 Outcome::Stopped(by) => ("stopped", by),
+                Outcome::Untried(by) => ("untried", by),
             };
             rows.push(json!({ "technique": row.name, "source": row.source, "phase": phase.name(),
                 "runtime": column.name(), "outcome": outcome, "by": by }));
@@ -41,7 +47,7 @@ pub(crate) fn write(table: &Table) -> Result<()> {
     write_report("attacks", &rows)?;
     if std::env::var_os("BULKHEAD_WRITE_DOCS").is_some() {
         let path = workspace().join("docs/attacks.md");
-        fs::write(&path, page(table)).map_err(HarnessError::at("write", &path))?;
+        fs::write(&path, page(table, known)).map_err(HarnessError::at("write", &path))?;
     }
     Ok(())
 }
@@ -51,7 +57,11 @@ fn marks(cells: &Cells, column: Column, bites: &'static str) -> Vec<&'static str
     Phase::ALL
         .into_iter()
         .filter_map(|phase| cells.get(&(column, phase)))
-        .map(|outcome| if matches!(outcome, Outcome::Succeeded(_)) { bites } else { "stopped" })
+        .map(|outcome| match outcome {
+            Outcome::Succeeded(_) => bites,
+            Outcome::Stopped(_) => "stopped",
+            Outcome::Untried(_) => "–",
+        })
         .collect()
 }
 
@@ -61,15 +71,16 @@ fn ordered(table: &Table) -> Vec<(&Row, &Cells)> {
     rows
 }
 
-fn page(table: &Table) -> String {
+fn page(table: &Table, known: &Known) -> String {
     let count = |what: &dyn Fn(&Cells) -> bool| table.values().filter(|cells| what(cells)).count();
     let mut text = format!(
         "# Attacks\n\nWhat a hostile tenant tries, and what came of it. Written by `make attacks`; each cell was observed.\n\
          `init/exec`: as the container's first process, and by exec into it.\n\n\
          {} techniques bite somewhere, {} of them under Bulkhead's defaults: those come first and are named in the\n\
-         [threat model](threat-model.md). {} more have nothing to bite on the kernel that this was taken on, and do not count.\n\
+         [threat model](threat-model.md). {} more have nothing to bite on the kernel that this was taken on, and do not count:\n\
+         [where they bite](#on-other-kernels).\n\
          runsc runs without a network here, which stops what asks for one. The old runc is 1.1.11, and 1.0.0-rc6 for\n\
-         *replace the runtime*, whose hole was mended before.\n\n",
+         *replace the runtime* and for races, whose holes were mended before.\n\n",
         count(&verdict::bites),
         count(&verdict::bites_us),
         count(&|cells| !verdict::bites(cells)),
@@ -93,7 +104,21 @@ fn page(table: &Table) -> String {
         }
         text += &format!(" {} |\n", verdict::evidence(cells).replace('|', "\\|"));
     }
-    text + WAY_IN
+    text + &elsewhere(table, known) + WAY_IN
+}
+
+/// Where bites what this kernel has for nobody.
+fn elsewhere(table: &Table, known: &Known) -> String {
+    let absent = |name: &str| table.iter().any(|(row, cells)| row.name == name && !verdict::bites(cells));
+    let mut text = "\n## On other kernels\n\n\
+        What this kernel lacks, Debian's 6.1 and 6.12 have: in the machines of `make vm-test` these bite a privileged runc,\n\
+        and Bulkhead stops them as init and by exec (`vagrant/vm/tests/attacks.rs`).\n\n| technique | what it needs |\n|---|---|\n"
+        .to_owned();
+    let row = |(name, what): (&String, &String)| format!("| **{}** | {what} |\n", name.replace('_', " "));
+    text.extend(known.machines.iter().filter(|(name, _)| absent(name)).map(row));
+    text += "\nOn none that we have tried these bite:\n\n| technique | why |\n|---|---|\n";
+    text.extend(known.nowhere.iter().filter(|(name, _)| absent(name)).map(row));
+    text
 }
 
 /// What is no row of the table: attacks whose victim is not the container but what serves it.

@@ -15,6 +15,8 @@ pub(crate) enum Outcome {
     Succeeded(String),
     /// It did not; what stopped it, as observed.
     Stopped(String),
+    /// It was not tried here; why.
+    Untried(String),
 }
 
 impl Outcome {

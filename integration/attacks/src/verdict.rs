@@ -1,13 +1,11 @@
 //! A test per row: the technique is known to bite, and Bulkhead stops it or its threat model names it.
 
-use std::collections::BTreeMap;
-
-use bulkhead_integration::workspace;
 use libtest_mimic::{Failed, Trial};
 
 use crate::{
     column::{Column, Phase},
     gather::{Cells, Table},
+    known::Known,
     technique::Outcome,
 };
 
@@ -22,7 +20,7 @@ pub(crate) fn evidence(cells: &Cells) -> String {
         .iter()
         .filter(|((column, _), _)| column.is_ours())
         .map(|(_, outcome)| match outcome {
-            Outcome::Succeeded(by) | Outcome::Stopped(by) => by.as_str(),
+            Outcome::Succeeded(by) | Outcome::Stopped(by) | Outcome::Untried(by) => by.as_str(),
         })
         .collect();
     seen.dedup();
@@ -30,15 +28,37 @@ pub(crate) fn evidence(cells: &Cells) -> String {
 }
 
 /// The tests.
-pub(crate) fn trials(table: &Table) -> Vec<Trial> {
-    let known = known();
+pub(crate) fn trials(table: &Table, known: &Known) -> Vec<Trial> {
     table
         .iter()
         .map(|(row, cells)| {
-            let (cells, reason) = (cells.clone(), known.get(&row.name).cloned());
-            Trial::test(row.name.clone(), move || judge(&cells, reason.as_deref()))
+            let (cells, excused) = (cells.clone(), Excused::of(&row.name, known));
+            Trial::test(row.name.clone(), move || judge(&cells, excused))
         })
         .collect()
+}
+
+/// What known.toml says of a technique.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Excused {
+    /// Nothing: it has to bite, and Bulkhead has to stop it.
+    No,
+    /// Bulkhead does not stop it.
+    Bites,
+    /// It may have nothing to bite on this kernel.
+    Absent,
+}
+
+impl Excused {
+    fn of(name: &str, known: &Known) -> Self {
+        if known.known.contains_key(name) {
+            Self::Bites
+        } else if known.machines.contains_key(name) || known.nowhere.contains_key(name) {
+            Self::Absent
+        } else {
+            Self::No
+        }
+    }
 }
 
 /// What this kernel has for nobody, where a technique asks for it: even the first column is told so.
@@ -63,25 +83,23 @@ pub(crate) fn bites(cells: &Cells) -> bool {
     cells.values().any(|outcome| matches!(outcome, Outcome::Succeeded(_)))
 }
 
-fn judge(cells: &Cells, known: Option<&str>) -> std::result::Result<(), Failed> {
-    if absent(cells).is_some() && !bites(cells) {
-        return Ok(());
-    }
+fn judge(cells: &Cells, excused: Excused) -> std::result::Result<(), Failed> {
     if !bites(cells) {
-        return Err(format!("it bites nowhere, so that nothing is known by it: {cells:#?}").into());
+        return match (absent(cells), excused) {
+            (Some(_), Excused::Absent) => Ok(()),
+            (Some(what), _) => {
+                Err(format!("no {what} on this kernel: say in known.toml where it bites").into())
+            }
+            (None, _) => Err(format!("it bites nowhere, so that nothing is known by it: {cells:#?}").into()),
+        };
     }
-    match (bites_us(cells), known) {
-        (true, None) => Err(format!("it bites under Bulkhead: {}", evidence(cells)).into()),
-        (false, Some(_)) => Err("it is stopped: take it out of known.toml and docs/threat-model.md".into()),
-        (true, Some(_)) | (false, None) => Ok(()),
+    match (bites_us(cells), excused) {
+        (true, Excused::No | Excused::Absent) => {
+            Err(format!("it bites under Bulkhead: {}", evidence(cells)).into())
+        }
+        (false, Excused::Bites) => {
+            Err("it is stopped: take it out of known.toml and docs/threat-model.md".into())
+        }
+        (true, Excused::Bites) | (false, Excused::No | Excused::Absent) => Ok(()),
     }
-}
-
-/// known.toml; without it every bite is red.
-fn known() -> BTreeMap<String, String> {
-    let text =
-        std::fs::read_to_string(workspace().join("integration/attacks/known.toml")).unwrap_or_default();
-    let table: toml::Table = text.parse().unwrap_or_default();
-    let entries = table.get("known").and_then(toml::Value::as_table).into_iter().flatten();
-    entries.filter_map(|(name, reason)| Some((name.clone(), reason.as_str()?.to_owned()))).collect()
 }

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use bulkhead_integration::{ALLOWED, HarnessError, Image, run, workspace};
+use bulkhead_integration::{ALLOWED, HarnessError, Image, attacker, run, workspace};
 
 use crate::disk::{Disk, Scratch};
 
@@ -39,10 +39,11 @@ impl Payload {
     }
 }
 
-/// Writes what a machine is given: the shim and the command from `bins`, the probe, and `programs` beside them.
+/// Writes what a machine is given: the shim and the command from `bins`, the probe, the attacker, and `programs` beside
+/// them.
 pub(crate) fn write_tree(tree: &Path, bins: &Path, programs: &[PathBuf]) -> Result<(), HarnessError> {
     let own = ["containerd-shim-bulkhead-v2", "bulkhead"].map(|name| bins.join(name));
-    for program in own.iter().chain(programs) {
+    for program in own.iter().chain([&attacker()?]).chain(programs) {
         let name = program.file_name().unwrap_or_default();
         strip(program, &tree.join("target/debug").join(name))?;
     }

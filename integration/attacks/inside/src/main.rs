@@ -5,6 +5,7 @@
 //! attacker run [NAME…]      a JSON line per technique: name, outcome (succeeded | stopped), by
 //! attacker connect ADDRESS  connects to a unix socket; `@name` is an abstract one
 //! attacker await-runtime, attacker runtime-written: see `runtime`
+//! attacker await-exec, attacker exec-caught: see `on_the_way`
 //! attacker whoami           the effective uid
 //! attacker pause            sleeps until SIGTERM: something to exec into
 //! ```
@@ -14,6 +15,7 @@
 mod attempt;
 mod json;
 mod netlink;
+mod on_the_way;
 mod runtime;
 mod sys;
 
@@ -85,13 +87,9 @@ fn main() -> ExitCode {
         }
         ["pause"] => sys::pause(),
         ["await-runtime"] => runtime::wait(),
-        ["runtime-written"] => match runtime::report() {
-            Ok(said) => println!("{said}"),
-            Err(error) => {
-                eprintln!("no report: {}", sys::errno_name(&error));
-                return ExitCode::FAILURE;
-            }
-        },
+        ["await-exec"] => on_the_way::wait(),
+        ["runtime-written"] => return told(runtime::report()),
+        ["exec-caught"] => return told(on_the_way::report()),
         ["connect", address] => match sys::connect(address) {
             Ok(_) => println!("connected to {address}"),
             Err(error) => {
@@ -108,4 +106,18 @@ fn main() -> ExitCode {
         }
     }
     ExitCode::SUCCESS
+}
+
+/// Prints what one who watched has to say.
+fn told(report: std::io::Result<String>) -> ExitCode {
+    match report {
+        Ok(said) => {
+            println!("{said}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("no report: {}", sys::errno_name(&error));
+            ExitCode::FAILURE
+        }
+    }
 }
