@@ -17,6 +17,7 @@ use std::{
 
 use bulkhead_model::{ContainerId, Layout, NODE_RANGES, Namespace};
 use bulkhead_plan::RangesNeeded;
+use nix::fcntl::{Flock, FlockArg};
 
 /// Why a range was not taken.
 #[derive(Debug, thiserror::Error)]
@@ -185,13 +186,12 @@ fn name(namespace: &Namespace, id: &ContainerId) -> String {
     format!("{namespace}:{id}")
 }
 
-fn lock(dir: &Path) -> Result<File, RangeError> {
+fn lock(dir: &Path) -> Result<Flock<File>, RangeError> {
     make(dir)?;
     let path = dir.join("lock");
     let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path);
     let file = file.map_err(failed("open(2)", &path))?;
-    file.lock().map_err(failed("flock(2)", &path))?;
-    Ok(file)
+    Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, errno)| failed("flock(2)", &path)(errno.into()))
 }
 
 fn make(dir: &Path) -> Result<(), RangeError> {

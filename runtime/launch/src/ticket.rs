@@ -51,7 +51,7 @@ pub struct GroupTicket {
 pub struct Gate {
     pid: u32,
     reply: OwnedFd,
-    confine: ConfineSpec,
+    confine: Box<ConfineSpec>,
     notify_dir: PathBuf,
 }
 
@@ -169,7 +169,7 @@ impl CreateTicket {
                         pid,
                         pidfd,
                         kept,
-                        gate: Gate { pid, reply, confine, notify_dir },
+                        gate: Gate { pid, reply, confine: Box::new(confine), notify_dir },
                     }));
                 }
                 Message::Failed { message, .. } => return Err(LaunchError::Failed(message)),
@@ -207,7 +207,7 @@ impl Gate {
         start::release(&self.notify_dir)?;
         Ok(PendingStart {
             reply: self.reply,
-            confine: self.confine,
+            confine: *self.confine,
             kind: Kind::Init,
             process: Some((self.pid, None)),
             kept: Kept::default(),

@@ -53,7 +53,10 @@ pub(super) fn sort_out(list: &mut Vec<Planned>, covered: &BTreeSet<PathBuf>) -> 
     if let Some(index) = dev {
         let options = ["nosuid", "strictatime", "mode=755", "size=65536k"].map(str::to_owned).to_vec();
         let what = What::FileSystem { kind: "tmpfs".to_owned(), source: "tmpfs".to_owned() };
-        list.insert(index, Planned { destination: DEV.into(), what, options, copy_up: None, when: When::First });
+        list.insert(
+            index,
+            Planned { destination: DEV.into(), what, options, copy_up: None, when: When::First },
+        );
     }
     Ok(())
 }
