@@ -40,6 +40,7 @@ reach: deps ## how many functions of the kernel one nginx reaches, under runc, g
 profiles-report: deps ## profiles worked out from files, held against recorded runs: target/reports/profiles.json
 	$(CARGO) build --locked -p bulkhead-cli
 	$(CARGO) test --locked -p bulkhead-integration --test profiles -- --nocapture
+	$(CARGO) test --locked -p bulkhead-integration --test corpus -- --nocapture --include-ignored --test-threads=1
 
 bench: build ## numbers beside runc, crun, runsc and the kernel alone (RUNS=, ONLY=)
 	@integration/scripts/deps.sh --bench

@@ -13,7 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bulkhead_integration::{bulkhead_dir, need_root, run, until, workspace, write_report};
+use bulkhead_integration::{bulkhead_dir, merge_report, need_root, run, until, workspace};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -252,7 +252,7 @@ fn programs_do_under_their_profiles_what_they_do_without() {
     for row in &rows {
         println!("{row}");
     }
-    write_report("profiles", &rows).unwrap();
+    merge_report("profiles", &["image"], &rows).unwrap();
 }
 
 /// Recorded: serves, reloads, quits. Enforced: serves a file, an error, reopens its logs, reloads, quits.

@@ -1,0 +1,266 @@
+//! Profiles of the corpus: programs of Debian as images. The truth is recorded with one workload, the profile enforced by
+//! runc with another; what the ruleset of Landlock must let through is what the recorded workload opened.
+
+#![allow(clippy::unwrap_used, missing_docs)]
+
+#[path = "corpus/cves.rs"]
+mod cves;
+#[path = "corpus/programs.rs"]
+mod programs;
+#[path = "corpus/world.rs"]
+mod world;
+
+use std::{
+    collections::BTreeSet,
+    net::TcpStream,
+    os::unix::net::UnixStream,
+    path::{Path, PathBuf},
+    process::{Child, Command},
+    time::Duration,
+};
+
+use bulkhead_integration::{merge_report, need_root, run, until};
+use programs::{Class, SERVERS, Server, Step, TOOLS, Tool};
+use serde_json::{Value, json};
+use world::{World, quiet, recorded, signal_traced, touched};
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// Small programs, of each kind some; the rest is of the long tier.
+const OF_CI: &[&str] = &["redis", "memcached", "haproxy", "rust", "sqlite", "jq", "lua", "base"];
+
+const RUST_SERVER: &str = r#"use std::io::{Read, Write};
+fn main() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:18574").unwrap();
+    for stream in listener.incoming() {
+        std::thread::spawn(move || {
+            let mut stream = stream.unwrap();
+            let mut text = [0; 512];
+            stream.read(&mut text).unwrap();
+            stream.write_all(b"HTTP/1.0 200 OK\r\n\r\nserved").unwrap();
+        });
+    }
+}
+"#;
+
+struct Run {
+    truth: BTreeSet<String>,
+    touched: BTreeSet<PathBuf>,
+}
+
+fn names(profile: &Value) -> BTreeSet<String> {
+    profile["rows"].as_object().unwrap().keys().cloned().collect()
+}
+
+/// What was made and is not allowed, but for what the baseline denies to everybody.
+fn false_denials(profile: &Value, truth: &BTreeSet<String>) -> Vec<String> {
+    let denied: BTreeSet<&str> =
+        profile["denied_by_baseline"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
+    let allowed = names(profile);
+    truth.iter().filter(|name| !allowed.contains(*name) && !denied.contains(name.as_str())).cloned().collect()
+}
+
+/// Files that were opened or executed and that no rule reaches. What the test itself put there has rules too.
+fn out_of_rules(profile: &Value, touched: &BTreeSet<PathBuf>) -> Vec<PathBuf> {
+    let landlock = &profile["landlock"];
+    if !landlock["widened"].is_null() {
+        return Vec::new();
+    }
+    let rules: Vec<&Path> = landlock["rules"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|rule| Path::new(rule["path"].as_str().unwrap()))
+        .collect();
+    // Mounts of their own in every container.
+    let mounted = |path: &&PathBuf| ["/tmp", "/dev", "/run"].iter().any(|mount| path.starts_with(mount));
+    let reached = |path: &&PathBuf| rules.iter().any(|rule| path.starts_with(rule));
+    touched.iter().filter(|path| !mounted(path) && !reached(path)).cloned().collect()
+}
+
+fn row(image: &str, class: &str, profile: &Value, seen: &Run, seconds: f64) -> Value {
+    let allowed = names(profile);
+    let missing = false_denials(profile, &seen.truth);
+    let unreached = out_of_rules(profile, &seen.touched);
+    let hits = seen.truth.iter().filter(|name| allowed.contains(*name)).count();
+    let (cves, cves_with_sockets) = cves::out_of_reach(&allowed);
+    let count = |list: &Value| list.as_array().map_or(0, Vec::len);
+    let row = json!({
+        "image": image,
+        "class": class,
+        "syscalls": allowed.len(),
+        "recorded": seen.truth.len(),
+        "ratio": allowed.len() as f64 / seen.truth.len() as f64,
+        "precision": hits as f64 / allowed.len() as f64,
+        "recall": hits as f64 / seen.truth.len() as f64,
+        "false_denials": missing.len(),
+        "missing": missing,
+        "unresolved": count(&profile["unresolved"]),
+        "widened": profile["widened"],
+        "elf_bytes": profile["elf_bytes"],
+        "seconds": seconds,
+        "landlock_rules": count(&profile["landlock"]["rules"]),
+        "landlock_programs_out": profile["landlock"]["programs_out"],
+        "landlock_false_denials": unreached.len(),
+        "landlock_missing": unreached,
+        "cves_blocked": cves,
+        "cves_blocked_with_sockets": cves_with_sockets,
+    });
+    println!("{row}");
+    row
+}
+
+/// The same /tmp for each run.
+fn empty_tmp(world: &World) {
+    run(
+        Command::new("sh").args(["-c", "rm -rf \"$1\"/tmp/* \"$1\"/tmp/.s.*", "sh"]).arg(&world.root),
+        MINUTE,
+    )
+    .unwrap()
+    .success()
+    .unwrap();
+}
+
+fn tool(tool: &Tool) -> Value {
+    let Tool { image, class, exec, recorded: first, enforced: second } = tool;
+    let world = World::of(image, None);
+    world.put(
+        "/etc/it.tcl",
+        b"set f [open /tmp/t w]; puts $f x; close $f; puts [file size /tmp/t]; puts [exec echo hi]\n",
+    );
+    let (profile, file, seconds) = world.generate(first[0], exec);
+    let mut seen = Run { truth: BTreeSet::new(), touched: BTreeSet::new() };
+    for argv in *first {
+        let (mut command, trace) = world.traced(argv);
+        run(&mut command, MINUTE).unwrap();
+        seen.truth.extend(recorded(&trace));
+        seen.touched.extend(touched(&trace, &world.root));
+    }
+    assert!(seen.truth.len() > 5, "{image}: {:?}", seen.truth);
+    let all = |of: &dyn Fn(&[&str]) -> Command| -> Vec<_> {
+        empty_tmp(&world);
+        let outputs = second.iter().map(|argv| run(&mut of(argv), MINUTE).unwrap());
+        outputs.map(|output| (output.stdout.clone(), output.code(), output.stderr)).collect()
+    };
+    let free = all(&|argv| world.free(argv));
+    let bound = all(&|argv| world.confined(&file, argv));
+    for (free, bound) in free.iter().zip(&bound) {
+        assert_eq!((&bound.0, bound.1), (&free.0, free.1), "{image}: {} free: {}", bound.2, free.2);
+    }
+    let class = if *class == Class::Interpreter { "interpreter" } else { "program" };
+    row(image, class, &profile, &seen, seconds)
+}
+
+/// Sends, and reads until the answer has what is expected; whether it had.
+fn say(to: &str, root: &Path, text: &str, expected: &str) -> bool {
+    fn talk(mut stream: impl std::io::Read + std::io::Write, text: &str, expected: &str) -> bool {
+        // Bytes, one a character.
+        let bytes: Vec<u8> = text.chars().map(|c| u8::try_from(u32::from(c)).unwrap_or(b'?')).collect();
+        let mut answer = String::new();
+        let mut part = [0; 4096];
+        if stream.write_all(&bytes).is_err() {
+            return false;
+        }
+        while let Ok(got @ 1..) = stream.read(&mut part) {
+            answer.push_str(&String::from_utf8_lossy(&part[..got]));
+            if answer.contains(expected) {
+                return true;
+            }
+        }
+        false
+    }
+    let wait = Some(Duration::from_secs(10));
+    if to.starts_with('/') {
+        let Ok(stream) = UnixStream::connect(root.join(to.trim_start_matches('/'))) else { return false };
+        stream.set_read_timeout(wait).unwrap();
+        talk(stream, text, expected)
+    } else {
+        let Ok(stream) = TcpStream::connect(to) else { return false };
+        stream.set_read_timeout(wait).unwrap();
+        talk(stream, text, expected)
+    }
+}
+
+fn work(server: &Server, world: &World, steps: &[Step], signal: &dyn Fn(&str)) {
+    for step in steps {
+        match step {
+            Step::Say(text, expected) => {
+                until(&format!("{} to answer {text:?}", server.image), MINUTE, || {
+                    Ok(say(server.socket, &world.root, text, expected))
+                })
+                .unwrap()
+            }
+            Step::Signal(name) => signal(name),
+        }
+    }
+}
+
+fn ended(child: &mut Child, image: &str) {
+    until(&format!("{image} to end"), MINUTE, || Ok(child.try_wait().unwrap().is_some())).unwrap();
+}
+
+fn server(server: &Server) -> Value {
+    let image = server.image;
+    let world = World::of(if image == "rust" { "base" } else { image }, server.user);
+    if image == "rust" {
+        world.put("/server", &rust_server());
+    }
+    for (path, text) in server.files {
+        world.put(path, text.as_bytes());
+    }
+    empty_tmp(&world);
+    let (profile, file, seconds) = world.generate(server.argv, &[]);
+
+    let (mut command, trace) = world.traced(server.argv);
+    let mut child = quiet(&mut command);
+    work(server, &world, server.recorded, &|name| signal_traced(&child, name));
+    signal_traced(&child, server.quit);
+    ended(&mut child, image);
+    let seen = Run { truth: recorded(&trace), touched: touched(&trace, &world.root) };
+
+    empty_tmp(&world);
+    let mut child = quiet(&mut world.confined(&file, server.argv));
+    work(server, &world, server.enforced, &|name| world.signal_confined(name));
+    world.signal_confined(server.quit);
+    ended(&mut child, image);
+    row(image, "server", &profile, &seen, seconds)
+}
+
+fn rust_server() -> Vec<u8> {
+    let dir = tempfile::TempDir::new().unwrap();
+    let (source, program) = (dir.path().join("server.rs"), dir.path().join("server"));
+    std::fs::write(&source, RUST_SERVER).unwrap();
+    let mut command = Command::new("rustc");
+    command
+        .args(["-O", "-C", "target-feature=+crt-static", "-C", "strip=symbols", "-o"])
+        .arg(&program)
+        .arg(&source);
+    run(&mut command, 2 * MINUTE).unwrap().success().unwrap();
+    std::fs::read(program).unwrap()
+}
+
+fn report(wanted: impl Fn(&str) -> bool) {
+    need_root().unwrap();
+    let only = std::env::var("BULKHEAD_CORPUS_ONLY").unwrap_or_default();
+    let wanted =
+        |image: &str| if only.is_empty() { wanted(image) } else { only.split(',').any(|one| one == image) };
+    let servers = SERVERS.iter().filter(|one| wanted(one.image)).map(server);
+    let tools = TOOLS.iter().filter(|one| wanted(one.image)).map(tool);
+    let rows: Vec<Value> = servers.chain(tools).collect();
+    merge_report("profiles", &["image"], &rows).unwrap();
+    for row in &rows {
+        assert_eq!(row["false_denials"], 0, "{row}");
+        assert_eq!(row["landlock_false_denials"], 0, "{row}");
+    }
+}
+
+#[test]
+fn some_programs_of_each_kind_do_under_their_profiles_what_they_do_without() {
+    report(|image| OF_CI.contains(&image));
+}
+
+#[test]
+#[ignore = "long"]
+fn every_program_of_the_corpus_does_under_its_profile_what_it_does_without() {
+    report(|image| !OF_CI.contains(&image));
+}
