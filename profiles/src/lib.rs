@@ -27,7 +27,7 @@ pub use names::{syscall_name, syscall_number};
 pub use request::ProfileError;
 pub use rules::{Action, Condition, Test, Width};
 
-use bulkhead_model::{MemfdRule, SeccompFilter};
+use bulkhead_model::{Digest, MemfdRule, SeccompFilter};
 use oci_spec::runtime::LinuxSeccomp;
 
 /// Longest seccomp program the kernel accepts, in BPF instructions of 8 bytes.
@@ -70,6 +70,13 @@ pub fn request_filter(section: &LinuxSeccomp) -> Result<SeccompFilter, ProfileEr
 /// It is longer than the kernel accepts.
 pub fn server_program() -> Result<Vec<u64>, ProfileError> {
     compile::program(&baseline::server_table())
+}
+
+/// Hash of the baseline's rows: another baseline makes other profiles.
+#[must_use]
+pub fn baseline_hash() -> Digest {
+    let text: String = rows().iter().map(|row| format!("{row:?}\n")).collect();
+    Digest::of(text.as_bytes())
 }
 
 /// What `memfd` and `request` answer to one call: the rules themselves, without BPF. For explanations and tests.

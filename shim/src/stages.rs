@@ -13,6 +13,7 @@
 
 mod asked;
 mod facts;
+mod profiles;
 mod record;
 mod verify;
 
@@ -28,7 +29,8 @@ use bulkhead_binding::VerifiedImage;
 use bulkhead_cgroup::{CgroupError, CgroupPath, systemd_runs};
 use bulkhead_launch::Zygote;
 use bulkhead_model::{
-    ContainerId, ContainerKind, CreateRequest, ExecRequest, Layout, Level, Mount, Namespace, Refusal, Rule,
+    Confinement, ContainerId, ContainerKind, CreateRequest, ExecRequest, GeneratedProfile, Layout, Level,
+    Mount, Namespace, Refusal, Rule,
 };
 use bulkhead_node::load_policy;
 use bulkhead_plan::{ExecPlan, Plan};
@@ -133,11 +135,13 @@ impl Stages {
         known.would_refuse = grant.would_refuse().cloned();
         say_what_audit_lets_through("create", &request.id, grant.would_refuse());
         self.prepare()?;
+        let profile = self.profile(&request, &image, grant.confinement())?;
         let needed = bulkhead_plan::ranges_needed(&request, &grant)?;
         let who = (&self.namespace, &request.id);
         let ids = Claim::take(&self.layout, who, &needed).map_err(no_range)?;
         let range = ids.as_ref().and_then(Claim::first);
-        let facts = self.facts.for_request(&request, pod, &task_dir, policy.kubelet_root(), range)?;
+        let mut facts = self.facts.for_request(&request, pod, &task_dir, policy.kubelet_root(), range)?;
+        facts.profile = profile;
         let plan = bulkhead_plan::plan(&request, &grant, &facts)?;
         let ids = match (ids, plan.confine().user_namespace()) {
             (None, Some(of_pod)) => {
@@ -156,6 +160,17 @@ impl Stages {
         };
         let layout = self.layout.clone();
         Ok(Admitted { layout, policy_file, request, image, plan, pids_max, cgroup_path, task_dir, ids })
+    }
+
+    /// The profile of the container's commands under this confinement.
+    fn profile(
+        &self,
+        request: &CreateRequest,
+        image: &VerifiedImage,
+        confinement: &Confinement,
+    ) -> Result<Option<Arc<GeneratedProfile>>, TaskError> {
+        let program = self.verifier.judge_program();
+        profiles::profile(&self.layout, request, image.facts(), confinement, &self.zygote, program)
     }
 
     /// Makes what every plan relies on, where it is not there yet.
@@ -209,7 +224,8 @@ impl Admitted {
         known.signed_by(grant.accepted());
         known.would_refuse = grant.would_refuse().cloned();
         say_what_audit_lets_through("exec", &self.request.id, grant.would_refuse());
-        Ok(bulkhead_plan::plan_exec(asked, &self.plan, &grant)?)
+        let profile = stages.profile(&self.request, &image, grant.confinement())?;
+        Ok(bulkhead_plan::plan_exec(asked, &self.plan, &grant, profile.as_ref())?)
     }
 
     /// Whether it is the pod's own container.
@@ -225,6 +241,11 @@ impl Admitted {
     /// What to launch.
     pub(crate) fn plan(&self) -> &Plan {
         &self.plan
+    }
+
+    /// Where it is written down what it was denied.
+    pub(crate) fn denied_file(&self) -> PathBuf {
+        self.layout.denied_file(&self.request.tenant.containerd_namespace, &self.request.id)
     }
 
     /// What to mount as its root.

@@ -131,3 +131,71 @@ pub(crate) fn reap() -> Option<(u32, u32)> {
         }
     }
 }
+
+/// What a listener of denied calls has.
+pub(crate) enum Told {
+    /// A call that waits.
+    Call,
+    /// None now.
+    Nothing,
+    /// No process any more.
+    Gone,
+}
+
+/// `SECCOMP_IOCTL_NOTIF_RECV`. Source: include/uapi/linux/seccomp.h, as are the next.
+const NOTIF_RECV: libc::Ioctl = 0xc050_2100_u32 as libc::Ioctl;
+/// `SECCOMP_IOCTL_NOTIF_SEND`.
+const NOTIF_SEND: libc::Ioctl = 0xc018_2101_u32 as libc::Ioctl;
+
+/// Whether a call waits at a listener: to receive where none does would block.
+pub(crate) fn told_ready(listener: impl std::os::fd::AsFd) -> io::Result<Told> {
+    use std::os::fd::AsRawFd;
+
+    let fd = listener.as_fd().as_raw_fd();
+    let mut poll = libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
+    // SAFETY: poll(2) reads and writes one `pollfd`, which lives until after the call.
+    if unsafe { libc::poll(&raw mut poll, 1, 0) } == -1 {
+        let error = io::Error::last_os_error();
+        return if error.kind() == io::ErrorKind::Interrupted { Ok(Told::Nothing) } else { Err(error) };
+    }
+    Ok(match poll.revents {
+        events if events & libc::POLLIN != 0 => Told::Call,
+        events if events & (libc::POLLHUP | libc::POLLERR) != 0 => Told::Gone,
+        _ => Told::Nothing,
+    })
+}
+
+/// Receives a call: its id, who makes it, and what it is. None: whoever made it is gone.
+pub(crate) fn told_receive(
+    listener: impl std::os::fd::AsFd,
+) -> io::Result<Option<(u64, u32, bulkhead_profiles::Call)>> {
+    use std::os::fd::AsRawFd;
+
+    // SAFETY: all of its fields are integers, for which zero is a value; the kernel demands zeroes.
+    let mut told: libc::seccomp_notif = unsafe { std::mem::zeroed() };
+    // SAFETY: the ioctl writes one `seccomp_notif` (its number says 80 bytes), which lives until after the call.
+    let answer = unsafe { libc::ioctl(listener.as_fd().as_raw_fd(), NOTIF_RECV, &raw mut told) };
+    if answer == -1 {
+        let error = io::Error::last_os_error();
+        return match error.raw_os_error() {
+            Some(libc::ENOENT | libc::EINTR) => Ok(None),
+            _ => Err(error),
+        };
+    }
+    let libc::seccomp_data { nr, arch, instruction_pointer: _, args } = told.data;
+    Ok(Some((told.id, told.pid, bulkhead_profiles::Call { arch, number: nr.cast_unsigned(), args })))
+}
+
+/// Answers a call with an errno. Whoever made it may be gone.
+pub(crate) fn told_answer(listener: impl std::os::fd::AsFd, id: u64, errno: u16) -> io::Result<()> {
+    use std::os::fd::AsRawFd;
+
+    let told = libc::seccomp_notif_resp { id, val: 0, error: -i32::from(errno), flags: 0 };
+    // SAFETY: the ioctl reads one `seccomp_notif_resp` (its number says 24 bytes), which lives until after the call.
+    let answer = unsafe { libc::ioctl(listener.as_fd().as_raw_fd(), NOTIF_SEND, &raw const told) };
+    match io::Error::last_os_error() {
+        _ if answer != -1 => Ok(()),
+        error if error.raw_os_error() == Some(libc::ENOENT) => Ok(()),
+        error => Err(error),
+    }
+}

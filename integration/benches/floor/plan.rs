@@ -115,6 +115,7 @@ fn host(stage: &Stage, request: &CreateRequest) -> Result<HostFacts, HarnessErro
         id_range: None,
         modules: SecurityModules::default(),
         mountinfo: needs_mountinfo(request).then(|| read("/proc/self/mountinfo")).transpose()?,
+        profile: None,
     })
 }
 

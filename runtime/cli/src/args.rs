@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use bulkhead_model::{Digest, Namespace};
+use bulkhead_model::{ContainerId, Digest, Namespace};
 use clap::{Parser, Subcommand, ValueHint};
 
 /// Where containerd listens when no one says otherwise.
@@ -86,6 +86,14 @@ pub(crate) enum Command {
     /// Say which system calls a command of an image can make, from its files alone, and why
     #[command(subcommand)]
     Profile(ProfileCommand),
+    /// Say which system calls a container was denied, and what would allow them
+    Explain {
+        /// Id of the container
+        container: ContainerId,
+        /// containerd's namespace; that of Kubernetes is k8s.io
+        #[arg(short, long, value_name = "NAMESPACE", default_value = "default")]
+        namespace: Namespace,
+    },
     /// Print the completion script of a shell
     Completion {
         /// Which shell

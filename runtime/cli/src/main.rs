@@ -11,8 +11,10 @@ mod answer;
 mod args;
 mod check;
 mod doctor;
+mod explain;
 mod from_manifest;
 mod generate;
+mod generator;
 mod image_verifier;
 mod init;
 mod policy_test;
@@ -39,6 +41,13 @@ fn main() -> ExitCode {
     }
     if std::env::args_os().skip(1).eq(["judge", "layers"]) {
         return bulkhead_trust::layers_main();
+    }
+    // Started by a worker of the shim's, and by itself.
+    if std::env::args_os().skip(1).eq(["judge", "profile"]) {
+        return generator::keeper_main();
+    }
+    if std::env::args_os().skip(1).eq(["judge", "profile", "child"]) {
+        return generator::child_main();
     }
     if let [Some("judge"), Some("contents"), Some(layers), Some(blobs)] = std::env::args_os()
         .skip(1)
@@ -84,6 +93,7 @@ fn run(layout: &Layout, command: Command, as_json: bool) -> Result<Answer, Troub
             TrustCommand::Remove { digest, file } => trust::remove(layout, &digest, file.as_ref()),
         },
         Command::Watch(options) => watch::watch(layout, &options, as_json),
+        Command::Explain { container, namespace } => explain::explain(layout, &namespace, &container),
         Command::Profile(command) => profile::profile(layout, command),
         Command::Completion { shell } => generate::completion(shell),
         Command::Man => generate::man(),

@@ -14,7 +14,7 @@
 //! Never here: opening a layer (workers do); what unproven contents mean (policy says).
 
 mod alone;
-mod mounts;
+pub(crate) mod mounts;
 mod receipts;
 
 use std::{

@@ -25,6 +25,7 @@ mod evidence;
 mod judge;
 mod observe;
 mod process;
+mod profiles;
 mod store;
 mod verify;
 
@@ -35,5 +36,6 @@ pub use contents::{Contents, StartLayers, contents_facts, start_layers_alone};
 pub use error::{Failure, VerifyError};
 pub use evidence::signature_facts;
 pub use judge::{AdmitJudge, Judge, ReadBlob};
+pub use profiles::{keep_profile, layer_dirs, stored_profile};
 pub use store::remove_stale_files;
 pub use verify::{examine, examine_elsewhere, name_of, verify};

@@ -4,6 +4,7 @@
 //! walk     open each layer ─► receipts ─► one line
 //! compare  open layers and blobs, read extended attributes ─► descriptors in their places ─► execve(2) of the judge
 //! ```
+//! profile  execve(2) of the generator, with the question as its input
 //! No image's bytes are read here: names, what stat(2) says of them, and extended attributes.
 
 use std::{
@@ -19,7 +20,7 @@ use std::{
 use bulkhead_cgroup::Host;
 use bulkhead_layers::{Comparison, prepare_comparison, walk_layers};
 use bulkhead_model::{
-    CONTENTS_QUESTION_BYTES_MAX, CompareTask, ContentsLine, ContentsQuestion, LayersJob, LayersTask,
+    CONTENTS_QUESTION_BYTES_MAX, CompareTask, ContentsLine, LayersJob, LayersTask, ProfileTask,
 };
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use serde::Serialize;
@@ -52,11 +53,12 @@ pub(crate) fn look(job: Layers, fds: Vec<OwnedFd>, host: &Host, server: u32) -> 
             };
             say(output, &ContentsLine::Failed(chain(&error)))
         }
+        LayersTask::Profile(task) => Err(become_generator(&task)),
     }
 }
 
 /// The question as a file to read from its start.
-fn question_file(question: &ContentsQuestion) -> Result<OwnedFd, LaunchError> {
+fn question_file(question: &impl Serialize) -> Result<OwnedFd, LaunchError> {
     let text = serde_json::to_vec(question).map_err(LaunchError::Encode)?;
     if text.len() as u64 > CONTENTS_QUESTION_BYTES_MAX {
         return Err(LaunchError::Failed("the layers have too many extended attributes".to_owned()));
@@ -68,6 +70,33 @@ fn question_file(question: &ContentsQuestion) -> Result<OwnedFd, LaunchError> {
         .and_then(|()| file.rewind())
         .map_err(LaunchError::io("write(2)", "bulkhead-question"))?;
     Ok(file.into())
+}
+
+/// Returns only to say why not. The generator outlives its server: what it works out is for the next launch as well.
+fn become_generator(task: &ProfileTask) -> LaunchError {
+    let start = || -> Result<(), LaunchError> {
+        let text =
+            |bytes: &[u8]| CString::new(bytes).map_err(|_| LaunchError::Plan("a path holds a zero byte"));
+        let program = text(task.program.as_os_str().as_bytes())?;
+        let argv = ["bulkhead", "judge", "profile"].map(|word| text(word.as_bytes()));
+        let argv = argv.into_iter().collect::<Result<Vec<_>, _>>()?;
+        let question = question_file(task)?;
+        let null =
+            File::options().write(true).open("/dev/null").map_err(LaunchError::io("open(2)", "/dev/null"))?;
+        sys::prctl(libc::PR_SET_PDEATHSIG, 0).map_err(LaunchError::io("prctl(2)", "generator"))?;
+        nix::unistd::setsid().map_err(LaunchError::io("setsid(2)", "generator"))?;
+        sys::arrange(&[question.as_fd(), null.as_fd(), null.as_fd()])
+            .map_err(LaunchError::io("dup2(2)", "generator"))?;
+        Err(LaunchError::io("execve(2)", task.program.display().to_string())(sys::execve(
+            &program,
+            &argv,
+            &[],
+        )))
+    };
+    match start() {
+        Ok(()) => LaunchError::Plan("a generator that did not start"),
+        Err(error) => error,
+    }
 }
 
 /// Returns only to say why not.

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{TcpRule, UserNamespaceRule};
+use crate::{SeccompRule, TcpRule, UserNamespaceRule};
 
 /// How a container is confined. Each field's order of strictness is stated and tested in `policy`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,6 +27,8 @@ pub struct Confinement {
     pub tmpfs_inodes_max: u64,
     /// Whether memfd_create(2) is there.
     pub memfd: MemfdRule,
+    /// Which seccomp profile holds.
+    pub seccomp: SeccompRule,
     /// Landlock beyond the mounts.
     pub landlock: LandlockRule,
     /// What may be exec'd; nothing when empty.

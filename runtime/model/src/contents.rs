@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::Digest;
+use crate::{Digest, ProfileTask};
 
 /// How a layer's files are proven to be those of its tar. The order is that of strictness.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -220,6 +220,8 @@ pub enum LayersTask {
     Walk,
     /// Become a judge of contents: answered with [`ContentsLine`]s.
     Compare(CompareTask),
+    /// Become a generator, which outlives whoever started it and keeps what it finds: not answered.
+    Profile(Box<ProfileTask>),
 }
 
 /// What a judge of contents is started with.

@@ -123,6 +123,36 @@ impl Layout {
         self.root.join("var/lib/bulkhead/profiles/analysis")
     }
 
+    /// `/var/lib/bulkhead/profiles`: profiles of images, and what they are made from.
+    #[must_use]
+    pub fn profiles_dir(&self) -> PathBuf {
+        self.root.join("var/lib/bulkhead/profiles")
+    }
+
+    /// The profile that a question is answered with: the names of its calls.
+    #[must_use]
+    pub fn profile_file(&self, key: &Digest) -> PathBuf {
+        self.profiles_dir().join("enforced").join(format!("{}.json", key.hex()))
+    }
+
+    /// The same with its reasons, as `bulkhead profile show` reads it.
+    #[must_use]
+    pub fn profile_reasons_file(&self, key: &Digest) -> PathBuf {
+        self.profiles_dir().join("reasons").join(format!("{}.json", key.hex()))
+    }
+
+    /// Denied calls of the containers of a namespace, a file each.
+    #[must_use]
+    pub fn denied_dir(&self, namespace: &Namespace) -> PathBuf {
+        self.run_dir().join("denied").join(namespace.as_str())
+    }
+
+    /// What a container was denied.
+    #[must_use]
+    pub fn denied_file(&self, namespace: &Namespace, id: &ContainerId) -> PathBuf {
+        self.denied_dir(namespace).join(format!("{id}.json"))
+    }
+
     /// `/run/bulkhead`: state that a reboot may lose.
     #[must_use]
     pub fn run_dir(&self) -> PathBuf {

@@ -17,6 +17,7 @@ mod key;
 mod layout;
 mod material;
 mod mount;
+mod profile;
 mod refusal;
 mod request;
 mod signature;
@@ -45,6 +46,11 @@ pub use key::{KeyError, PublicKey};
 pub use layout::{Layout, ROOT_VARIABLE};
 pub use material::{RootFile, TrustMaterial};
 pub use mount::{ImageVolume, Mount};
+pub use profile::{
+    DENIED_BYTES_MAX, DENIED_ROWS_MAX, DeniedCall, DeniedFile, GeneratedProfile, LOADER_VARIABLES,
+    PROFILE_BYTES_MAX, PROFILE_VERSION, ProfileExec, ProfileQuestion, ProfileTask, SeccompRule,
+    StoredProfile,
+};
 pub use refusal::{LINE_BYTES_MAX, Refusal, Rule};
 pub use request::{ContainerKind, CreateRequest, ExecRequest};
 pub use signature::{

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use bulkhead_model::{
     Confinement, ContainerKind, CreateRequest, IdentityRule, LandlockRule, Level, MemfdRule, PodSecurityRule,
-    RootRule, TcpRule, Tenant, UserNamespaceRule, UserRule,
+    RootRule, SeccompRule, TcpRule, Tenant, UserNamespaceRule, UserRule,
 };
 use oci_spec::runtime::{Process, Spec};
 
@@ -27,6 +27,7 @@ pub(crate) fn confinement() -> Confinement {
         tmpfs_bytes_max: 64 << 20,
         tmpfs_inodes_max: 16_384,
         memfd: MemfdRule::Denied,
+        seccomp: SeccompRule::Baseline,
         landlock: LandlockRule { floor_abi: 1, tcp_connect: TcpRule::Any },
         exec: Vec::new(),
         host_paths: BTreeSet::new(),
@@ -59,6 +60,7 @@ pub(crate) fn host() -> HostFacts {
         id_range: None,
         modules: SecurityModules { apparmor: true, selinux: true },
         mountinfo: None,
+        profile: None,
     }
 }
 

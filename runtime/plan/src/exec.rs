@@ -1,12 +1,18 @@
 //! Exec: one more process in a container, confined as its init is.
 
-use bulkhead_model::{ConfineSpec, Confinement, ExecRequest, HardenedSpec, Refusal};
+use std::sync::Arc;
+
+use bulkhead_model::{
+    ConfineSpec, Confinement, ExecRequest, GeneratedProfile, HardenedSpec, MemfdRule, Refusal,
+};
 use oci_spec::runtime::Process;
 
 use crate::{
     Plan,
     change::{Change, Changes},
-    landlock, process, seccomp, user_namespace,
+    landlock, process,
+    seccomp::{self, Filter},
+    user_namespace,
 };
 
 /// How one more process runs. Made by [`plan_exec`](crate::plan_exec) alone.
@@ -43,6 +49,7 @@ pub(crate) fn plan(
     plan: &Plan,
     created: &HardenedSpec,
     confinement: &Confinement,
+    profile: Option<&Arc<GeneratedProfile>>,
 ) -> Result<ExecPlan, Refusal> {
     let mut changes = Changes::default();
     let host = &plan.host;
@@ -53,24 +60,39 @@ pub(crate) fn plan(
     if hardened.process.apparmor_profile().is_none() {
         hardened.process.set_apparmor_profile(init.and_then(|init| init.apparmor_profile().clone()));
     }
-    let seccomp = if plan.memfd == confinement.memfd {
-        created.seccomp.clone()
-    } else {
-        // Stacked, the stricter of both answers every call.
-        let section = plan.spec().linux().as_ref().and_then(|linux| linux.seccomp().as_ref());
-        let mut programs = created.seccomp.clone();
-        programs.extend(seccomp::programs(confinement.memfd, section, &mut changes)?);
-        programs
-    };
+    let filter = filter(plan, created, confinement, profile, &mut changes)?;
     let landlock = landlock::narrow(created.landlock.clone(), confinement.landlock, host.landlock_abi)?;
     let confine = ConfineSpec::Hardened(HardenedSpec {
         credentials: hardened.credentials,
         root_read_only: created.root_read_only,
         landlock,
-        seccomp,
-        denied_calls: created.denied_calls,
+        seccomp: filter.programs,
+        denied_calls: filter.denied_calls,
         selinux_label: hardened.selinux_label.or_else(|| created.selinux_label.clone()),
         user_namespace: created.user_namespace.clone(),
     });
     Ok(ExecPlan { process: hardened.process, confine, changes: changes.into_vec() })
+}
+
+/// That of init where nothing has changed since. A newer policy's profile takes the place of init's, because it knows the
+/// commands that may be exec'd now; where there is none any more, init's stays.
+fn filter(
+    plan: &Plan,
+    created: &HardenedSpec,
+    confinement: &Confinement,
+    profile: Option<&Arc<GeneratedProfile>>,
+    changes: &mut Changes,
+) -> Result<Filter, Refusal> {
+    let now = seccomp::chosen(&confinement.seccomp, profile, changes)?.map(Arc::as_ref);
+    let before = plan.profile.as_deref();
+    let hash = |profile: Option<&GeneratedProfile>| profile.map(GeneratedProfile::hash);
+    if plan.memfd == confinement.memfd && (now.is_none() || hash(now) == hash(before)) {
+        return Ok(Filter { programs: created.seccomp.clone(), denied_calls: created.denied_calls });
+    }
+    let memfd = match (plan.memfd, confinement.memfd) {
+        (MemfdRule::Allowed, MemfdRule::Allowed) => MemfdRule::Allowed,
+        (MemfdRule::Denied, _) | (_, MemfdRule::Denied) => MemfdRule::Denied,
+    };
+    let section = plan.spec().linux().as_ref().and_then(|linux| linux.seccomp().as_ref());
+    seccomp::filter(memfd, now.or(before), section, changes)
 }

@@ -1,8 +1,8 @@
 //! What a plan must know of the host: read by others, handed in.
 
-use std::{collections::BTreeSet, path::PathBuf};
+use std::{collections::BTreeSet, path::PathBuf, sync::Arc};
 
-use bulkhead_model::UserNamespace;
+use bulkhead_model::{GeneratedProfile, UserNamespace};
 use oci_spec::runtime::PosixRlimitType;
 
 /// Facts about this host and this pod.
@@ -34,6 +34,8 @@ pub struct HostFacts {
     pub modules: SecurityModules,
     /// `/proc/self/mountinfo` of the server; needed where [`needs_mountinfo`](crate::needs_mountinfo) says so.
     pub mountinfo: Option<String>,
+    /// The profile of the container's commands, where policy wants one and there is one.
+    pub profile: Option<Arc<GeneratedProfile>>,
 }
 
 /// What the server knows of the pod that it serves.

@@ -56,10 +56,12 @@ pub use user_namespace::{RangesNeeded, ranges_needed};
 use std::{
     collections::BTreeSet,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use bulkhead_model::{
-    ConfineSpec, CreateRequest, ExecRequest, IdentityRule, ImageVolume, Level, MemfdRule, Refusal,
+    ConfineSpec, CreateRequest, ExecRequest, GeneratedProfile, IdentityRule, ImageVolume, Level, MemfdRule,
+    Refusal,
 };
 use bulkhead_policy::{ExecGrant, Grant};
 use oci_spec::runtime::{LinuxResources, Spec};
@@ -76,6 +78,7 @@ pub struct Plan {
     confine: ConfineSpec,
     changes: Vec<Change>,
     memfd: MemfdRule,
+    profile: Option<Arc<GeneratedProfile>>,
     host: HostFacts,
     source_roots: Vec<PathBuf>,
     image_volumes: Vec<ImageVolume>,
@@ -151,13 +154,18 @@ pub fn plan(request: &CreateRequest, grant: &Grant, host: &HostFacts) -> Result<
     }
 }
 
-/// Plans one more process in the container of `plan`.
+/// Plans one more process in the container of `plan`. `profile` is the one of this moment, where policy wants one.
 ///
 /// # Errors
 /// As [`plan()`](crate::plan()).
-pub fn plan_exec(request: &ExecRequest, plan: &Plan, grant: &ExecGrant) -> Result<ExecPlan, Refusal> {
+pub fn plan_exec(
+    request: &ExecRequest,
+    plan: &Plan,
+    grant: &ExecGrant,
+    profile: Option<&Arc<GeneratedProfile>>,
+) -> Result<ExecPlan, Refusal> {
     match &plan.confine {
-        ConfineSpec::Hardened(created) => exec::plan(request, plan, created, grant.confinement()),
+        ConfineSpec::Hardened(created) => exec::plan(request, plan, created, grant.confinement(), profile),
         ConfineSpec::Compatible(created) => {
             compatible::plan_exec(request, plan, created, grant.confinement().level)
         }

@@ -1,22 +1,93 @@
-//! `linux.seccomp`: the baseline holds; a request's own section makes it stricter.
+//! `linux.seccomp`: the baseline holds, or the image's profile on top of it; a request's own section makes it stricter.
 
-use bulkhead_model::{MemfdRule, Refusal, Rule};
+use std::sync::Arc;
+
+use bulkhead_model::{DeniedCalls, Digest, GeneratedProfile, MemfdRule, Refusal, Rule, SeccompRule};
 use oci_spec::runtime::LinuxSeccomp;
 
 use crate::change::{Changes, Section};
 
+/// What is loaded.
+pub(crate) struct Filter {
+    pub(crate) programs: Vec<Vec<u64>>,
+    pub(crate) denied_calls: DeniedCalls,
+}
+
+/// The profile that holds on top of the baseline, if policy wants one. A launch is refused rather than wider than that.
+pub(crate) fn chosen<'p>(
+    rule: &SeccompRule,
+    profile: Option<&'p Arc<GeneratedProfile>>,
+    changes: &mut Changes,
+) -> Result<Option<&'p Arc<GeneratedProfile>>, Refusal> {
+    let baseline_is_enough =
+        "seccomp = \"generated-when-ready\" takes the baseline then; \"baseline\" always does";
+    match (rule, profile) {
+        (SeccompRule::Baseline, _) => Ok(None),
+        (SeccompRule::WhenReady, None) => {
+            changes.record(Section::Seccomp, "baseline", "the image's own profile is still being worked out");
+            Ok(None)
+        }
+        (SeccompRule::WhenReady | SeccompRule::Generated, Some(profile)) if profile.widened().is_none() => {
+            Ok(Some(profile))
+        }
+        (SeccompRule::WhenReady, Some(_)) => {
+            changes.record(Section::Seccomp, "baseline", "no narrower profile can be told from the image");
+            Ok(None)
+        }
+        (SeccompRule::Generated, Some(profile)) => Err(Refusal::new(
+            Rule::Seccomp,
+            "policy wants a generated profile, and none narrower than the baseline can be told from the image",
+            profile.widened().unwrap_or_default(),
+            baseline_is_enough,
+        )),
+        (SeccompRule::Pinned(pins), Some(profile)) if pins.contains(&profile.hash()) => Ok(Some(profile)),
+        (SeccompRule::Pinned(pins), Some(profile)) => Err(Refusal::new(
+            Rule::Seccomp,
+            format!("the profile of this command is {}", profile.hash()),
+            match pins.is_empty() {
+                true => "the node's and the tenant's file pin different profiles".to_owned(),
+                false => {
+                    let pins: Vec<String> = pins.iter().map(Digest::to_string).collect();
+                    format!("policy pins {}", pins.join(", "))
+                }
+            },
+            "look at what has changed (bulkhead profile diff), then pin this hash in seccomp, or correct the image",
+        )),
+        (SeccompRule::Generated | SeccompRule::Pinned(_), None) => Err(Refusal::new(
+            Rule::Seccomp,
+            "policy wants a generated profile, and there is none of this command",
+            "it is worked out from the image's layers, and has not been",
+            "try again, or bulkhead profile generate IMAGE",
+        )),
+    }
+}
+
 /// The programs to load.
-pub(crate) fn programs(
+pub(crate) fn filter(
     memfd: MemfdRule,
+    profile: Option<&GeneratedProfile>,
     section: Option<&LinuxSeccomp>,
     changes: &mut Changes,
-) -> Result<Vec<Vec<u64>>, Refusal> {
-    let (what, reason) = match section {
-        None => ("baseline", "an unconfined process does not exist here"),
-        Some(_) => ("baseline and the request's own profile", "the stricter of the two holds for every call"),
+) -> Result<Filter, Refusal> {
+    let (what, reason) = match (profile, section) {
+        (None, None) => ("baseline", "an unconfined process does not exist here"),
+        (None, Some(_)) => {
+            ("baseline and the request's own profile", "the stricter of the two holds for every call")
+        }
+        (Some(_), None) => {
+            ("baseline and the image's profile", "what the image's files do not call is denied")
+        }
+        (Some(_), Some(_)) => (
+            "baseline, the image's profile and the request's own",
+            "the strictest of the three holds for every call",
+        ),
     };
     changes.record(Section::Seccomp, what, reason);
-    let program = bulkhead_profiles::program(memfd, section).map_err(|error| {
+    let made = match profile {
+        None => bulkhead_profiles::program(memfd, section).map(|program| vec![program]),
+        Some(profile) => bulkhead_profiles::generated_programs(memfd, profile.calls(), section),
+    };
+    let programs = made.map_err(|error| {
         Refusal::new(
             Rule::Seccomp,
             "linux.seccomp cannot be enforced exactly",
@@ -24,5 +95,9 @@ pub(crate) fn programs(
             "correct the profile, or leave it out: the baseline holds (pod: seccompProfile RuntimeDefault)",
         )
     })?;
-    Ok(vec![program])
+    let denied_calls = match profile {
+        None => DeniedCalls::Unseen,
+        Some(_) => DeniedCalls::Told,
+    };
+    Ok(Filter { programs, denied_calls })
 }

@@ -76,7 +76,9 @@ pub(crate) fn plan(
     let sysctls = sysctl::harden(linux.sysctl().as_ref(), &request.kind, &process.asked, &mut changes)?;
     let masked = masks::masked(linux.masked_paths().as_ref(), &mut changes)?;
     let read_only = masks::read_only(linux.readonly_paths().as_ref(), &mut changes)?;
-    let programs = seccomp::programs(confinement.memfd, linux.seccomp().as_ref(), &mut changes)?;
+    let profile = seccomp::chosen(&confinement.seccomp, host.profile.as_ref(), &mut changes)?.cloned();
+    let filter =
+        seccomp::filter(confinement.memfd, profile.as_deref(), linux.seccomp().as_ref(), &mut changes)?;
     let console = match process.process.terminal() {
         Some(true) => Console::Terminal,
         Some(false) | None => Console::Absent,
@@ -121,8 +123,8 @@ pub(crate) fn plan(
         credentials: process.credentials,
         root_read_only: root.rule == RootRule::ReadOnly,
         landlock,
-        seccomp: programs,
-        denied_calls: bulkhead_model::DeniedCalls::Unseen,
+        seccomp: filter.programs,
+        denied_calls: filter.denied_calls,
         selinux_label: process.selinux_label,
         user_namespace,
     });
@@ -131,7 +133,8 @@ pub(crate) fn plan(
         confine,
         changes: changes.into_vec(),
         memfd: confinement.memfd,
-        host: HostFacts { mountinfo: None, ..host.clone() },
+        profile,
+        host: HostFacts { mountinfo: None, profile: None, ..host.clone() },
         source_roots: [&host.containerd_root, &host.containerd_state, &host.kubelet_root]
             .into_iter()
             .chain(confinement.host_paths.iter().map(|entry| &entry.path))

@@ -26,12 +26,14 @@ impl Plan {
             id_range: None,
             modules: SecurityModules { apparmor: true, selinux: true },
             mountinfo: None,
+            profile: None,
         };
         Self {
             spec,
             confine,
             changes: Vec::new(),
             memfd: MemfdRule::Denied,
+            profile: None,
             host,
             source_roots: Vec::new(),
             image_volumes: Vec::new(),

@@ -7,7 +7,7 @@ use std::{collections::BTreeSet, path::PathBuf};
 
 use bulkhead_model::{
     Confinement, ExecPattern, HostPath, IdentityRule, LandlockRule, Level, MemfdRule, Namespace,
-    PodSecurityRule, RootRule, TcpRule, UserNamespaceRule, UserRule,
+    PodSecurityRule, RootRule, SeccompRule, TcpRule, UserNamespaceRule, UserRule,
 };
 
 use crate::{
@@ -36,6 +36,7 @@ pub(crate) fn built_in() -> Confinement {
         tmpfs_bytes_max: TMPFS_BYTES_MAX,
         tmpfs_inodes_max: TMPFS_INODES_MAX,
         memfd: MemfdRule::Denied,
+        seccomp: SeccompRule::Baseline,
         landlock: LandlockRule { floor_abi: 1, tcp_connect: TcpRule::Any },
         exec: Vec::new(),
         host_paths: BTreeSet::new(),
@@ -70,6 +71,7 @@ pub(crate) struct Section {
     pub(crate) tmpfs_bytes_max: Option<u64>,
     pub(crate) tmpfs_inodes_max: Option<u64>,
     pub(crate) memfd: Option<MemfdRule>,
+    pub(crate) seccomp: Option<SeccompRule>,
     pub(crate) floor_abi: Option<u8>,
     pub(crate) tcp_connect: Option<TcpRule>,
     pub(crate) exec: Option<Vec<ExecPattern>>,
@@ -95,6 +97,7 @@ impl Section {
             tmpfs_bytes_max,
             tmpfs_inodes_max,
             memfd,
+            seccomp,
             floor_abi,
             tcp_connect,
             exec,
@@ -116,6 +119,7 @@ impl Section {
             tmpfs_bytes_max: tmpfs_bytes_max.or(below.tmpfs_bytes_max),
             tmpfs_inodes_max: tmpfs_inodes_max.or(below.tmpfs_inodes_max),
             memfd: memfd.or(below.memfd),
+            seccomp: seccomp.or_else(|| below.seccomp.clone()),
             floor_abi: floor_abi.or(below.floor_abi),
             tcp_connect: tcp_connect.or(below.tcp_connect),
             exec: exec.or_else(|| below.exec.clone()),
@@ -142,6 +146,7 @@ impl Section {
             tmpfs_bytes_max,
             tmpfs_inodes_max,
             memfd,
+            seccomp,
             floor_abi,
             tcp_connect,
             exec,
@@ -166,6 +171,7 @@ impl Section {
             tmpfs_bytes_max: tmpfs_bytes_max.unwrap_or(unsaid.tmpfs_bytes_max),
             tmpfs_inodes_max: tmpfs_inodes_max.unwrap_or(unsaid.tmpfs_inodes_max),
             memfd: memfd.unwrap_or(unsaid.memfd),
+            seccomp: seccomp.unwrap_or_else(|| unsaid.seccomp.clone()),
             // With itself: an ABI that its TCP rule needs is part of the floor from here on.
             landlock: landlock.stricter(&landlock),
             exec: exec::canonical(&exec.unwrap_or_else(|| unsaid.exec.clone())),

@@ -96,7 +96,7 @@ pub fn explain() -> String {
     for key in KEYS.iter().filter(|key| key.built == Built::NotYet) {
         line(&mut page, format_args!("- `{}` in {}: {}", key.name, key.table.title(), key.meaning));
     }
-    page.push_str("- `writable = \"image-volumes\"` and `seccomp = \"generated\"`\n");
+    page.push_str("- `writable = \"image-volumes\"`\n");
     page
 }
 

@@ -313,10 +313,13 @@ pub(crate) const KEYS: &[Key] = &[
     key(
         Table::Confine,
         "seccomp",
+        r#""baseline" | "generated-when-ready" | "generated" | "sha256:…""#,
         r#""baseline""#,
-        r#""baseline""#,
-        "",
-        "the written profile; the request's own profile only narrows it",
+        "sha256:…, then generated, then generated-when-ready; two different hashes come to none",
+        "baseline is the written profile; generated is that of the command, worked out from the image's files, and \
+         narrower. generated refuses while it is being worked out (UNAVAILABLE: try again) and what it cannot be worked \
+         out for; generated-when-ready takes the baseline then; a hash takes no other than that. A request's own \
+         profile narrows each of them. docs/profiles.md",
     ),
     key(
         Table::Confine,

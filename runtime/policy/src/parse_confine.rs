@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use bulkhead_model::{
-    ExecPattern, HostPath, IdentityRule, MemfdRule, MountAccess, PodSecurityRule, RootRule, TcpRule,
-    UserNamespaceRule, UserRule,
+    Digest, ExecPattern, HostPath, IdentityRule, MemfdRule, MountAccess, PodSecurityRule, RootRule,
+    SeccompRule, TcpRule, UserNamespaceRule, UserRule,
 };
 use toml::de::{DeTable, DeValue};
 
@@ -78,8 +78,12 @@ pub(crate) fn section(problems: &mut Problems<'_>, keys: &DeTable<'_>, section: 
                 read.memfd = word(problems, value, IN, name, &words);
             }
             "seccomp" => match value.get_ref().as_str() {
-                Some("baseline") => {}
-                Some("generated") => refuse_not_yet(problems, value, name, "write seccomp = \"baseline\""),
+                Some("baseline") => read.seccomp = Some(SeccompRule::Baseline),
+                Some("generated-when-ready") => read.seccomp = Some(SeccompRule::WhenReady),
+                Some("generated") => read.seccomp = Some(SeccompRule::Generated),
+                Some(pin) if pin.parse::<Digest>().is_ok() => {
+                    read.seccomp = pin.parse().ok().map(|pin| SeccompRule::Pinned(BTreeSet::from([pin])));
+                }
                 _ => refuse_value(problems, value, IN, name),
             },
             "landlock" => landlock(problems, value, &mut read),

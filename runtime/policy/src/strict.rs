@@ -8,7 +8,7 @@ use std::{collections::BTreeSet, path::PathBuf};
 
 use bulkhead_model::{
     Confinement, ExecPattern, HostPath, IdentityRule, LandlockRule, Level, MemfdRule, MountAccess,
-    PodSecurityRule, RootRule, TcpRule, UserNamespaceRule, UserRule,
+    PodSecurityRule, RootRule, SeccompRule, TcpRule, UserNamespaceRule, UserRule,
 };
 
 use crate::{Mode, exec};
@@ -111,6 +111,23 @@ impl Stricter for IdentityRule {
     }
 }
 
+/// Pinned < `generated` < `generated-when-ready` < `baseline`; of two pins what both name.
+impl Stricter for SeccompRule {
+    fn stricter(&self, other: &Self) -> Self {
+        match (self, other) {
+            (SeccompRule::Pinned(one), SeccompRule::Pinned(two)) => {
+                SeccompRule::Pinned(one.intersection(two).copied().collect())
+            }
+            (SeccompRule::Pinned(pins), _) | (_, SeccompRule::Pinned(pins)) => {
+                SeccompRule::Pinned(pins.clone())
+            }
+            (SeccompRule::Generated, _) | (_, SeccompRule::Generated) => SeccompRule::Generated,
+            (SeccompRule::WhenReady, _) | (_, SeccompRule::WhenReady) => SeccompRule::WhenReady,
+            (SeccompRule::Baseline, SeccompRule::Baseline) => SeccompRule::Baseline,
+        }
+    }
+}
+
 /// `none` < `any`.
 impl Stricter for TcpRule {
     fn stricter(&self, other: &Self) -> Self {
@@ -199,6 +216,7 @@ impl Stricter for Confinement {
             tmpfs_bytes_max,
             tmpfs_inodes_max,
             memfd,
+            seccomp,
             landlock,
             exec,
             host_paths,
@@ -218,6 +236,7 @@ impl Stricter for Confinement {
             tmpfs_bytes_max: (*tmpfs_bytes_max).min(other.tmpfs_bytes_max),
             tmpfs_inodes_max: (*tmpfs_inodes_max).min(other.tmpfs_inodes_max),
             memfd: memfd.stricter(&other.memfd),
+            seccomp: seccomp.stricter(&other.seccomp),
             landlock: landlock.stricter(&other.landlock),
             exec: exec.stricter(&other.exec),
             host_paths: host_paths.stricter(&other.host_paths),

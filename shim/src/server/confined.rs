@@ -33,6 +33,7 @@ fn paths(
         (made(layout.verdicts_dir())?, Change),
         (made(layout.trust_dir())?, Read),
         (made(layout.receipts_dir())?, Change),
+        (made(layout.profiles_dir())?, Read),
         (made(layout.audit_dir())?, Append),
         (made(layout.run_dir())?, Change),
         ("/sys/fs/cgroup".into(), Change),

@@ -101,6 +101,7 @@ impl Constant {
             id_range,
             modules: self.modules,
             mountinfo,
+            profile: None,
         })
     }
 

@@ -74,6 +74,11 @@ impl Verifier {
         })
     }
 
+    /// The judge's executable.
+    pub(super) fn judge_program(&self) -> PathBuf {
+        self.judge.program.clone()
+    }
+
     /// Verifies the image of a request.
     pub(super) async fn verify(
         &self,
@@ -107,7 +112,7 @@ impl Verifier {
             let (answers, output) = pipe()?;
             let limits = limits(CONTENTS_MEMORY_BYTES_MAX, CONTENTS_PIDS_MAX).map_err(io::Error::other)?;
             let (limits, made) = match job.task {
-                LayersTask::Walk => (None, None),
+                LayersTask::Walk | LayersTask::Profile(_) => (None, None),
                 LayersTask::Compare(_) => {
                     judges.fetch_add(1, Ordering::Relaxed);
                     let (cgroup, made) = (host.cgroup(&group), Arc::new(AtomicBool::new(true)));

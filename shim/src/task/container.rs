@@ -20,6 +20,7 @@ use tokio::sync::{Notify, watch};
 
 use super::{
     Process, TaskError,
+    denied::Denied,
     oom::{OomCount, OomWatch},
     process::Told,
     stdio::{Hub, Role, Whose},
@@ -48,6 +49,8 @@ pub(crate) struct Container {
     pub(crate) init: Arc<Process>,
     /// One change of state at a time: start, exec, pause, update, delete.
     pub(crate) changing: tokio::sync::Mutex<()>,
+    /// Calls that it was denied.
+    pub(crate) denied: Arc<Denied>,
     /// Kills for want of memory that were told.
     pub(crate) ooms: Arc<OomCount>,
     oom_watch: Mutex<Option<OomWatch>>,
@@ -293,6 +296,7 @@ impl Container {
         task_dir: PathBuf,
         init: Arc<Process>,
     ) -> Self {
+        let denied = Arc::new(Denied::new(admitted.denied_file()));
         Self {
             id,
             bundle,
@@ -301,6 +305,7 @@ impl Container {
             task_dir,
             init,
             changing: tokio::sync::Mutex::default(),
+            denied,
             ooms: Arc::default(),
             oom_watch: Mutex::default(),
             lifecycle: Mutex::default(),

@@ -16,6 +16,7 @@
 
 mod container;
 mod create;
+mod denied;
 mod error;
 mod exec;
 pub(crate) mod leftovers;

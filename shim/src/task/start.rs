@@ -11,6 +11,7 @@
 use std::{os::fd::AsFd, sync::Arc, time::Duration};
 
 use bulkhead_launch::{ExecJob, Gate, PendingStart, Running, StartError};
+use bulkhead_model::ConfineSpec;
 use bulkhead_plan::ExecPlan;
 use containerd_shim_protos::events::task::{TaskExecStarted, TaskStart};
 use tokio::time::timeout;
@@ -55,7 +56,10 @@ async fn start_init(
     gate: Gate,
 ) -> Result<u32, TaskError> {
     let running = match gate.release() {
-        Ok(pending) => running(pending, &mut tasks.reaper().launching(), container).await,
+        Ok(pending) => {
+            let confine = container.admitted.plan().confine();
+            running(pending, &mut tasks.reaper().launching(), container, confine).await
+        }
         Err(error) => Err(error.into()),
     };
     let pid = process.pid();
@@ -150,7 +154,8 @@ async fn launch_exec(
         };
         tasks.stages().zygote().exec(&job).map_err(|error| TaskError::internal(&error))?
     };
-    let running = running(pending, &mut launching, container).await.map_err(|error| failure(&error))?;
+    let running = running(pending, &mut launching, container, plan.confine()).await;
+    let running = running.map_err(|error| failure(&error))?;
     let Some(pidfd) = running.pidfd else {
         return Err(TaskError::Internal("an exec came back without its pidfd".to_owned()));
     };
@@ -168,10 +173,16 @@ async fn running(
     mut pending: PendingStart,
     launching: &mut Launching<'_>,
     container: &Container,
+    confine: &ConfineSpec,
 ) -> Result<Running, StartError> {
     let run = async {
         loop {
-            if let Some(running) = pending.try_running()? {
+            let running = pending.try_running()?;
+            // At once: what is denied before execve(2) waits for an answer too.
+            if let (Some(listener), Some(spec)) = (pending.take_listener(), confine.hardened()) {
+                container.denied.serve(listener, spec.seccomp.first().cloned().unwrap_or_default());
+            }
+            if let Some(running) = running {
                 return Ok(running);
             }
             tokio::select! {

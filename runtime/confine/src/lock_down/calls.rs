@@ -58,6 +58,8 @@ const READING: &[(libc::c_long, Args, &str)] = &[
     (libc::SYS_openat2, Args::Any, "files below the directories; Landlock says which"),
     (libc::SYS_statx, Args::Any, "what a name is"),
     (libc::SYS_getdents64, Args::Any, "names of a directory"),
+    (libc::SYS_fstat, Args::Any, "what a file is"),
+    (libc::SYS_fgetxattr, Args::Any, "whether a layer's directory hides those below"),
     (libc::SYS_readlinkat, Args::Any, "targets of symbolic links"),
     (libc::SYS_pread64, Args::Any, "bytes of a file, again"),
     (libc::SYS_lseek, Args::Any, "a blob from its start"),

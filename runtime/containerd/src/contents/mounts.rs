@@ -6,17 +6,17 @@ use bulkhead_model::Mount;
 
 /// Where the layers of a container are.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Layers {
+pub(crate) struct Layers {
     /// The lowest first.
-    pub(super) dirs: Vec<PathBuf>,
+    pub(crate) dirs: Vec<PathBuf>,
     /// The container's own, if it can write.
-    pub(super) own: Option<PathBuf>,
+    pub(crate) own: Option<PathBuf>,
 }
 
 /// Reads what containerd's overlayfs snapshotter gives: an overlay, or, of a single layer that is only read, a bind.
 ///
 /// Source: containerd plugins/snapshots/overlay/overlay.go, `mounts`.
-pub(super) fn layers(mounts: &[Mount], count: usize) -> Result<Layers, String> {
+pub(crate) fn layers(mounts: &[Mount], count: usize) -> Result<Layers, String> {
     let [mount] = mounts else {
         return Err(format!("the snapshot has {} mounts, not one overlay", mounts.len()));
     };

@@ -93,6 +93,7 @@ pub fn host(request: &CreateRequest) -> HostFacts {
         id_range: None,
         modules: SecurityModules { apparmor: true, selinux: true },
         mountinfo: None,
+        profile: None,
     }
 }
 

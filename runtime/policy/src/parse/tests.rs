@@ -98,7 +98,6 @@ fn what_this_version_does_anyway_may_be_said_and_the_rest_is_not_built_yet() {
         ("capabilities = []", "capabilities = [\"CAP_NET_RAW\"]"),
         ("init = false", "init = true"),
         ("isolation = \"shared-kernel\"", "isolation = \"microvm\""),
-        ("seccomp = \"baseline\"", "seccomp = \"generated\""),
         ("writable = [\"/data\"]", "writable = \"image-volumes\""),
     ] {
         default_section(yes);

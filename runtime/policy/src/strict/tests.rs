@@ -1,3 +1,4 @@
+use bulkhead_model::Digest;
 use proptest::{prelude::*, sample::select};
 
 use bulkhead_model::MountOwners;
@@ -38,11 +39,39 @@ fn landlock() -> impl Strategy<Value = LandlockRule> {
     })
 }
 
+fn seccomp() -> impl Strategy<Value = SeccompRule> {
+    let pins = |pins: &[u8]| SeccompRule::Pinned(pins.iter().map(|pin| Digest::of(&[*pin])).collect());
+    select(vec![
+        SeccompRule::Baseline,
+        SeccompRule::WhenReady,
+        SeccompRule::Generated,
+        pins(&[1]),
+        pins(&[2]),
+        pins(&[1, 2]),
+        pins(&[]),
+    ])
+}
+
+/// Whether a command may run whose profile is not ready, or has this hash.
+fn takes(rule: &SeccompRule, profile: Option<u8>) -> bool {
+    match (rule, profile) {
+        (SeccompRule::Baseline | SeccompRule::WhenReady, _) | (SeccompRule::Generated, Some(_)) => true,
+        (SeccompRule::Generated, None) | (SeccompRule::Pinned(_), None) => false,
+        (SeccompRule::Pinned(pins), Some(hash)) => pins.contains(&Digest::of(&[hash])),
+    }
+}
+
 fn confinement() -> impl Strategy<Value = Confinement> {
     let users = vec![UserRule::NonRoot, UserRule::Force(1), UserRule::Force(2)];
     (
         (select(users), select(vec![RootRule::ReadOnly, RootRule::Writable]), paths(), paths()),
-        (4096..4099_u64, 1..4_u64, select(vec![MemfdRule::Denied, MemfdRule::Allowed]), landlock()),
+        (
+            4096..4099_u64,
+            1..4_u64,
+            select(vec![MemfdRule::Denied, MemfdRule::Allowed]),
+            landlock(),
+            seccomp(),
+        ),
         (patterns(), host_paths(), paths(), 1..4_u32, select(vec![Level::Hardened, Level::Compatible])),
         (
             select(vec![PodSecurityRule::Tightened, PodSecurityRule::Restricted]),
@@ -54,7 +83,7 @@ fn confinement() -> impl Strategy<Value = Confinement> {
         .prop_map(
             |(
                 (user, root, tmpfs, writable),
-                (bytes, inodes, memfd, landlock),
+                (bytes, inodes, memfd, landlock, seccomp),
                 (exec, host, hooks, pids, level),
                 (pod_security, executable, identity, user_namespace),
             )| {
@@ -68,6 +97,7 @@ fn confinement() -> impl Strategy<Value = Confinement> {
                     tmpfs_bytes_max: bytes,
                     tmpfs_inodes_max: inodes,
                     memfd,
+                    seccomp,
                     landlock,
                     exec,
                     host_paths: host,
@@ -125,6 +155,7 @@ fn allows_no_more(inner: &Confinement, outer: &Confinement, argv: &[String]) -> 
         tmpfs_bytes_max,
         tmpfs_inodes_max,
         memfd,
+        seccomp,
         landlock,
         exec,
         host_paths,
@@ -147,6 +178,9 @@ fn allows_no_more(inner: &Confinement, outer: &Confinement, argv: &[String]) -> 
     prop_assert!(writable.is_subset(&outer.writable));
     prop_assert!(*tmpfs_bytes_max <= outer.tmpfs_bytes_max);
     prop_assert!(*tmpfs_inodes_max <= outer.tmpfs_inodes_max);
+    for profile in [None, Some(1), Some(2)] {
+        prop_assert!(!takes(seccomp, profile) || takes(&outer.seccomp, profile));
+    }
     prop_assert!(*memfd == MemfdRule::Denied || outer.memfd == MemfdRule::Allowed);
     prop_assert!(landlock.floor_abi >= outer.landlock.floor_abi);
     prop_assert!(landlock.tcp_connect == TcpRule::None || outer.landlock.tcp_connect == TcpRule::Any);

@@ -76,6 +76,11 @@ pub fn layers_main() -> ExitCode {
             return if said.is_ok() { ExitCode::SUCCESS } else { ExitCode::from(3) };
         }
         LayersTask::Compare(task) => task,
+        // The generator is a program of its own; this one reads no ELF file.
+        LayersTask::Profile(_) => {
+            let why = ContentsError::Question("it asks for a profile".to_owned());
+            return end(&output, Err(why));
+        }
     };
     let Comparison { question, layers, blobs } = match prepare_comparison(&dirs, &task) {
         Ok(comparison) => comparison,

@@ -1,0 +1,189 @@
+//! Profiles of system calls that are worked out from an image's files: what is asked, what is kept, what policy says.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+};
+
+use serde::{Deserialize, Serialize};
+
+use crate::Digest;
+
+/// Version of a kept profile's file.
+pub const PROFILE_VERSION: u32 = 1;
+
+/// Longest file of a kept profile, in bytes: 500 names of at most 40 bytes, and some air.
+pub const PROFILE_BYTES_MAX: u64 = 64 << 10;
+
+/// Which seccomp profile holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SeccompRule {
+    /// The written one.
+    Baseline,
+    /// The image's where it has been worked out and is narrower, else the written one.
+    WhenReady,
+    /// The image's, or nothing runs.
+    Generated,
+    /// The image's, if it is one of these; none where two files name different ones.
+    Pinned(BTreeSet<Digest>),
+}
+
+/// What decides a profile: the same question, the same profile.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProfileQuestion {
+    /// The image's config.
+    pub config: Digest,
+    /// Chain ID of its top layer.
+    pub chain: Digest,
+    /// Directories of its layers, the lowest first: those that the container mounts.
+    pub layers: Vec<PathBuf>,
+    /// Entrypoint and arguments.
+    pub argv: Vec<String>,
+    /// PATH.
+    pub path: String,
+    /// Working directory.
+    pub cwd: String,
+    /// What loaders and interpreters read of the environment.
+    pub environment: BTreeMap<String, String>,
+    /// What policy lets be exec'd.
+    pub exec: Vec<ProfileExec>,
+    /// Where something else than the image is mounted.
+    pub volumes: BTreeSet<PathBuf>,
+    /// Version of the analysis.
+    pub generator: String,
+    /// Hash of the baseline's rows.
+    pub baseline: Digest,
+}
+
+/// A pattern of commands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProfileExec {
+    /// Words that must be there.
+    pub words: Vec<String>,
+    /// Whether more may follow.
+    pub open_end: bool,
+}
+
+/// Variables that decide what is loaded.
+pub const LOADER_VARIABLES: &[&str] = &[
+    "LD_PRELOAD",
+    "LD_LIBRARY_PATH",
+    "PYTHONPATH",
+    "PERL5LIB",
+    "RUBYLIB",
+    "NODE_PATH",
+    "NODE_OPTIONS",
+    "JAVA_HOME",
+    "PHP_INI_SCAN_DIR",
+];
+
+impl ProfileQuestion {
+    /// The question's hash. `None`: it cannot be written down.
+    #[must_use]
+    pub fn key(&self) -> Option<Digest> {
+        serde_json::to_vec(self).ok().map(|text| Digest::of(&text))
+    }
+}
+
+/// What the generator is started with.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProfileTask {
+    /// Its executable.
+    pub program: PathBuf,
+    /// Below what the node's files are, as [`crate::Layout`] has it.
+    pub root: PathBuf,
+    /// What is asked.
+    pub question: ProfileQuestion,
+}
+
+/// The calls of a command of an image.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GeneratedProfile {
+    hash: Digest,
+    calls: BTreeSet<String>,
+    widened: Option<String>,
+}
+
+impl GeneratedProfile {
+    /// Allows these calls. `widened`: why these are all of the baseline.
+    #[must_use]
+    pub fn new(calls: BTreeSet<String>, widened: Option<String>) -> Self {
+        let text: Vec<&str> = calls.iter().map(String::as_str).collect();
+        Self { hash: Digest::of(text.join("\n").as_bytes()), calls, widened }
+    }
+
+    /// Hash of the names, in order, one a line: what a policy can pin.
+    #[must_use]
+    pub fn hash(&self) -> Digest {
+        self.hash
+    }
+
+    /// Names of the calls that it allows.
+    #[must_use]
+    pub fn calls(&self) -> &BTreeSet<String> {
+        &self.calls
+    }
+
+    /// Why it is no narrower than the baseline, if it is not.
+    #[must_use]
+    pub fn widened(&self) -> Option<&str> {
+        self.widened.as_deref()
+    }
+}
+
+/// A kept profile: a file of root's alone.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StoredProfile {
+    /// [`PROFILE_VERSION`].
+    pub version: u32,
+    /// The question's hash.
+    pub key: Digest,
+    /// Names of the allowed calls.
+    pub calls: BTreeSet<String>,
+    /// Why they are the baseline's.
+    pub widened: Option<String>,
+    /// Whether that is a failure that may pass: then it counts for ten minutes.
+    pub passing: bool,
+}
+
+/// Most rows of one container's denied calls.
+pub const DENIED_ROWS_MAX: usize = 64;
+
+/// Longest file of denied calls, in bytes.
+pub const DENIED_BYTES_MAX: u64 = 64 << 10;
+
+/// What a container was denied, as it is written down.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DeniedFile {
+    /// A row for each program, call and errno.
+    pub calls: Vec<DeniedCall>,
+    /// Denials that had no room.
+    pub more: u64,
+}
+
+/// A call that was denied.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DeniedCall {
+    /// Name of the program, as it calls itself.
+    pub program: String,
+    /// Name of the call.
+    pub syscall: String,
+    /// Arguments of the last.
+    pub args: [u64; 6],
+    /// What it was answered.
+    pub errno: u16,
+    /// Process id of the last, as the node counts.
+    pub pid: u32,
+    /// How often.
+    pub count: u64,
+    /// When first, in seconds since 1970.
+    pub first_unix: u64,
+    /// And last.
+    pub last_unix: u64,
+}

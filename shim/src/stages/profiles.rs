@@ -1,0 +1,117 @@
+//! The stage that looks up the profile of a container's commands, and has it worked out where there is none.
+//!
+//! Invariant: nothing of the image is read here; a generator outlives this server and keeps what it finds.
+
+use std::{path::PathBuf, sync::Arc};
+
+use bulkhead_containerd::{layer_dirs, stored_profile};
+use bulkhead_launch::Zygote;
+use bulkhead_model::{
+    Confinement, CreateRequest, Digest, GeneratedProfile, ImageFacts, LOADER_VARIABLES, LayersJob,
+    LayersTask, Layout, Level, ProfileExec, ProfileQuestion, ProfileTask, Refusal, Rule, SeccompRule,
+    chain_ids,
+};
+
+use crate::task::{TaskError, chain};
+
+/// PATH of a process that says none.
+///
+/// Source: `defaultUnixEnv`, containerd pkg/oci/spec.go.
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// The profile that policy wants for a container, if it wants one and there is one. Where there has to be one and it is
+/// not ready, the launch is to be tried again.
+pub(super) fn profile(
+    layout: &Layout,
+    request: &CreateRequest,
+    image: &ImageFacts,
+    confinement: &Confinement,
+    zygote: &Zygote,
+    program: PathBuf,
+) -> Result<Option<Arc<GeneratedProfile>>, TaskError> {
+    let must = match (&confinement.seccomp, confinement.level) {
+        (SeccompRule::Baseline, _) | (_, Level::Compatible) => return Ok(None),
+        (SeccompRule::WhenReady, Level::Hardened) => false,
+        (SeccompRule::Generated | SeccompRule::Pinned(_), Level::Hardened) => true,
+    };
+    let layers = match layer_dirs(&request.rootfs, image.diff_ids.len()) {
+        Ok(layers) => layers,
+        Err(_) if !must => return Ok(None),
+        Err(why) => {
+            let what = "policy wants a generated profile, and the layers of the image are not at hand";
+            let fix = "use the overlayfs snapshotter, or seccomp = \"generated-when-ready\" or \"baseline\"";
+            return Err(Refusal::new(Rule::Seccomp, what, why, fix).into());
+        }
+    };
+    let question = question(request, image, confinement, layers);
+    let Some(key) = question.key() else {
+        return Err(TaskError::Internal("the question for a profile cannot be written down".to_owned()));
+    };
+    let stored = stored_profile(layout, &key)
+        .map_err(|error| TaskError::FailedPrecondition(format!("bulkhead failed: {}", chain(&error))))?;
+    if let Some(profile) = stored {
+        return Ok(Some(Arc::new(profile)));
+    }
+    let argv = question.argv.first().cloned().unwrap_or_default();
+    start(layout, zygote, program, question)?;
+    if must {
+        return Err(TaskError::Unavailable(not_ready(&argv, &key)));
+    }
+    Ok(None)
+}
+
+fn not_ready(program: &str, key: &Digest) -> String {
+    let program: String = program.chars().filter(|c| !c.is_control()).take(120).collect();
+    format!(
+        "bulkhead: the seccomp profile of {program:?} is being worked out from the image's files (question {key}), and \
+         policy lets it run under no other; try again in some seconds, the work goes on; bulkhead profile generate does \
+         it beforehand"
+    )
+}
+
+/// A second generator of the same question ends at once: nobody keeps count here.
+fn start(
+    layout: &Layout,
+    zygote: &Zygote,
+    program: PathBuf,
+    question: ProfileQuestion,
+) -> Result<(), TaskError> {
+    let failed = |error: &(dyn std::error::Error + 'static)| TaskError::internal(error);
+    let task = ProfileTask { program, root: layout.root().to_owned(), question };
+    let job = LayersJob { dirs: Vec::new(), own: None, task: LayersTask::Profile(Box::new(task)) };
+    let null = std::fs::File::options().write(true).open("/dev/null").map_err(|error| failed(&error))?;
+    zygote.layers(&job, None, std::os::fd::AsFd::as_fd(&null)).map(drop).map_err(|error| failed(&error))
+}
+
+fn question(
+    request: &CreateRequest,
+    image: &ImageFacts,
+    confinement: &Confinement,
+    layers: Vec<PathBuf>,
+) -> ProfileQuestion {
+    let process = request.spec.process().as_ref();
+    let environment = || process.iter().flat_map(|process| process.env().iter().flatten());
+    // Of two of one name the first counts for getenv(3), and the last for a shell.
+    let variable = |name: &str| environment().find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='));
+    let mounts = request.spec.mounts().iter().flatten().map(|mount| mount.destination().clone());
+    ProfileQuestion {
+        config: image.config,
+        chain: chain_ids(&image.diff_ids).last().copied().unwrap_or(image.config),
+        layers,
+        argv: process.and_then(|process| process.args().clone()).unwrap_or_default(),
+        path: variable("PATH").unwrap_or(PATH).to_owned(),
+        cwd: process.map(|process| process.cwd().display().to_string()).unwrap_or_default(),
+        environment: LOADER_VARIABLES
+            .iter()
+            .filter_map(|name| Some(((*name).to_owned(), variable(name)?.to_owned())))
+            .collect(),
+        exec: confinement
+            .exec
+            .iter()
+            .map(|pattern| ProfileExec { words: pattern.words.clone(), open_end: pattern.open_end })
+            .collect(),
+        volumes: mounts.chain(confinement.tmpfs.iter().chain(&confinement.writable).cloned()).collect(),
+        generator: bulkhead_profiles::GENERATOR.to_owned(),
+        baseline: bulkhead_profiles::baseline_hash(),
+    }
+}

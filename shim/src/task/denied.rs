@@ -1,0 +1,182 @@
+//! Calls that a container is denied: answered with their errno, and told.
+//!
+//! ```text
+//! denied call ─► listener ─► errno of the program that denied it ─► the process goes on
+//!                              └► row: program, call, errno, how often, last pid and arguments ─► a file, once a second
+//! ```
+//! The process waits for the answer, so a flood waits: no more than [`BATCH`] answers in [`WINDOW_MS`] for each process
+//! that was started. The rows of a container are few ([`ROWS_MAX`]); what has no room is counted.
+//!
+//! Invariant: no call is let through here. A listener that nobody holds any more (this process is gone) is answered by the
+//! kernel with ENOSYS.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    io::{self, Write as _},
+    os::{
+        fd::OwnedFd,
+        unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
+    },
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, SystemTime},
+};
+
+use bulkhead_model::DENIED_ROWS_MAX as ROWS_MAX;
+use bulkhead_model::{DeniedCall, DeniedFile};
+use bulkhead_profiles::{Call, syscall_name, told_errno};
+use tokio::{
+    io::Interest,
+    time::{Instant, sleep_until, timeout},
+};
+
+use crate::sys::{self, Told};
+
+/// Answers in one window, for each process that was started and its children.
+const BATCH: u32 = 20;
+
+/// Length of a window, in milliseconds: 2,000 answers a second cost this process some hundredths of a core.
+const WINDOW_MS: u64 = 10;
+
+/// How often the file is written at most.
+const WRITE_MS: u64 = 1_000;
+
+/// Files kept of one namespace: those of containers that are gone go first.
+const FILES_MAX: usize = 256;
+
+/// What is denied that the program does not say: its listener is another's.
+const ENOSYS: u16 = 38;
+
+/// What one container was denied.
+pub(crate) struct Denied {
+    file: PathBuf,
+    rows: Mutex<Rows>,
+}
+
+#[derive(Default)]
+struct Rows {
+    rows: BTreeMap<(String, u32, u16), DeniedCall>,
+    more: u64,
+    changed: bool,
+}
+
+impl Denied {
+    /// Nothing yet.
+    pub(crate) fn new(file: PathBuf) -> Self {
+        Self { file, rows: Mutex::default() }
+    }
+
+    /// Answers what comes from `listener` until its last process is gone. `program` is the one that it belongs to.
+    pub(crate) fn serve(self: &Arc<Self>, listener: OwnedFd, program: Vec<u64>) {
+        let denied = Arc::clone(self);
+        tokio::spawn(async move {
+            if let Err(error) = denied.answer(listener, &program).await {
+                tracing::warn!(%error, file = %denied.file.display(), "denied calls are told no more");
+            }
+            denied.write();
+        });
+    }
+
+    async fn answer(&self, listener: OwnedFd, program: &[u64]) -> io::Result<()> {
+        let listener = sys::watch(fs::File::from(listener), Interest::READABLE)?;
+        let (mut window, mut answers) = (Instant::now(), 0);
+        let mut written = Instant::now();
+        loop {
+            match sys::told_ready(listener.get_ref())? {
+                Told::Gone => return Ok(()),
+                Told::Nothing => {
+                    let ready = timeout(Duration::from_millis(WRITE_MS), listener.readable()).await;
+                    if let Ok(ready) = ready {
+                        ready?.clear_ready();
+                    }
+                }
+                Told::Call => {
+                    if let Some((id, pid, call)) = sys::told_receive(listener.get_ref())? {
+                        let errno = told_errno(program, &call).unwrap_or(ENOSYS);
+                        let comm = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+                        sys::told_answer(listener.get_ref(), id, errno)?;
+                        self.note(comm.trim_end(), pid, &call, errno);
+                        answers += 1;
+                    }
+                }
+            }
+            if answers >= BATCH {
+                sleep_until(window + Duration::from_millis(WINDOW_MS)).await;
+                (window, answers) = (Instant::now(), 0);
+            }
+            if written.elapsed() >= Duration::from_millis(WRITE_MS) {
+                self.write();
+                written = Instant::now();
+            }
+        }
+    }
+
+    fn note(&self, program: &str, pid: u32, call: &Call, errno: u16) {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+        let program: String = program.chars().map(|c| if c.is_control() { '?' } else { c }).collect();
+        let mut rows = self.rows.lock().unwrap_or_else(PoisonError::into_inner);
+        rows.changed = true;
+        let key = (program, call.number, errno);
+        if let Some(row) = rows.rows.get_mut(&key) {
+            row.count += 1;
+            (row.pid, row.args, row.last_unix) = (pid, call.args, now);
+            return;
+        }
+        if rows.rows.len() >= ROWS_MAX {
+            rows.more += 1;
+            return;
+        }
+        let syscall = syscall_name(call.number).map_or_else(|| format!("#{}", call.number), str::to_owned);
+        tracing::warn!(program = key.0, syscall, pid, errno, "a call is denied");
+        let row = DeniedCall {
+            program: key.0.clone(),
+            syscall,
+            args: call.args,
+            errno,
+            pid,
+            count: 1,
+            first_unix: now,
+            last_unix: now,
+        };
+        rows.rows.insert(key, row);
+    }
+
+    fn write(&self) {
+        let mut rows = self.rows.lock().unwrap_or_else(PoisonError::into_inner);
+        if !rows.changed {
+            return;
+        }
+        rows.changed = false;
+        let file = DeniedFile { calls: rows.rows.values().cloned().collect(), more: rows.more };
+        drop(rows);
+        if let Err(error) = write_whole(&self.file, &file) {
+            tracing::warn!(%error, file = %self.file.display(), "what was denied is not written down");
+        }
+    }
+}
+
+fn write_whole(path: &Path, file: &DeniedFile) -> io::Result<()> {
+    let dir = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+    if !path.exists() {
+        make_room(dir)?;
+    }
+    let beside = path.with_extension("tmp");
+    let mut out = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
+    out.write_all(&serde_json::to_vec(file)?)?;
+    fs::rename(&beside, path)
+}
+
+fn make_room(dir: &Path) -> io::Result<()> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        files.push((entry.metadata()?.modified()?, entry.path()));
+    }
+    files.sort();
+    for (_, path) in files.iter().take((files.len() + 1).saturating_sub(FILES_MAX)) {
+        fs::remove_file(path)?;
+    }
+    Ok(())
+}
