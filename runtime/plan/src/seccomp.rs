@@ -57,7 +57,7 @@ pub(crate) fn chosen<'p>(
             Rule::Seccomp,
             "policy wants a generated profile, and there is none of this command",
             "it is worked out from the image's layers, and has not been",
-            "try again, or bulkhead profile generate IMAGE",
+            "try again in some seconds: the work goes on",
         )),
     }
 }

@@ -64,8 +64,7 @@ fn not_ready(program: &str, key: &Digest) -> String {
     let program: String = program.chars().filter(|c| !c.is_control()).take(120).collect();
     format!(
         "bulkhead: the seccomp profile of {program:?} is being worked out from the image's files (question {key}), and \
-         policy lets it run under no other; try again in some seconds, the work goes on; bulkhead profile generate does \
-         it beforehand"
+         policy lets it run under no other; try again in some seconds: the work goes on"
     )
 }
 
