@@ -57,10 +57,11 @@ pub fn stat_of(fd: impl AsFd) -> Result<Stat, Errno> {
     look(fd.as_fd(), Path::new(""), AtFlags::EMPTY_PATH)
 }
 
-/// Opens a name below a layer for reading; never through a symbolic link, out of the layer or into a mount.
+/// Opens a directory or a file below a layer for reading; never through a symbolic link, out of the layer or into a
+/// mount, and never anything else: the open of a device is heard by its driver (a watchdog starts, a tape winds).
 ///
 /// # Errors
-/// The call's.
+/// The call's; `EOPNOTSUPP` of what is no file.
 pub fn open_below(layer: impl AsFd, path: &Path, directory: bool) -> Result<OwnedFd, Errno> {
     let resolve = ResolveFlags::BENEATH
         | ResolveFlags::NO_SYMLINKS
@@ -71,6 +72,15 @@ pub fn open_below(layer: impl AsFd, path: &Path, directory: bool) -> Result<Owne
     let flags =
         OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | kind;
     let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+    if directory {
+        return openat2(layer, path, flags, Mode::empty(), resolve);
+    }
+    // O_PATH asks no driver.
+    let place = OFlags::PATH | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    let named = stat_of(openat2(&layer, path, place, Mode::empty(), resolve)?)?;
+    if named.mode & MODE_TYPE != MODE_FILE {
+        return Err(Errno::OPNOTSUPP);
+    }
     openat2(layer, path, flags, Mode::empty(), resolve)
 }
 
@@ -136,8 +146,9 @@ pub fn walk<E: From<LayerError>>(
     Ok(())
 }
 
-/// Source: stat(2), `S_IFMT` and `S_IFDIR`.
+/// Source: stat(2), `S_IFMT`, `S_IFREG` and `S_IFDIR`.
 const MODE_TYPE: u32 = 0o170_000;
+const MODE_FILE: u32 = 0o100_000;
 const MODE_DIRECTORY: u32 = 0o040_000;
 
 fn names(
@@ -182,6 +193,8 @@ mod tests {
 
     use std::fs;
 
+    use rustix::fs::{CWD, FileType, inotify, mknodat};
+
     use super::*;
 
     #[test]
@@ -200,6 +213,24 @@ mod tests {
         })
         .unwrap();
         assert_eq!(seen, ["", "a", "ab", "b", "b/c", "b/d", "b/file", "b/c/x"]);
+    }
+
+    #[test]
+    fn what_is_no_file_is_refused_before_it_is_opened() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("file"), "").unwrap();
+        mknodat(CWD, dir.path().join("fifo"), FileType::Fifo, Mode::RUSR, 0).unwrap();
+        let layer = fs::File::open(dir.path()).unwrap();
+        let spy = inotify::init(inotify::CreateFlags::NONBLOCK).unwrap();
+        inotify::add_watch(&spy, dir.path(), inotify::WatchFlags::OPEN).unwrap();
+        let heard = || {
+            let mut buffer = [MaybeUninit::uninit(); 512];
+            inotify::Reader::new(&spy, &mut buffer).next().map(drop)
+        };
+        assert_eq!(open_below(&layer, Path::new("fifo"), false).unwrap_err(), Errno::OPNOTSUPP);
+        assert_eq!(heard().unwrap_err(), Errno::AGAIN, "the FIFO was opened");
+        open_below(&layer, Path::new("file"), false).unwrap();
+        heard().unwrap();
     }
 
     #[test]
