@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bulkhead_integration::{ALLOWED, BULKHEAD, Bench, Cri, Release, until};
+use bulkhead_integration::{ALLOWED, BULKHEAD, Bench, Cri, Release, Stdio, open_fifo, until};
 
 /// Longer than anything here may take on a loaded machine; a hang is what it is to catch.
 const SOON: Duration = Duration::from_secs(30);
@@ -59,6 +59,53 @@ fn a_container_that_eats_memory_is_killed_alone() {
     let output = bench.run_with("eats", &["--memory-limit", "33554432"], &["/bin/sh", "-c", eat]).unwrap();
     assert_eq!(output.code(), 137, "{output:?}");
     assert_life_goes_on(&bench, &neighbour, "beside");
+    end(&bench, &[&neighbour]);
+}
+
+/// Files until no more can be made, in two places, and then bytes; how many were made.
+const FILL: &str = "for dir in /tmp /srv; do i=0; while touch $dir/$i; do i=$((i+1)); done 2>/dev/null; echo $i; done; \
+     rm /tmp/1 /srv/1; cat /dev/zero >/tmp/big 2>/dev/null; cat /dev/zero >/srv/big 2>/dev/null; touch /root/x";
+
+#[test]
+fn a_container_that_uses_up_inodes_and_space_uses_up_its_own() {
+    let (bench, neighbour) =
+        neighbourhood("writable = [\"/srv\"]\ntmpfs_inodes_max = 500\ntmpfs_bytes_max = 4194304");
+    let node = || nix::sys::statvfs::statvfs(bench.daemon.dir()).unwrap();
+    let before = node();
+    let (ended, output) = thread::scope(|scope| {
+        let filler = scope.spawn(|| bench.run("fills", &["/bin/sh", "-c", FILL]).unwrap());
+        assert_life_goes_on(&bench, &neighbour, "beside");
+        let output = filler.join().unwrap();
+        (output.code(), output)
+    });
+    assert_ne!(ended, 0, "the root is read-only: {output:?}");
+    let made: Vec<u32> = output.stdout.lines().map(|line| line.parse().unwrap()).collect();
+    assert!(made.len() == 2 && made.iter().all(|count| (100..=500).contains(count)), "{output:?}");
+    let after = node();
+    // What else is on this machine writes too: a hundred files of a container's would not be seen, its thousands would.
+    assert!(before.files_free().saturating_sub(after.files_free()) < 20_000, "{before:?} {after:?}");
+    assert_life_goes_on(&bench, &neighbour, "after");
+    end(&bench, &[&neighbour]);
+}
+
+#[test]
+fn a_container_whose_log_nobody_reads_waits_for_it_alone_and_can_be_killed() {
+    let (bench, neighbour) = neighbourhood("");
+    let tasks = bench.daemon.tasks().unwrap();
+    let id = bench.create_container(BULKHEAD, ALLOWED, "floods", &["/bin/sh", "-c", "yes"]).unwrap();
+    let (stdout, stderr) = (bench.daemon.fifo("log-out").unwrap(), bench.daemon.fifo("log-err").unwrap());
+    // Open and never read: a log that has no more room.
+    let held = [open_fifo(&stdout).unwrap(), open_fifo(&stderr).unwrap()];
+    let stdio = Stdio { stdout, stderr, ..Stdio::default() };
+    tasks.create_with(&id, tasks.mounts(&id).unwrap(), &stdio).unwrap();
+    tasks.start(&id).unwrap();
+    assert_life_goes_on(&bench, &neighbour, "beside");
+    let output = bench.exec(&id, &["/bin/echo", "alive"]).unwrap().success().unwrap();
+    assert_eq!(output.stdout, "alive\n");
+    assert_eq!(tasks.state(&id, "").unwrap().status, "RUNNING");
+    bench.remove(&id).unwrap();
+    drop(held);
+    assert_life_goes_on(&bench, &neighbour, "after");
     end(&bench, &[&neighbour]);
 }
 
