@@ -279,6 +279,31 @@ fn redirect_to_another_server_is_followed_and_the_password_is_not_shown_there() 
 }
 
 #[test]
+fn password_that_is_asked_for_after_a_redirect_is_not_shown() {
+    let tokens = Server::start(|_, _| ok(r#"{"token":"t0k3n"}"#));
+    let realm = format!("http://{}/token", tokens.address);
+    for challenge in [format!("Bearer realm=\"{realm}\""), "Basic realm=\"r\"".to_owned()] {
+        let cdn = Server::start(move |_, _| {
+            Says::Text(401, vec![("WWW-Authenticate", challenge.clone())], Vec::new())
+        });
+        let away = cdn.address.clone();
+        let server = Server::start(move |path, _| to(&format!("http://{away}{path}")));
+        let config = tempfile::NamedTempFile::new().unwrap();
+        let text = format!(r#"{{"auths":{{"{}":{{"username":"u","password":"secret"}}}}}}"#, server.address);
+        fs::write(config.path(), text).unwrap();
+        let access = Access { docker_config: Some(config.path().to_owned()), ..access() };
+        let name = format!("{}/a/b@{}", server.address, image());
+        let error = fetch(&name.parse().unwrap(), &access).unwrap_err();
+        assert!(matches!(error, GatherError::Astray { .. }), "{error}");
+        for server in [&server, &cdn] {
+            let seen = server.asked.lock().unwrap();
+            assert!(seen.iter().all(|asked| !asked.headers.contains("authorization")), "{seen:?}");
+        }
+    }
+    assert!(tokens.paths().is_empty(), "{:?}", tokens.paths());
+}
+
+#[test]
 fn token_is_asked_for_where_the_registry_says_and_not_by_another_scheme() {
     let tokens = Server::start(|_, _| ok(r#"{"token":"t0k3n"}"#));
     let realm = format!("http://{}/token", tokens.address);

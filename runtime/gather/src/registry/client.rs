@@ -46,7 +46,7 @@ impl<'a> Client<'a> {
         credentials: &Credentials,
         budget: &'a mut Budget,
     ) -> Result<Self, GatherError> {
-        let http = Http::new(endpoint.tls()?, &endpoint.base);
+        let http = Http::new(&endpoint)?;
         let basic = credentials.of(&endpoint.host);
         let repository = reference.repository().to_owned();
         Ok(Self { endpoint, repository, http, basic, authorization: None, budget })

@@ -40,10 +40,25 @@ pub(super) struct Endpoint {
 impl Endpoint {
     /// Certificates and keys, read.
     pub(super) fn tls(&self) -> Result<TlsConfig, GatherError> {
+        self.tls_with(self.skip_verify, self.client.as_ref())
+    }
+
+    /// For a host that the registry leads to, or that gives tokens for it: it proves who it is, and is shown no
+    /// certificate of ours. The authorities that the node was told of count there too: a registry of one's own has its
+    /// tokens and its storage under the same.
+    pub(super) fn tls_elsewhere(&self) -> Result<TlsConfig, GatherError> {
+        self.tls_with(false, None)
+    }
+
+    fn tls_with(
+        &self,
+        skip_verify: bool,
+        client: Option<&(PathBuf, Option<PathBuf>)>,
+    ) -> Result<TlsConfig, GatherError> {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let mut builder = TlsConfig::builder()
             .unversioned_rustls_crypto_provider(provider)
-            .disable_verification(self.skip_verify);
+            .disable_verification(skip_verify);
         if self.base.starts_with("https://") {
             let mut roots = Vec::new();
             if let Some(path) = ROOT_FILES.iter().map(PathBuf::from).find(|path| path.exists()) {
@@ -54,7 +69,7 @@ impl Endpoint {
             }
             builder = builder.root_certs(RootCerts::Specific(Arc::new(roots)));
         }
-        if let Some((certificate, key)) = &self.client {
+        if let Some((certificate, key)) = client {
             let chain = certificates(certificate)?;
             let path = key.as_ref().unwrap_or(certificate);
             let key = PrivateKey::from_pem(&read(path)?).map_err(|_| GatherError::Configuration {

@@ -23,6 +23,7 @@ use ureq::{
     },
 };
 
+use super::endpoint::Endpoint;
 use crate::GatherError;
 
 /// Most redirects that are followed for one request.
@@ -68,14 +69,18 @@ pub(super) struct Answer {
 /// Speaks to one registry, and to where it redirects.
 #[derive(Debug)]
 pub(super) struct Http {
+    /// The address that the node's own configuration names.
+    base: Uri,
     configured: Agent,
+    /// For every other host: what `hosts.toml` says of the registry does not hold there.
     elsewhere: Agent,
 }
 
 impl Http {
     /// For a registry that the node's own configuration names.
-    pub(super) fn new(tls: TlsConfig, base: &str) -> Self {
-        let config = || {
+    pub(super) fn new(endpoint: &Endpoint) -> Result<Self, GatherError> {
+        let base = parse(&endpoint.base)?;
+        let config = |tls: TlsConfig| {
             Config::builder()
                 .http_status_as_error(false)
                 .max_redirects(0)
@@ -83,16 +88,18 @@ impl Http {
                 .max_idle_connections(4)
                 .proxy(None)
                 .user_agent(concat!("bulkhead/", env!("CARGO_PKG_VERSION")))
-                .tls_config(tls.clone())
+                .tls_config(tls)
                 .build()
         };
-        let agent = |loopback| {
+        let agent = |loopback, tls| {
             let guard = Guard { inner: DefaultResolver::default(), loopback };
-            Agent::with_parts(config(), DefaultConnector::default(), guard)
+            Agent::with_parts(config(tls), DefaultConnector::default(), guard)
         };
         // A registry of this host may lead to this host: any other may not.
-        let local = base.parse::<Uri>().ok().and_then(|uri| uri.host().map(is_loopback)).unwrap_or(false);
-        Self { configured: agent(true), elsewhere: agent(local) }
+        let local = base.host().is_some_and(is_loopback);
+        let configured = agent(true, endpoint.tls()?);
+        let elsewhere = agent(local, endpoint.tls_elsewhere()?);
+        Ok(Self { base, configured, elsewhere })
     }
 
     /// GETs `url`. `authorization` goes to this host alone.
@@ -104,7 +111,7 @@ impl Http {
         bytes_max: u64,
         budget: &mut Budget,
     ) -> Result<Answer, GatherError> {
-        self.follow(&self.configured, url, headers, authorization, bytes_max, budget)
+        self.follow(url, headers, authorization, bytes_max, budget)
     }
 
     /// GETs an address that a registry named.
@@ -115,12 +122,11 @@ impl Http {
         bytes_max: u64,
         budget: &mut Budget,
     ) -> Result<Answer, GatherError> {
-        self.follow(&self.elsewhere, url, &[], authorization, bytes_max, budget)
+        self.follow(url, &[], authorization, bytes_max, budget)
     }
 
     fn follow(
         &self,
-        first: &Agent,
         url: &str,
         headers: &[(String, String)],
         authorization: Option<&str>,
@@ -129,10 +135,10 @@ impl Http {
     ) -> Result<Answer, GatherError> {
         let origin = parse(url)?;
         let mut at = url.to_owned();
-        for hop in 0..=REDIRECTS_MAX {
+        for _ in 0..=REDIRECTS_MAX {
             let here = parse(&at)?;
-            let home = here.authority() == origin.authority() && here.scheme() == origin.scheme();
-            let agent = if hop == 0 { first } else { &self.elsewhere };
+            let home = same_origin(&here, &origin);
+            let agent = if same_origin(&here, &self.base) { &self.configured } else { &self.elsewhere };
             let mut request = agent.get(&at);
             for (name, value) in headers {
                 // Headers of hosts.toml may be secrets too: elsewhere only what says which form is wanted.
@@ -158,6 +164,13 @@ impl Http {
                 let to = header("location").unwrap_or_default();
                 at = redirected(&here, &at, &to)?;
                 continue;
+            }
+            if status == 401 && !home {
+                return Err(GatherError::Astray {
+                    url: url.to_owned(),
+                    to: shortened(&at),
+                    why: "it wants a password there, which is for the registry alone",
+                });
             }
             let (digest, link) = (header("docker-content-digest"), header("link"));
             let authenticate = header("www-authenticate");
@@ -185,6 +198,10 @@ impl Http {
             why: "it redirects more than 5 times",
         })
     }
+}
+
+fn same_origin(one: &Uri, other: &Uri) -> bool {
+    one.scheme() == other.scheme() && one.authority() == other.authority()
 }
 
 fn parse(url: &str) -> Result<Uri, GatherError> {
@@ -313,6 +330,22 @@ mod tests {
         for address in ["127.0.0.1", "127.8.8.8", "::1", "::ffff:127.0.0.1"] {
             assert!(forbidden(address.parse().unwrap(), false).is_some(), "{address}");
         }
+    }
+
+    #[test]
+    fn what_hosts_toml_says_of_a_registrys_certificate_holds_for_no_other_host() {
+        let endpoint = Endpoint {
+            base: "http://r.example/v2".to_owned(),
+            host: "r.example".to_owned(),
+            ca: Vec::new(),
+            client: None,
+            skip_verify: true,
+            headers: Vec::new(),
+        };
+        let http = Http::new(&endpoint).unwrap();
+        let unverified = |agent: &Agent| agent.config().tls_config().disable_verification();
+        assert!(unverified(&http.configured));
+        assert!(!unverified(&http.elsewhere));
     }
 
     #[test]
