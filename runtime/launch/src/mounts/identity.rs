@@ -4,11 +4,12 @@
 //! Programs ask who they are (Node's `userInfo`, Java's `user.home`, ssh, git) and stop when nobody says. The line makes /tmp
 //! their HOME: there they can write.
 //!
+//! Invariant: the image's files are read before anything is mounted, and only what is the image's: see [`Own`].
 //! Never here: which uid the container has.
 
 use std::{
     fs,
-    io::{Read as _, Write as _},
+    io::Write as _,
     os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
 };
@@ -16,13 +17,14 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use super::{
-    place::Root,
+    place::{Own, Root},
     source::{self, Links, Tree},
 };
 use crate::LaunchError;
 
-/// Most bytes of each file that are read: they are the image's. A longer one is left as it is.
-const BYTES_MAX: u64 = 1 << 20;
+/// Most bytes of each file that are read: they are the image's, and the copies lie in the node's /run, which is memory. A
+/// longer one is left as it is.
+const BYTES_MAX: u64 = 64 << 10;
 
 /// How the copies are mounted.
 const OPTIONS: [&str; 6] = ["bind", "private", "nosuid", "nodev", "noexec", "ro"];
@@ -47,12 +49,12 @@ struct Table {
 
 impl Identity {
     /// The copies that are needed, each with its place; none where the image knows the id. `planned` says whether something
-    /// else is mounted there.
+    /// else will be mounted there. To be called before anything is.
     pub(super) fn trees(
         &self,
         root: &Root,
         planned: impl Fn(&Path) -> bool,
-    ) -> Result<Vec<(&'static Path, Tree)>, LaunchError> {
+    ) -> Result<Vec<(PathBuf, Tree)>, LaunchError> {
         let Self { uid, gid, dir } = self;
         let tables = [
             Table {
@@ -70,6 +72,7 @@ impl Identity {
                 continue;
             }
             let Some(text) = table.with_line(root)? else { continue };
+            let Some(landed) = root.own_place(place)? else { continue };
             let name = place.file_name().ok_or(LaunchError::Plan("a file without a name"))?;
             let copy = dir.join(name);
             let failed = || copy.display().to_string();
@@ -81,7 +84,7 @@ impl Identity {
                 .and_then(|mut file| file.write_all(&text))
                 .map_err(LaunchError::io("write(2)", failed()))?;
             let links = Links::NodeAsFarAs(dir.clone());
-            trees.push((place, source::bind(&copy, &links, &OPTIONS.map(str::to_owned))?));
+            trees.push((landed, source::bind(&copy, &links, &OPTIONS.map(str::to_owned))?));
         }
         Ok(trees)
     }
@@ -90,15 +93,11 @@ impl Identity {
 impl Table {
     /// The image's file with one line more; none where it has the id, is none that can be added to, or is too long.
     fn with_line(&self, root: &Root) -> Result<Option<Vec<u8>>, LaunchError> {
-        let mut text = Vec::new();
-        if let Some(file) = root.file(Path::new(self.place))? {
-            file.take(BYTES_MAX + 1)
-                .read_to_end(&mut text)
-                .map_err(LaunchError::io("read(2)", format!("the image's {}", self.place)))?;
-        }
-        if text.len() as u64 > BYTES_MAX || self.names(&text) {
-            return Ok(None);
-        }
+        let mut text = match root.own(Path::new(self.place), BYTES_MAX)? {
+            Own::Text(text) if !self.names(&text) => text,
+            Own::Nothing => Vec::new(),
+            Own::Text(_) | Own::Else => return Ok(None),
+        };
         if text.last().is_some_and(|last| *last != b'\n') {
             text.push(b'\n');
         }
@@ -146,11 +145,13 @@ mod tests {
 
     #[test]
     fn file_that_is_none_or_too_long_is_left_as_it_is() {
-        let long = "a:x:1:1::/:/\n".repeat(100_000);
-        assert_eq!(with_line(Some(&long), 7), None);
+        let long = "a:x:1:1::/:/\n".repeat(5041);
+        assert_eq!(long.len(), 65_533);
+        assert!(with_line(Some(&long), 7).is_some());
+        assert_eq!(with_line(Some(&format!("{long}b:x:\n")), 7), None);
         let dir = tempfile::tempdir().unwrap();
         fs::create_dir_all(dir.path().join("etc/passwd")).unwrap();
         let root = Root::open(dir.path()).unwrap();
-        assert!(root.file(Path::new("/etc/passwd")).unwrap().is_none());
+        assert_eq!(table(7).with_line(&root).unwrap(), None);
     }
 }

@@ -226,6 +226,11 @@ impl Mounts {
         let _owner = become_owner(inside)?;
         let root = Root::open(root)?;
         root.check_kernels(|place| self.first().any(|(_, mount)| mount.destination == place))?;
+        let planned = |place: &Path| self.first().any(|(_, mount)| place.starts_with(&mount.destination));
+        let named = match &self.identity {
+            Some(identity) => identity.trees(&root, planned)?,
+            None => Vec::new(),
+        };
         let attach = |(index, mount): (usize, &Planned)| {
             let tree = match trees.remove(&index) {
                 Some(tree) => tree,
@@ -237,10 +242,9 @@ impl Mounts {
             })
         };
         let mut landed = self.first().map(attach).collect::<Result<Vec<_>, LaunchError>>()?;
-        if let Some(identity) = &self.identity {
-            let planned = |place: &Path| self.first().any(|(_, mount)| place.starts_with(&mount.destination));
-            for (place, tree) in identity.trees(&root, planned)? {
-                landed.push(root.attach(&tree, place, |_| Ok(()))?);
+        for (place, tree) in named {
+            if root.attach_own(&tree, &place)? {
+                landed.push(place);
             }
         }
         Ok(landed)

@@ -9,10 +9,11 @@
 //! Invariant: nothing outside of the root is ever opened. A link counts only in the root's own mount, which nobody
 //! else can write to while a container is created.
 
+mod own;
+
 use std::{
     collections::VecDeque,
     ffi::{OsStr, OsString},
-    fs::File,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::{Component, Path, PathBuf},
 };
@@ -28,6 +29,8 @@ use super::{
     source::{Kind, Tree},
 };
 use crate::{LaunchError, sys::trees};
+
+pub(super) use own::Own;
 
 /// Most links on one way, as the kernel has it.
 ///
@@ -71,19 +74,6 @@ impl Root {
             return Err(in_the_way(what, place));
         }
         Ok(())
-    }
-
-    /// A regular file of the root, by links of the image; none if there is none.
-    pub(super) fn file(&self, path: &Path) -> Result<Option<File>, LaunchError> {
-        let resolve = ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS;
-        let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
-        let shown = || path.display().to_string();
-        let file = match openat2(&self.dir, path, OpenHow::new().flags(flags).resolve(resolve)) {
-            Err(Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP | Errno::ENXIO) => return Ok(None),
-            found => File::from(found.map_err(LaunchError::io("openat2(2)", shown()))?),
-        };
-        let what = file.metadata().map_err(LaunchError::io("fstat(2)", shown()))?;
-        Ok(what.is_file().then_some(file))
     }
 
     /// Attaches a mount, and says where it has landed. `first` is done with what it will hide.

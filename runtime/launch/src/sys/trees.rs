@@ -89,6 +89,10 @@ impl Identity {
         self.mode & libc::S_IFMT == libc::S_IFDIR
     }
 
+    pub(crate) fn is_file(self) -> bool {
+        self.mode & libc::S_IFMT == libc::S_IFREG
+    }
+
     pub(crate) fn is_link(self) -> bool {
         self.mode & libc::S_IFMT == libc::S_IFLNK
     }
