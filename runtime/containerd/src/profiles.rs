@@ -55,7 +55,9 @@ pub fn stored_profile(layout: &Layout, key: &Digest) -> Result<Option<GeneratedP
     };
     let written = metadata.modified().map_err(|error| failed("fstat(2)", error))?;
     let fresh = SystemTime::now().duration_since(written).is_ok_and(|age| age < PASSING_FOR);
-    let counts = version == PROFILE_VERSION && found == *key && (!passing || fresh);
+    // A failure is as wide as the baseline, whatever its file says.
+    let told = !passing || widened.is_some();
+    let counts = version == PROFILE_VERSION && found == *key && told && (!passing || fresh);
     Ok(counts.then(|| GeneratedProfile::new(calls, widened)))
 }
 

@@ -19,8 +19,6 @@ pub(crate) fn chosen<'p>(
     profile: Option<&'p Arc<GeneratedProfile>>,
     changes: &mut Changes,
 ) -> Result<Option<&'p Arc<GeneratedProfile>>, Refusal> {
-    let baseline_is_enough =
-        "seccomp = \"generated-when-ready\" takes the baseline then; \"baseline\" always does";
     match (rule, profile) {
         (SeccompRule::Baseline, _) => Ok(None),
         (SeccompRule::WhenReady, None) => {
@@ -34,12 +32,9 @@ pub(crate) fn chosen<'p>(
             changes.record(Section::Seccomp, "baseline", "no narrower profile can be told from the image");
             Ok(None)
         }
-        (SeccompRule::Generated, Some(profile)) => Err(Refusal::new(
-            Rule::Seccomp,
-            "policy wants a generated profile, and none narrower than the baseline can be told from the image",
-            profile.widened().unwrap_or_default(),
-            baseline_is_enough,
-        )),
+        (SeccompRule::Generated, Some(profile)) => Err(too_wide(profile)),
+        // Every image's widened profile has the same hash: a tenant's pin of it would undo the node's `generated`.
+        (SeccompRule::Pinned(_), Some(profile)) if profile.widened().is_some() => Err(too_wide(profile)),
         (SeccompRule::Pinned(pins), Some(profile)) if pins.contains(&profile.hash()) => Ok(Some(profile)),
         (SeccompRule::Pinned(pins), Some(profile)) => Err(Refusal::new(
             Rule::Seccomp,
@@ -60,6 +55,15 @@ pub(crate) fn chosen<'p>(
             "try again in some seconds: the work goes on",
         )),
     }
+}
+
+fn too_wide(profile: &GeneratedProfile) -> Refusal {
+    Refusal::new(
+        Rule::Seccomp,
+        "policy wants a generated profile, and none narrower than the baseline can be told from the image",
+        profile.widened().unwrap_or_default(),
+        "seccomp = \"generated-when-ready\" takes the baseline then; \"baseline\" always does",
+    )
 }
 
 /// The programs to load.
@@ -101,3 +105,6 @@ pub(crate) fn filter(
     };
     Ok(Filter { programs, denied_calls })
 }
+
+#[cfg(test)]
+mod tests;

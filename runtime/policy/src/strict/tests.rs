@@ -52,12 +52,16 @@ fn seccomp() -> impl Strategy<Value = SeccompRule> {
     ])
 }
 
-/// Whether a command may run whose profile is not ready, or has this hash.
-fn takes(rule: &SeccompRule, profile: Option<u8>) -> bool {
+/// Whether a command may run whose profile is not ready, or has this hash and is widened to the baseline or not; and
+/// whether it is then held by a profile narrower than the baseline.
+fn takes(rule: &SeccompRule, profile: Option<(u8, bool)>) -> Option<bool> {
     match (rule, profile) {
-        (SeccompRule::Baseline | SeccompRule::WhenReady, _) | (SeccompRule::Generated, Some(_)) => true,
-        (SeccompRule::Generated, None) | (SeccompRule::Pinned(_), None) => false,
-        (SeccompRule::Pinned(pins), Some(hash)) => pins.contains(&Digest::of(&[hash])),
+        (SeccompRule::Baseline, _) | (SeccompRule::WhenReady, None | Some((_, true))) => Some(false),
+        (SeccompRule::WhenReady | SeccompRule::Generated, Some((_, false))) => Some(true),
+        (SeccompRule::Generated | SeccompRule::Pinned(_), None | Some((_, true))) => None,
+        (SeccompRule::Pinned(pins), Some((hash, false))) => {
+            pins.contains(&Digest::of(&[hash])).then_some(true)
+        }
     }
 }
 
@@ -178,8 +182,9 @@ fn allows_no_more(inner: &Confinement, outer: &Confinement, argv: &[String]) -> 
     prop_assert!(writable.is_subset(&outer.writable));
     prop_assert!(*tmpfs_bytes_max <= outer.tmpfs_bytes_max);
     prop_assert!(*tmpfs_inodes_max <= outer.tmpfs_inodes_max);
-    for profile in [None, Some(1), Some(2)] {
-        prop_assert!(!takes(seccomp, profile) || takes(&outer.seccomp, profile));
+    for profile in [None, Some((1, false)), Some((2, false)), Some((1, true))] {
+        let held = |narrow: bool| takes(&outer.seccomp, profile).is_some_and(|needs| narrow || !needs);
+        prop_assert!(takes(seccomp, profile).is_none_or(held));
     }
     prop_assert!(*memfd == MemfdRule::Denied || outer.memfd == MemfdRule::Allowed);
     prop_assert!(landlock.floor_abi >= outer.landlock.floor_abi);

@@ -1,0 +1,36 @@
+#![allow(clippy::unwrap_used)]
+
+use std::collections::BTreeSet;
+
+use super::*;
+
+fn profile(widened: Option<&str>) -> Arc<GeneratedProfile> {
+    let calls = BTreeSet::from(["read".to_owned(), "write".to_owned()]);
+    Arc::new(GeneratedProfile::new(calls, widened.map(str::to_owned)))
+}
+
+fn pin(profile: &GeneratedProfile) -> SeccompRule {
+    SeccompRule::Pinned(BTreeSet::from([profile.hash()]))
+}
+
+#[test]
+fn pin_of_a_narrow_profile_takes_it_and_no_other() {
+    let profile = profile(None);
+    let chosen = chosen(&pin(&profile), Some(&profile), &mut Changes::default()).unwrap();
+    assert_eq!(chosen, Some(&profile));
+
+    let other = Arc::new(GeneratedProfile::new(BTreeSet::from(["read".to_owned()]), None));
+    let refusal = super::chosen(&pin(&profile), Some(&other), &mut Changes::default()).unwrap_err();
+    assert!(refusal.to_string().contains(&other.hash().to_string()), "{refusal}");
+}
+
+#[test]
+fn pin_of_a_profile_widened_to_the_baseline_takes_no_more_than_generated_does() {
+    let widened = profile(Some("the generator failed"));
+    for rule in [pin(&widened), SeccompRule::Generated] {
+        let refusal = chosen(&rule, Some(&widened), &mut Changes::default()).unwrap_err();
+        assert!(refusal.to_string().contains("none narrower than the baseline"), "{rule:?}: {refusal}");
+    }
+    let when_ready = chosen(&SeccompRule::WhenReady, Some(&widened), &mut Changes::default());
+    assert_eq!(when_ready.unwrap(), None, "the baseline holds, without the profile");
+}
