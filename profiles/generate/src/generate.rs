@@ -17,7 +17,7 @@ use crate::{
     landlock,
     profile::{FORMAT, Site, baseline_numbers, runtime_needs},
     syscalls::{
-        link::{Known, Linked, Made, Node, link},
+        link::{Known, Linked, Made, Node, Roles, link},
         summarise::summarise,
         summary::Summary,
     },
@@ -132,7 +132,7 @@ impl Analysis<'_> {
     fn program(&mut self, closure: &mut Closure<'_>, program: &Program) -> Result<(), FilesError> {
         let mut modules = Vec::new();
         let mut files = Vec::new();
-        let mut entries = Vec::new();
+        let (mut entries, mut loaded) = (Vec::new(), Vec::new());
         for (at, file) in program.scope.files.iter().enumerate() {
             let Some(summary) = self.summary(closure, file)? else { continue };
             if let Some(why) = &summary.gave_up {
@@ -141,10 +141,17 @@ impl Analysis<'_> {
             if program.scope.entries.contains(&at) {
                 entries.push(modules.len());
             }
+            if program.scope.loaded.contains(file) {
+                loaded.push(modules.len());
+            }
             modules.push(summary);
             files.push(file.clone());
         }
-        let linked = link(&modules, &entries, self.limits);
+        let linked = link(&modules, Roles { entries: &entries, loaded: &loaded }, self.limits);
+        for module in &linked.looks_up {
+            let file = files[*module as usize].display();
+            closure.notes.insert(format!("{file} looks functions up by names that are not all constants"));
+        }
         if linked.gave_up {
             self.widened.get_or_insert(format!("{} takes too long to link", program.path.display()));
         }

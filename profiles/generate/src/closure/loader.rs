@@ -33,6 +33,10 @@ pub(crate) struct Scope {
     pub(crate) files: Vec<PathBuf>,
     /// Those whose entry point runs: the program and its interpreter.
     pub(crate) entries: Vec<usize>,
+    /// Those that something else than DT_NEEDED asks for: what they export is looked up by name.
+    pub(crate) loaded: BTreeSet<PathBuf>,
+    /// How many there are before the program runs.
+    started: usize,
 }
 
 #[derive(Clone, Debug)]
@@ -104,7 +108,7 @@ impl Loader {
 impl Closure<'_> {
     /// Everything that a program is loaded with.
     pub(super) fn load(&mut self, program: &Path, elf: &Elf<'_>) -> Result<Scope, FilesError> {
-        let mut scope = Scope { files: vec![program.to_owned()], entries: vec![0] };
+        let mut scope = Scope { files: vec![program.to_owned()], entries: vec![0], ..Scope::default() };
         let mut inherited: Vec<PathBuf> = Vec::new();
         let dynamic = Dynamic::of(elf);
         if let Some(interpreter) = &elf.interpreter {
@@ -130,7 +134,7 @@ impl Closure<'_> {
                     .directories(&Dynamic { rpath: dynamic.rpath.clone(), ..Dynamic::default() }, origin);
             }
             for name in self.loader.preloads.clone() {
-                self.library(&mut scope, &name, &dynamic, program, &[], "LD_PRELOAD or /etc/ld.so.preload")?;
+                self.opened(&mut scope, &name, &dynamic, program, "LD_PRELOAD or /etc/ld.so.preload")?;
             }
         }
         let mut names: BTreeMap<String, PathBuf> = BTreeMap::new();
@@ -140,9 +144,7 @@ impl Closure<'_> {
         // First what is needed, as ld.so does; then what is loaded later.
         for later in [false, true] {
             if later {
-                if !loads {
-                    break;
-                }
+                scope.started = scope.files.len();
                 queue = scope.files.clone().into();
                 done.clear();
             }
@@ -167,8 +169,9 @@ impl Closure<'_> {
                         names.insert(name.clone(), found);
                     }
                 }
-                if later {
-                    self.loaded_later(&mut scope, &elf, &dynamic, &path)?;
+                // A C library loads services of its own accord.
+                if later && (loads || is_c_library(&dynamic)) {
+                    self.loaded_later(&mut scope, &elf, &dynamic, &path, loads)?;
                 }
                 queue.extend(scope.files[before..].iter().cloned());
             }
@@ -183,17 +186,18 @@ impl Closure<'_> {
         elf: &Elf<'_>,
         dynamic: &Dynamic,
         path: &Path,
+        plugins: bool,
     ) -> Result<(), FilesError> {
-        let is_libc = dynamic.soname.as_deref() == Some("libc.so.6");
+        let is_libc = is_c_library(dynamic);
         if is_libc {
             for service in self.loader.name_services.clone() {
                 let name = format!("libnss_{service}.so.2");
-                self.library(scope, &name, dynamic, path, &[], "a service of /etc/nsswitch.conf")?;
+                self.opened(scope, &name, dynamic, path, "a service of /etc/nsswitch.conf")?;
             }
         }
-        if elf.interpreter.is_some() {
+        if elf.interpreter.is_some() && plugins {
             for name in self.loader.configured_libraries.clone() {
-                self.library(scope, &name, dynamic, path, &[], "named in a file below /etc")?;
+                self.opened(scope, &name, dynamic, path, "named in a file below /etc")?;
             }
         }
         for text in texts::texts(elf) {
@@ -202,16 +206,37 @@ impl Closure<'_> {
                     continue;
                 }
                 let because = format!("its name is in the data of {}", path.display());
-                self.library(scope, &text, dynamic, path, &[], &because)?;
-            } else if text.starts_with('/') && is_plugins(&text) && self.wants_plugins(&text)? {
+                if texts::is_of_the_loader_alone(elf, dynamic, &text) {
+                    self.library(scope, &text, dynamic, path, &[], &because)?;
+                } else {
+                    self.opened(scope, &text, dynamic, path, &because)?;
+                }
+            } else if plugins && text.starts_with('/') && is_plugins(&text) && self.wants_plugins(&text)? {
                 for file in self.root.list(Path::new(&text))? {
                     if file.extension().is_some_and(|extension| extension == "so") {
                         let because = format!("in a directory that the data of {} names", path.display());
                         let name = file.to_string_lossy().into_owned();
-                        self.library(scope, &name, dynamic, path, &[], &because)?;
+                        self.opened(scope, &name, dynamic, path, &because)?;
                     }
                 }
             }
+        }
+        Ok(())
+    }
+
+    /// Adds what is loaded by its name. What was there at the start stays what it was.
+    fn opened(
+        &mut self,
+        scope: &mut Scope,
+        name: &str,
+        dynamic: &Dynamic,
+        by: &Path,
+        because: &str,
+    ) -> Result<(), FilesError> {
+        if let Some(path) = self.library(scope, name, dynamic, by, &[], because)?
+            && !scope.files[..scope.started].contains(&path)
+        {
+            scope.loaded.insert(path);
         }
         Ok(())
     }
@@ -280,13 +305,18 @@ impl Closure<'_> {
             files.iter().map(|file| (file.clone(), because.to_owned(), None)).collect();
         while let Some((file, because, by)) = queue.pop_front() {
             let before = scope.files.len();
+            let opened = by.is_none();
             let by = by.unwrap_or_else(|| program.to_owned());
             let name = file.to_string_lossy().into_owned();
             let dynamic = match self.bytes_of(&by)?.as_ref().map(|bytes| Elf::parse(bytes)) {
                 Some(Ok(elf)) => Dynamic::of(&elf),
                 _ => Dynamic::default(),
             };
-            self.library(&mut scope, &name, &dynamic, &by, &[], &because)?;
+            if opened {
+                self.opened(&mut scope, &name, &dynamic, &by, &because)?;
+            } else {
+                self.library(&mut scope, &name, &dynamic, &by, &[], &because)?;
+            }
             for added in &scope.files[before..] {
                 let Some(bytes) = self.bytes_of(added)? else { continue };
                 let Ok(elf) = Elf::parse(&bytes) else { continue };
@@ -298,6 +328,10 @@ impl Closure<'_> {
         self.programs[at].scope = scope;
         Ok(())
     }
+}
+
+fn is_c_library(dynamic: &Dynamic) -> bool {
+    dynamic.soname.as_deref() == Some("libc.so.6")
 }
 
 fn is_loading(name: &str) -> bool {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::elf::Elf;
+use crate::elf::{Elf, dynamic::Dynamic};
 
 /// Longest text that is a name. Source: `PATH_MAX`, include/uapi/linux/limits.h.
 const NAME_BYTES_MAX: usize = 4096;
@@ -29,6 +29,15 @@ pub(crate) fn texts(elf: &Elf<'_>) -> Vec<String> {
         }
     }
     found.into_iter().collect()
+}
+
+/// Whether a text is only there for the loader to read: the file's own name, or one that it needs.
+pub(crate) fn is_of_the_loader_alone(elf: &Elf<'_>, dynamic: &Dynamic, text: &str) -> bool {
+    let mut own = dynamic.needed.iter().chain(&dynamic.soname);
+    let is = |bytes: &[u8]| bytes.ends_with(text.as_bytes());
+    let bytes = elf.segments.iter().filter_map(|segment| elf.data.get(segment.bytes.clone()));
+    own.any(|own| own == text)
+        && bytes.flat_map(|bytes| bytes.split(|byte| *byte == 0)).filter(|text| is(text)).count() < 2
 }
 
 fn is_name(byte: u8) -> bool {

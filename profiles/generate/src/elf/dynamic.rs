@@ -20,8 +20,10 @@ pub(crate) struct Dynamic {
     pub(crate) runpath: Option<String>,
     pub(crate) symbols: Vec<Symbol>,
     pub(crate) relocations: Vec<Relocation>,
-    /// DT_INIT and DT_FINI. The arrays have relocations.
+    /// DT_INIT, DT_FINI, and what is in the arrays of initialisers and finalisers.
     pub(crate) init: Vec<u64>,
+    /// Names of symbols and libraries: what the loader reads and no code does.
+    pub(crate) strings: std::ops::Range<u64>,
 }
 
 #[derive(Clone, Debug)]
@@ -30,6 +32,8 @@ pub(crate) struct Symbol {
     pub(crate) address: u64,
     pub(crate) defined: bool,
     pub(crate) function: bool,
+    /// STT_GNU_IFUNC: the loader calls it, and binds to what it answers.
+    pub(crate) resolver: bool,
 }
 
 /// What the loader writes at an address.
@@ -53,13 +57,15 @@ pub(crate) struct Relocation {
 
 #[derive(Default)]
 struct Table {
-    strings: u64,
+    strings: (u64, u64),
     symbols: u64,
     gnu_hash: u64,
     hash: u64,
     rela: (u64, u64),
     jump_rela: (u64, u64),
     relr: (u64, u64),
+    /// DT_PREINIT_ARRAY, DT_INIT_ARRAY, DT_FINI_ARRAY: address and length.
+    arrays: [(u64, u64); 3],
 }
 
 impl Dynamic {
@@ -80,7 +86,8 @@ impl Dynamic {
                 elf::DT_SONAME => soname = Some(value),
                 elf::DT_RPATH => rpath = Some(value),
                 elf::DT_RUNPATH => runpath = Some(value),
-                elf::DT_STRTAB => table.strings = value,
+                elf::DT_STRTAB => table.strings.0 = value,
+                elf::DT_STRSZ => table.strings.1 = value,
                 elf::DT_SYMTAB => table.symbols = value,
                 elf::DT_GNU_HASH => table.gnu_hash = value,
                 elf::DT_HASH => table.hash = value,
@@ -91,18 +98,26 @@ impl Dynamic {
                 elf::DT_RELR => table.relr.0 = value,
                 elf::DT_RELRSZ => table.relr.1 = value,
                 elf::DT_INIT | elf::DT_FINI => found.init.push(value),
+                elf::DT_PREINIT_ARRAY => table.arrays[0].0 = value,
+                elf::DT_PREINIT_ARRAYSZ => table.arrays[0].1 = value,
+                elf::DT_INIT_ARRAY => table.arrays[1].0 = value,
+                elf::DT_INIT_ARRAYSZ => table.arrays[1].1 = value,
+                elf::DT_FINI_ARRAY => table.arrays[2].0 = value,
+                elf::DT_FINI_ARRAYSZ => table.arrays[2].1 = value,
                 _ => {}
             }
         }
         let text = |at: u64| {
-            let text = elf.text(table.strings.checked_add(at)?)?;
+            let text = elf.text(table.strings.0.checked_add(at)?)?;
             Some(String::from_utf8_lossy(text).into_owned())
         };
         found.needed = needed.into_iter().filter_map(text).collect();
         found.soname = soname.and_then(text);
         found.rpath = rpath.and_then(text);
         found.runpath = runpath.and_then(text);
+        found.strings = table.strings.0..table.strings.0.saturating_add(table.strings.1);
         found.relocations = relocations(elf, &table);
+        found.init.extend(in_arrays(elf, &table, &found.relocations));
         let mentioned = found.relocations.iter().filter_map(|relocation| match relocation.written {
             Written::Slot(symbol) | Written::Symbol(symbol) => Some(u64::from(symbol) + 1),
             Written::Own(_) | Written::Resolved(_) => None,
@@ -123,10 +138,32 @@ impl Dynamic {
                 defined: section != elf::SHN_UNDEF.0,
                 // NOTYPE too: hand-written assembly forgets it.
                 function: matches!(kind, elf::STT_FUNC | elf::STT_GNU_IFUNC | elf::STT_NOTYPE),
+                resolver: kind == elf::STT_GNU_IFUNC,
             });
         }
         found
     }
+}
+
+/// What the arrays of initialisers and finalisers hold once the file is relocated. Symbols are told by their relocation.
+fn in_arrays(elf: &Elf<'_>, table: &Table, relocations: &[Relocation]) -> Vec<u64> {
+    let arrays = || table.arrays.iter().filter(|(start, length)| *start != 0 && *length >= 8);
+    let mut found = Vec::new();
+    for (start, length) in arrays() {
+        let words = (0..(length / 8).min(ENTRIES_MAX)).map_while(|at| elf.u64(start.checked_add(at * 8)?));
+        found.extend(words.filter(|address| *address != 0));
+    }
+    for relocation in relocations {
+        let within = |(start, length): &(u64, u64)| {
+            relocation.at.checked_sub(*start).is_some_and(|offset| offset < *length)
+        };
+        if let Written::Own(address) = relocation.written
+            && arrays().any(within)
+        {
+            found.push(address);
+        }
+    }
+    found
 }
 
 fn relocations(elf: &Elf<'_>, table: &Table) -> Vec<Relocation> {

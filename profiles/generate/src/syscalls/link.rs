@@ -2,7 +2,8 @@
 //! which system calls can be made.
 //!
 //! Invariant: a function whose address is taken by code that can run, or that lies in data of a loaded file, can run
-//! with any arguments.
+//! with any arguments. So can what dlsym(3) finds: every export of a file that is loaded while the program runs, and of
+//! the files that were there at the start those whose name is a text in somebody's data, once dlsym can run.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
@@ -18,6 +19,20 @@ const CONTEXTS_MAX: usize = 512;
 
 /// The first argument of a call, in the C convention.
 const RDI: Place = 7;
+/// The second.
+const RSI: Place = 6;
+
+/// Functions that find others by name, of which the second argument is that.
+const LOOKUPS: &[&str] = &["dlsym", "dlvsym"];
+
+/// Modules by how they come to be in the program.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Roles<'a> {
+    /// Those whose entry point runs.
+    pub(crate) entries: &'a [usize],
+    /// Those that are loaded while it runs, of which any export may be looked up.
+    pub(crate) loaded: &'a [usize],
+}
 
 /// A file in a program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -55,6 +70,8 @@ pub(crate) struct Linked {
     pub(crate) unresolved: BTreeSet<Made>,
     /// Who led to a function first: with arguments that are known, and with any.
     pub(crate) from: HashMap<(Node, Known), Option<(Node, Known)>>,
+    /// Modules that look up a function by a name that is not one constant.
+    pub(crate) looks_up: BTreeSet<u32>,
     /// There were more visits than are allowed.
     pub(crate) gave_up: bool,
 }
@@ -67,10 +84,11 @@ struct Linker<'p> {
     queue: Vec<(Node, Context)>,
     linked: Linked,
     set_id: Vec<Made>,
+    visits: usize,
 }
 
-/// Links `modules`, which are in the order of the loader's scope. `entries`: those whose entry point runs.
-pub(crate) fn link(modules: &[Rc<Summary>], entries: &[usize], limits: &Limits) -> Linked {
+/// Links `modules`, which are in the order of the loader's scope.
+pub(crate) fn link(modules: &[Rc<Summary>], roles: Roles<'_>, limits: &Limits) -> Linked {
     let mut linker = Linker {
         modules,
         imports: imports(modules),
@@ -79,27 +97,34 @@ pub(crate) fn link(modules: &[Rc<Summary>], entries: &[usize], limits: &Limits) 
         queue: Vec::new(),
         linked: Linked::default(),
         set_id: Vec::new(),
+        visits: 0,
     };
     linker.relevance();
     for (at, module) in (0u32..).zip(modules) {
-        let entry = module.entry.filter(|_| entries.contains(&(at as usize)));
-        for function in module.roots.iter().copied().chain(entry) {
+        let entry = module.entry.filter(|_| roles.entries.contains(&(at as usize)));
+        let exports = module.exports.iter().map(|(_, function)| *function);
+        let exports = exports.filter(|_| roles.loaded.contains(&(at as usize)));
+        for function in module.roots.iter().copied().chain(entry).chain(exports) {
             linker.visit(Node { module: at, function }, Vec::new(), None);
         }
         for import in &module.root_imports {
-            for node in linker.imports[at as usize][*import as usize].clone() {
+            for node in linker.targets(at, Target::Import(*import)) {
                 linker.visit(node, Vec::new(), None);
             }
         }
-    }
-    let mut visits = 0;
-    while let Some((node, context)) = linker.queue.pop() {
-        visits += 1;
-        if visits > limits.visits_max {
-            linker.linked.gave_up = true;
-            break;
+        // The loader runs a resolver when it binds to it, with arguments of its own.
+        for import in &module.bound {
+            for node in linker.targets(at, Target::Import(*import)) {
+                if modules[node.module as usize].resolvers.contains(&node.function) {
+                    linker.visit(node, Vec::new(), None);
+                }
+            }
         }
-        linker.function(node, &context);
+    }
+    linker.settle(limits);
+    if linker.looks_up() {
+        linker.visit_named();
+        linker.settle(limits);
     }
     linker.set_ids();
     linker.linked
@@ -122,6 +147,37 @@ fn imports(modules: &[Rc<Summary>]) -> Vec<Vec<Vec<Node>>> {
 }
 
 impl Linker<'_> {
+    fn settle(&mut self, limits: &Limits) {
+        while let Some((node, context)) = self.queue.pop() {
+            self.visits += 1;
+            if self.visits > limits.visits_max {
+                self.linked.gave_up = true;
+                return;
+            }
+            self.function(node, &context);
+        }
+    }
+
+    /// Whether a function that finds others by name can run.
+    fn looks_up(&self) -> bool {
+        (0u32..).zip(self.modules).any(|(module, summary)| {
+            let mut lookups = summary.exports.iter().filter(|(name, _)| LOOKUPS.contains(&name.as_str()));
+            lookups.any(|(_, function)| self.seen.contains_key(&Node { module, function: *function }))
+        })
+    }
+
+    /// Visits every export whose name is a text in the data of some module.
+    fn visit_named(&mut self) {
+        let modules = self.modules;
+        let names: HashSet<&str> =
+            modules.iter().flat_map(|module| &module.names).map(String::as_str).collect();
+        for (module, summary) in (0u32..).zip(modules) {
+            for (_, function) in summary.exports.iter().filter(|(name, _)| names.contains(name.as_str())) {
+                self.visit(Node { module, function: *function }, Vec::new(), None);
+            }
+        }
+    }
+
     fn targets(&self, module: u32, target: Target) -> Vec<Node> {
         match target {
             Target::Own(function) => vec![Node { module, function }],
@@ -269,6 +325,12 @@ impl Linker<'_> {
         for call in calls {
             let whole = context;
             let Some(context) = under(context, &call.when) else { continue };
+            if LOOKUPS.iter().any(|name| self.is_import_of(node.module, call.to, name)) {
+                let name = call.args.iter().find(|(place, _)| *place == RSI).map(|(_, value)| value);
+                if !matches!(name, Some(Value::OneOf(_))) {
+                    self.linked.looks_up.insert(node.module);
+                }
+            }
             for target in self.targets(node.module, call.to) {
                 let relevant = self.relevant[target.module as usize][target.function as usize];
                 let passed = call.args.iter().filter(|(place, _)| relevant & (1 << place) != 0);

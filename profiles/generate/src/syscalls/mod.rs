@@ -5,6 +5,7 @@ mod escape;
 mod function;
 pub(crate) mod link;
 mod models;
+mod names;
 mod object;
 mod state;
 mod step;

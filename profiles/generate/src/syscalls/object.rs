@@ -14,6 +14,9 @@ use crate::elf::{
     unwind::{Frame, frames},
 };
 
+/// Functions of a C library that never come back, of which a program may have its own that do.
+const UNRESERVED: &[&str] = &["err", "errx", "verr", "verrx"];
+
 /// Functions of a C library that never come back.
 const NEVER_RETURN: &[&str] = &[
     "abort",
@@ -48,10 +51,10 @@ const NEVER_RETURN: &[&str] = &[
 ];
 
 /// Addresses spread by themselves; a file that has them collide costs its own analysis time, which is bounded.
-type Plain = std::hash::BuildHasherDefault<Address>;
+pub(crate) type Plain = std::hash::BuildHasherDefault<Address>;
 
 #[derive(Default)]
-struct Address(u64);
+pub(crate) struct Address(u64);
 
 impl std::hash::Hasher for Address {
     fn finish(&self) -> u64 {
@@ -90,6 +93,12 @@ pub(crate) struct Object<'d> {
     /// Functions whose address is in data, and those that the loader runs.
     pub(crate) roots: BTreeSet<u64>,
     pub(crate) root_imports: BTreeSet<u32>,
+    /// Exports that are resolvers.
+    pub(crate) resolvers: BTreeSet<u64>,
+    /// What the loader alone reads.
+    pub(crate) strings: std::ops::Range<u64>,
+    /// Addresses, other than of functions, that code or data names.
+    pub(crate) referred: HashSet<u64, Plain>,
     callees: RefCell<HashMap<u64, Callee, Plain>>,
     never_returning: BTreeSet<u32>,
     /// Starts of frames without a way out: no return, no jump elsewhere.
@@ -131,6 +140,9 @@ impl<'d> Object<'d> {
             exports: Vec::new(),
             roots: BTreeSet::new(),
             root_imports: BTreeSet::new(),
+            resolvers: BTreeSet::new(),
+            strings: dynamic.strings.clone(),
+            referred: HashSet::default(),
             callees: RefCell::default(),
             never_returning: BTreeSet::new(),
             no_way_out: HashSet::default(),
@@ -168,6 +180,9 @@ impl<'d> Object<'d> {
             self.imports.push(symbol.name.clone());
             if symbol.defined && symbol.function && self.elf.is_code(symbol.address) {
                 self.exports.push((symbol.name.clone(), symbol.address));
+                if symbol.resolver {
+                    self.resolvers.insert(symbol.address);
+                }
                 self.names.entry(symbol.address).or_insert_with(|| symbol.name.clone());
             }
         }
@@ -182,7 +197,9 @@ impl<'d> Object<'d> {
         };
         self.c_library = has("setresuid") && has("pthread_create") && has("fopen");
         for (at, name) in (0u32..).zip(&self.imports) {
-            if NEVER_RETURN.contains(&name.as_str()) {
+            let own =
+                UNRESERVED.contains(&name.as_str()) && self.exports.iter().any(|(export, _)| export == name);
+            if NEVER_RETURN.contains(&name.as_str()) && !own {
                 self.never_returning.insert(at);
             }
         }
@@ -195,6 +212,7 @@ impl<'d> Object<'d> {
             match relocation.written {
                 Written::Own(address) | Written::Resolved(address) => {
                     self.own_at.insert(relocation.at, address);
+                    self.referred.insert(address);
                     if self.elf.is_code(address) {
                         pointers.insert(address);
                     }
@@ -212,14 +230,17 @@ impl<'d> Object<'d> {
         }
         // A program that is not relocatable has its addresses in its data as they are.
         if !self.elf.relocatable || dynamic.relocations.is_empty() {
-            let data = self.elf.segments.iter().filter(|segment| !segment.executable);
-            for segment in data {
+            // Linkers that keep constants apart from code are young: it has them there too.
+            for segment in &self.elf.segments {
                 let Some(bytes) = self.elf.data.get(segment.bytes.clone()) else { continue };
                 let skip = usize::try_from(segment.start.next_multiple_of(8) - segment.start).unwrap_or(0);
                 for word in bytes.get(skip..).unwrap_or_default().chunks_exact(8) {
                     let address = u64::from_le_bytes(word.try_into().unwrap_or_default());
                     if self.elf.is_code(address) {
                         pointers.insert(address);
+                    }
+                    if self.elf.from(address).is_some() {
+                        self.referred.insert(address);
                     }
                 }
             }
@@ -295,6 +316,7 @@ impl<'d> Object<'d> {
                     }
                     _ => None,
                 };
+                self.referred.extend(address.filter(|address| self.elf.from(*address).is_some()));
                 if let Some(address) = address.filter(|address| self.elf.is_code(*address)) {
                     if self.is_function_address(address) {
                         starts.insert(address);
@@ -338,6 +360,16 @@ impl<'d> Object<'d> {
         }
         ranges.retain(|(start, end)| start < end);
         ranges
+    }
+
+    /// Imports that the loader binds.
+    pub(crate) fn bound(&self) -> BTreeSet<u32> {
+        self.import_at.values().chain(&self.root_imports).copied().collect()
+    }
+
+    /// Addresses of code in data and in operands that no function was seen to begin at.
+    pub(crate) fn labels(&self) -> impl Iterator<Item = u64> {
+        self.labels.iter().copied()
     }
 
     pub(crate) fn is_code(&self, address: u64) -> bool {
@@ -399,7 +431,11 @@ impl<'d> Object<'d> {
             Callee::Import(import) => self.never_returning.contains(&import),
             Callee::Address(to) => {
                 self.no_way_out.contains(&to)
-                    || self.names.get(&to).is_some_and(|name| NEVER_RETURN.contains(&name.as_str()))
+                    || self
+                        .names
+                        .get(&to)
+                        .map(String::as_str)
+                        .is_some_and(|name| NEVER_RETURN.contains(&name) && !UNRESERVED.contains(&name))
             }
         }
     }

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{
     function::{Callee, Found, Walk},
     models,
+    names::names,
     object::Object,
     summary::{Function, Summary, Target},
 };
@@ -25,22 +26,27 @@ pub(crate) fn summarise(elf: Elf<'_>, limits: &Limits) -> Summary {
     let mut found: BTreeMap<u64, Found> = BTreeMap::new();
     // Ranges of code that some function's walk came through.
     let mut covered: BTreeSet<u64> = BTreeSet::new();
+    // Where the blocks begin that some walk came to.
+    let mut blocks: BTreeSet<u64> = BTreeSet::new();
 
     queue.extend(object.roots.iter().copied());
     queue.extend(object.exports.iter().map(|(_, address)| *address));
     queue.extend(Some(object.elf.entry).filter(|entry| object.is_code(*entry)));
     let mut orphans = object.frames().to_vec().into_iter();
+    let mut labels: Vec<u64> = object.labels().collect();
     loop {
         let Some(address) = queue.pop() else {
             // Code that nothing leads to by a way that was understood.
-            match orphans.find(|frame| !covered.contains(&frame.start) && !object.is_linkage_table(frame)) {
-                Some(frame) => {
-                    summary.roots.push(number(&mut numbers, frame.start));
-                    queue.push(frame.start);
-                    continue;
-                }
-                None => break,
-            }
+            let orphan = orphans
+                .find(|frame| !covered.contains(&frame.start) && !object.is_linkage_table(frame))
+                .map(|frame| frame.start);
+            // An address that is kept, of code that no jump was seen to reach: it is called.
+            let orphan =
+                orphan.or_else(|| std::iter::from_fn(|| labels.pop()).find(|label| !blocks.contains(label)));
+            let Some(orphan) = orphan else { break };
+            summary.roots.push(number(&mut numbers, orphan));
+            queue.push(orphan);
+            continue;
         };
         if found.contains_key(&address) {
             continue;
@@ -53,6 +59,7 @@ pub(crate) fn summarise(elf: Elf<'_>, limits: &Limits) -> Summary {
         }
         covered
             .extend(walked.heads.iter().filter_map(|head| object.frame_of(*head)).map(|frame| frame.start));
+        blocks.extend(&walked.heads);
         let callees = walked
             .calls
             .iter()
@@ -75,6 +82,9 @@ pub(crate) fn summarise(elf: Elf<'_>, limits: &Limits) -> Summary {
     summary.root_imports = object.root_imports.iter().copied().collect();
     summary.exports =
         object.exports.iter().map(|(name, address)| (name.clone(), number(&mut numbers, *address))).collect();
+    summary.bound = object.bound().into_iter().collect();
+    summary.resolvers = object.resolvers.iter().map(|address| number(&mut numbers, *address)).collect();
+    summary.names = names(&object);
     if object.is_code(object.elf.entry) {
         summary.entry = Some(number(&mut numbers, object.elf.entry));
     }

@@ -26,6 +26,12 @@ pub(crate) struct Summary {
     pub(crate) roots: Vec<u32>,
     /// Imports whose address is in its data.
     pub(crate) root_imports: Vec<u32>,
+    /// Imports that the loader binds when it relocates the file, whether they are called or not.
+    pub(crate) bound: Vec<u32>,
+    /// Exports that the loader calls when somebody binds to them.
+    pub(crate) resolvers: Vec<u32>,
+    /// Texts in its data that may be the name of a function: what dlsym(3) may be asked for.
+    pub(crate) names: Vec<String>,
     /// The entry point of a program.
     pub(crate) entry: Option<u32>,
     /// Why the file could not be looked at to the end: it may then make any call.

@@ -1,0 +1,253 @@
+//! What nothing calls by name and runs all the same: what dlsym(3) finds, and what the loader runs of its own accord.
+//!
+//! Each image is made of a few lines of C. Each function that may run makes a call of its own, which tells it apart.
+
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    os::unix::fs::PermissionsExt as _,
+    path::Path,
+    process::Command as Process,
+};
+
+use bulkhead_generate::{Command, Layer, Limits, NoCache, Profile, Root, generate};
+use bulkhead_profiles::syscall_number;
+use tempfile::TempDir;
+
+const LOADER: &str = "/lib/ld.so";
+
+/// `call(N)`, as no C library is there to make it.
+const CALL: &str = "#define call(n) ({ long r = (n); __asm__ volatile(\"syscall\" : \"+a\"(r) :: \"rcx\", \"r11\", \"memory\"); r; })\n";
+
+struct Image(TempDir);
+
+impl Image {
+    fn new() -> Self {
+        let image = Self(TempDir::new().unwrap());
+        image.library("lib/ld.so", "void _start(void) {}", &[]);
+        image.library("lib/libdl.so", "void *dlopen(const char *n, int f) { return 0; }\nvoid *dlsym(void *h, const char *n) { return 0; }", &[]);
+        image
+    }
+
+    fn root(&self) -> &Path {
+        self.0.path()
+    }
+
+    fn cc(&self, to: &str, text: &str, flags: &[&str]) {
+        let source = self.root().join("source.c");
+        let mut head = CALL.to_owned();
+        for name in ["getcwd", "sync", "umask", "sysinfo", "getpriority", "exit"] {
+            head += &format!("#define SYS_{name} {}\n", syscall_number(name).unwrap());
+        }
+        head += "void *dlopen(const char *, int); void *dlsym(void *, const char *);\n";
+        fs::write(&source, head + text).unwrap();
+        let to = self.root().join(to);
+        fs::create_dir_all(to.parent().unwrap()).unwrap();
+        let mut cc = Process::new("cc");
+        cc.args(["-x", "c", "-O1", "-w", "-fno-stack-protector", "-nostdlib", "-o"]).arg(&to).arg(&source);
+        let out = cc.args(["-x", "none", "-L"]).arg(self.root().join("lib")).args(flags).output().unwrap();
+        assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+        fs::set_permissions(&to, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+
+    fn library(&self, to: &str, text: &str, flags: &[&str]) {
+        let name = Path::new(to).file_name().unwrap().to_str().unwrap();
+        let soname = format!("-Wl,-soname,{name}");
+        // As of every real library, some data of it has a relocation.
+        let text = format!("static void *kept = &kept; void **data(void) {{ return &kept; }}\n{text}");
+        self.cc(to, &text, &[&["-shared", "-fPIC", &soname], flags].concat());
+    }
+
+    /// `/bin/program`, loaded by the loader above.
+    fn program(&self, text: &str, flags: &[&str]) {
+        let loader = format!("-Wl,--dynamic-linker,{LOADER}");
+        self.cc("bin/program", text, &[&["-pie", "-fPIE", &loader], flags].concat());
+    }
+
+    fn calls(&self) -> BTreeSet<String> {
+        self.profile(BTreeMap::new()).rows.into_keys().collect()
+    }
+
+    fn profile(&self, loader_environment: BTreeMap<String, String>) -> Profile {
+        let limits = Limits::everyday();
+        let root = Root::of(Layer::open(self.root()).unwrap(), &limits);
+        let command = Command {
+            argv: vec!["/bin/program".to_owned()],
+            path: Vec::new(),
+            cwd: "/".to_owned(),
+            loader_environment,
+            exec: Vec::new(),
+        };
+        let profile = generate(&root, None, &command, &NoCache, &limits).unwrap();
+        assert_eq!(profile.widened, None);
+        assert!(profile.unresolved.is_empty(), "{:?}", profile.unresolved);
+        profile
+    }
+}
+
+fn assert_allows(calls: &BTreeSet<String>, yes: &[&str], no: &[&str]) {
+    for name in yes {
+        assert!(calls.contains(*name), "{name} of {calls:?}");
+    }
+    for name in no {
+        assert!(!calls.contains(*name), "{name} of {calls:?}");
+    }
+}
+
+#[test]
+fn every_export_of_a_module_that_is_loaded_by_name_can_run_and_what_it_keeps_to_itself_cannot() {
+    let image = Image::new();
+    image.library(
+        "lib/plugin.so",
+        "void PyInit_x(void) { call(SYS_getcwd); }\n\
+         __attribute__((visibility(\"hidden\"), noinline)) void own(void) { call(SYS_sync); }\n\
+         static int never;\n\
+         __attribute__((visibility(\"hidden\"))) void other(void) { own(); }",
+        &["-fno-asynchronous-unwind-tables"],
+    );
+    image.program("void _start(void) { dlopen(\"plugin.so\", 1); call(SYS_exit); }", &["-ldl"]);
+    assert_allows(&image.calls(), &["getcwd", "exit"], &["sync"]);
+}
+
+#[test]
+fn what_a_module_needs_is_called_by_its_imports_and_not_by_all_that_it_exports() {
+    let image = Image::new();
+    image.library(
+        "lib/libneeded.so",
+        "void used(void) { call(SYS_getcwd); }\nvoid unused(void) { call(SYS_sync); }",
+        &[],
+    );
+    image.library("lib/plugin.so", "void used(void); void entry(void) { used(); }", &["-lneeded"]);
+    image.program("void _start(void) { dlopen(\"plugin.so\", 1); }", &["-ldl"]);
+    assert_allows(&image.calls(), &["getcwd"], &["sync"]);
+}
+
+#[test]
+fn every_export_of_a_preload_can_run() {
+    let image = Image::new();
+    image.library("lib/preload.so", "void hook(void) { call(SYS_getcwd); }", &[]);
+    image.program("void _start(void) { call(SYS_exit); }", &[]);
+    let calls = |environment: &[(&str, &str)]| {
+        let of = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        image.profile(environment.iter().map(of).collect()).rows.into_keys().collect()
+    };
+    assert_allows(&calls(&[("LD_PRELOAD", "/lib/preload.so")]), &["getcwd"], &[]);
+    assert_allows(&calls(&[]), &["exit"], &["getcwd"]);
+}
+
+/// Services of names are loaded by the C library, whatever the program imports.
+#[test]
+fn service_of_nsswitch_is_taken_in_where_only_the_c_library_loads() {
+    let image = Image::new();
+    image.library("lib/libc.so.6", "void lookup(void) {}", &[]);
+    image.library("lib/libnss_own.so.2", "void _nss_own_get(void) { call(SYS_getcwd); }", &[]);
+    image.program("void lookup(void); void _start(void) { lookup(); }", &["-l:libc.so.6"]);
+    assert_allows(&image.calls(), &[], &["getcwd"]);
+    fs::create_dir_all(image.root().join("etc")).unwrap();
+    fs::write(image.root().join("etc/nsswitch.conf"), "passwd: files own\n").unwrap();
+    assert_allows(&image.calls(), &["getcwd"], &[]);
+}
+
+#[test]
+fn export_of_a_library_can_run_where_its_name_is_a_text_and_dlsym_can_run() {
+    let library = "void found(void) { call(SYS_getcwd); }\n\
+                   void inner(void) { call(SYS_sysinfo); }\n\
+                   void silent(void) { call(SYS_sync); }";
+    let texts = "const char *name(int n) { return n ? \"found\" : \"not found\"; }\n\
+                 const char tail[] = \"an inner\"; const char *const inner = tail + 3;\n";
+    let image = Image::new();
+    image.library("lib/libx.so", library, &[]);
+    let flags = ["-Wl,--no-as-needed", "-lx", "-ldl", "-O2"];
+    image.program(&format!("{texts}void _start(int n) {{ dlsym(0, name(n)); dlsym(0, inner); }}"), &flags);
+    assert_allows(&image.calls(), &["getcwd", "sysinfo"], &["sync"]);
+    // The same texts without anybody who looks up.
+    image.program(&format!("{texts}void _start(int n) {{ name(n); call(SYS_exit); }}"), &flags);
+    assert_allows(&image.calls(), &["exit"], &["getcwd", "sysinfo", "sync"]);
+}
+
+#[test]
+fn a_name_that_is_no_constant_is_noted() {
+    let image = Image::new();
+    let noted =
+        || image.profile(BTreeMap::new()).notes.iter().any(|note| note.contains("looks functions up"));
+    image.program("void _start(void) { dlsym(0, \"constant\"); }", &["-ldl"]);
+    assert!(!noted());
+    image.program("void _start(void) { char name[9]; dlsym(0, name); }", &["-ldl"]);
+    assert!(noted());
+}
+
+/// An initialiser of assembly, within what the unwind tables call another function.
+#[test]
+fn initialisers_and_finalisers_run_wherever_they_begin() {
+    let image = Image::new();
+    let code = |name: &str, array: &str| {
+        let number = syscall_number(name).unwrap();
+        format!(
+            "__asm__(\".pushsection .text\\n.cfi_startproc\\nnop\\nret\\n\
+             .L{name}: mov ${number}, %eax\\nsyscall\\nret\\n.cfi_endproc\\n.popsection\\n\
+             .pushsection {array},\\\"aw\\\"\\n.quad .L{name}\\n.popsection\");\n"
+        )
+    };
+    let library = code("getcwd", ".init_array") + &code("sync", ".fini_array");
+    image.library("lib/libx.so", &library, &[]);
+    image.program("void _start(void) { call(SYS_exit); }", &["-Wl,--no-as-needed", "-lx"]);
+    assert_allows(&image.calls(), &["getcwd", "sync", "exit"], &["umask"]);
+}
+
+/// The same in a table of the program's own: no C compiler writes it, an assembler does.
+#[test]
+fn address_within_a_function_that_no_jump_reaches_is_called() {
+    let image = Image::new();
+    let number = syscall_number("getcwd").unwrap();
+    image.program(
+        &format!(
+            "__asm__(\".pushsection .text\\n.cfi_startproc\\nnop\\nret\\n\
+             .Linner: mov ${number}, %eax\\nsyscall\\nret\\n.cfi_endproc\\n.popsection\\n\
+             .pushsection .data.rel.ro,\\\"aw\\\"\\n.globl table\\ntable: .quad .Linner\\n.popsection\");\n\
+             extern void (*table[])(void); void _start(int n) {{ table[n](); }}"
+        ),
+        &[],
+    );
+    assert_allows(&image.calls(), &["getcwd"], &["sync"]);
+}
+
+#[test]
+fn resolver_runs_where_somebody_binds_to_it_with_none_of_the_callers_arguments() {
+    let image = Image::new();
+    let library = "void one(void) {}\n\
+                   static void *choose(int n) { if (n == 7) return one; call(SYS_getcwd); return one; }\n\
+                   void chosen(int) __attribute__((ifunc(\"choose\")));";
+    image.library("lib/libx.so", library, &[]);
+    image.program("void chosen(int); void _start(void) { chosen(7); }", &["-lx"]);
+    assert_allows(&image.calls(), &["getcwd"], &["sync"]);
+    image.program("void _start(void) { call(SYS_exit); }", &["-Wl,--no-as-needed", "-lx"]);
+    assert_allows(&image.calls(), &["exit"], &["getcwd"]);
+}
+
+/// Older linkers, and gold, map constants with the code.
+#[test]
+fn table_of_functions_among_constants_that_lie_with_the_code_is_data() {
+    let image = Image::new();
+    image.cc(
+        "bin/program",
+        "static void a(void) { call(SYS_getcwd); } static void b(void) { call(SYS_sysinfo); }\n\
+         void never(void) { a(); b(); call(SYS_sync); }\n\
+         static void (*const table[])(void) = {a, b};\n\
+         void _start(int n) { table[n & 1](); }",
+        &["-static", "-no-pie", "-fno-pie", "-fno-inline", "-Wl,-z,noseparate-code"],
+    );
+    assert_allows(&image.calls(), &["getcwd", "sysinfo"], &["sync"]);
+}
+
+#[test]
+fn function_of_the_programs_own_that_has_the_name_of_one_that_never_comes_back_does() {
+    let image = Image::new();
+    image.program(
+        "int n; __attribute__((noinline)) int err(int by) { n += by; return n; }\n\
+         void _start(void) { if (err(3)) call(SYS_getcwd); call(SYS_exit); }",
+        &["-Wl,--export-dynamic"],
+    );
+    assert_allows(&image.calls(), &["getcwd", "exit"], &["sync"]);
+}
