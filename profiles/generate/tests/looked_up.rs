@@ -241,6 +241,23 @@ fn table_of_functions_among_constants_that_lie_with_the_code_is_data() {
     assert_allows(&image.calls(), &["getcwd", "sysinfo"], &["sync"]);
 }
 
+/// A buffer at the stack's top is handed on as a copy of the stack pointer.
+#[test]
+fn branch_on_what_the_kernel_or_a_callee_wrote_on_the_stack_is_followed() {
+    let image = Image::new();
+    image.program(
+        "__attribute__((noinline)) void fill(long *n) { *n = (long)n & 64; }\n\
+         __attribute__((noinline)) void one(void) { long n = 0; fill(&n); if (n) call(SYS_getcwd); }\n\
+         __attribute__((noinline)) void two(void) {\n\
+           struct { long n; long pad[4]; } s; long r = 0; s.n = 0;\n\
+           __asm__ volatile(\"syscall\" : \"+a\"(r) : \"D\"(0), \"S\"(&s), \"d\"(8) : \"rcx\", \"r11\", \"memory\");\n\
+           if (s.n) call(SYS_sysinfo); }\n\
+         void _start(void) { one(); two(); }",
+        &["-fno-ipa-ra"],
+    );
+    assert_allows(&image.calls(), &["getcwd", "sysinfo"], &["sync"]);
+}
+
 #[test]
 fn function_of_the_programs_own_that_has_the_name_of_one_that_never_comes_back_does() {
     let image = Image::new();

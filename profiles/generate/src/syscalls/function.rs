@@ -238,6 +238,8 @@ impl<'o, 'd> Walk<'o, 'd> {
                 for register in [0, 1, 11] {
                     state.registers[register] = Val::Any;
                 }
+                // The kernel writes through the pointers that it is handed.
+                state.forget_escaped();
                 return true;
             }
             Mnemonic::Int3 | Mnemonic::Hlt => return false,
@@ -367,7 +369,10 @@ impl<'o, 'd> Walk<'o, 'd> {
     fn table(&mut self, state: &State, index: Index, target: impl Fn(u64) -> Option<u64>) {
         let bound = index.most.or_else(|| branch::most_chosen(state, index.entry?));
         for at in 0..bound.map_or(TABLE_MAX, |most| most + 1) {
-            let Some(to) = target(at).filter(|to| self.object.is_code(*to)) else { break };
+            let Some(to) = target(at).filter(|to| self.object.is_code(*to)) else {
+                self.unresolved = true;
+                break;
+            };
             // Without a bound the table ends where its entries lead elsewhere.
             if bound.is_none() && !self.object.same_frame(self.entry, to) {
                 break;

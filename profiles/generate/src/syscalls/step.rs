@@ -76,6 +76,17 @@ impl<'m, M: Memory> Stepper<'m, M> {
         };
     }
 
+    /// An address within the stack that is now elsewhere than in the stack pointer: others may write there.
+    fn pointed_to(state: &mut State, instruction: &Instruction, value: &Val) {
+        let to_stack_pointer =
+            instruction.op0_kind() == OpKind::Register && instruction.op0_register() == Register::RSP;
+        if let Val::Stack(at) = value
+            && !to_stack_pointer
+        {
+            state.escape(*at);
+        }
+    }
+
     /// The address of the memory operand, if it is known.
     pub(crate) fn address(&self, state: &State, instruction: &Instruction) -> Val {
         if instruction.segment_prefix() != Register::None {
@@ -157,10 +168,15 @@ impl<'m, M: Memory> Stepper<'m, M> {
             Mnemonic::Nop | Mnemonic::Endbr64 | Mnemonic::Pause => {}
             Mnemonic::Mov if to_register && number(instruction.op0_register()).is_some() => {
                 let value = self.operand(state, instruction, 1);
+                // A frame pointer hands nothing on: what is copied from it does.
+                if instruction.op0_register() != Register::RBP {
+                    Self::pointed_to(state, instruction, &value);
+                }
                 Self::set(state, instruction.op0_register(), value);
             }
             Mnemonic::Mov if instruction.op0_kind() == OpKind::Memory => {
                 let value = self.operand(state, instruction, 1);
+                Self::pointed_to(state, instruction, &value);
                 self.store(state, instruction, value);
             }
             Mnemonic::Movzx => {
@@ -187,15 +203,12 @@ impl<'m, M: Memory> Stepper<'m, M> {
             }
             Mnemonic::Lea => {
                 let value = self.address(state, instruction);
-                if let Val::Stack(at) = value
-                    && instruction.op0_register() != Register::RSP
-                {
-                    state.escape(at);
-                }
+                Self::pointed_to(state, instruction, &value);
                 Self::set(state, instruction.op0_register(), value);
             }
             Mnemonic::Push => {
                 let value = self.operand(state, instruction, 0);
+                Self::pointed_to(state, instruction, &value);
                 state.registers[RSP] = state.registers[RSP].plus(-8);
                 if let Val::Stack(at) = state.registers[RSP] {
                     state.set_slot(at, 8, value);
@@ -318,6 +331,7 @@ impl<'m, M: Memory> Stepper<'m, M> {
             },
             _ => Val::Any,
         };
+        Self::pointed_to(state, instruction, &value);
         Self::set(state, instruction.op0_register(), cut(&value, width.max(32)));
         state.flags = flags;
     }
@@ -349,6 +363,12 @@ impl<'m, M: Memory> Stepper<'m, M> {
 
     /// All that it writes is unknown.
     fn other(&mut self, state: &mut State, instruction: &Instruction) {
+        for at in 0..instruction.op_count() {
+            if instruction.op_kind(at) == OpKind::Register {
+                let value = Self::register(state, instruction.op_register(at));
+                Self::pointed_to(state, instruction, &value);
+            }
+        }
         let info = self.info.info(instruction);
         for used in info.used_registers() {
             if !matches!(
