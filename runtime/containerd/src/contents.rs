@@ -9,13 +9,14 @@
 //! is told how far it has come; the comparison goes on as long as its server is there: a pod's is, that of a container in
 //! no pod ends with the launch.
 //!
-//! Invariant: a receipt is stored only for a layer that the judge called the same and that did not change from before
-//! the comparison until after it.
+//! Invariant: a receipt is stored only for a layer that the judge called the same, above layers that are all proven, and
+//! that did not change from before the comparison until after it.
 //! Never here: opening a layer (workers do); what unproven contents mean (policy says).
 
 mod alone;
 pub(crate) mod mounts;
 mod receipts;
+mod told;
 
 use std::{
     any::Any,
@@ -41,7 +42,7 @@ use tokio::{
 
 pub use alone::start_layers_alone;
 
-use self::{mounts::Layers, receipts::Receipt};
+use self::{mounts::Layers, receipts::Receipt, told::Told};
 use crate::{Containerd, Failure, VerifyError, store};
 
 /// Has a worker look at layers. What comes back is where its lines can be read, and what keeps it alive: dropping that
@@ -107,14 +108,13 @@ pub async fn contents_facts(
         (None, ContentsRule::Rehash) => ContentsFacts::Compared,
         (None, ContentsRule::Chain | ContentsRule::Receipt) => ContentsFacts::Receipt,
     };
-    match proof.walk().await? {
+    let lowest = match proof.walk().await? {
         Err(flaw) => return Ok(known(Some(flaw))),
-        Ok(receipts) => {
-            if proof.unproven(&receipts)?.is_empty() {
-                return Ok(known(None));
-            }
-        }
-    }
+        Ok(receipts) => match proof.unproven(&receipts)?.first() {
+            None => return Ok(known(None)),
+            Some(lowest) => *lowest,
+        },
+    };
     // In a task of its own: what a launch does not wait for any more is there for the next one.
     let (proven, of) = (Arc::clone(&proof.proven), proof.chain.len());
     let busy = || Failure::ContentsBusy {
@@ -123,7 +123,7 @@ pub async fn contents_facts(
         of,
         after: contents.wait_max,
     };
-    let task = tokio::spawn(async move { proof.compare().await });
+    let task = tokio::spawn(async move { proof.compare(lowest).await });
     match tokio::time::timeout(contents.wait_max, task).await {
         Err(_) | Ok(Ok(Err(Failure::JudgeBusy { .. }))) => Err(busy().into()),
         Ok(Ok(Err(failure))) => Err(failure.into()),
@@ -193,17 +193,22 @@ impl Proof {
     }
 
     /// Waits for its turn, and compares what is not proven by then.
-    async fn compare(self) -> Result<Option<ContentsFlaw>, Failure> {
-        let _lock = store::lock(&self.layout, &self.lock_name(), self.contents.wait_max).await?;
-        let from = now_ns();
-        let before = match self.walk().await? {
-            Ok(receipts) => receipts,
-            Err(flaw) => return Ok(Some(flaw)),
+    async fn compare(self, mut lowest: usize) -> Result<Option<ContentsFlaw>, Failure> {
+        // What another image proved meanwhile leaves this one another lowest layer, and another turn to wait for.
+        let (_lock, from, before, unproven) = loop {
+            let lock = store::lock(&self.layout, &self.lock_name(lowest), self.contents.wait_max).await?;
+            let from = now_ns();
+            let before = match self.walk().await? {
+                Ok(receipts) => receipts,
+                Err(flaw) => return Ok(Some(flaw)),
+            };
+            let unproven = self.unproven(&before)?;
+            match unproven.first() {
+                None => return Ok(None),
+                Some(now) if *now == lowest => break (lock, from, before, unproven),
+                Some(now) => lowest = *now,
+            }
         };
-        let unproven = self.unproven(&before)?;
-        if unproven.is_empty() {
-            return Ok(None);
-        }
         let question = |at: &usize| -> Option<LayerQuestion> {
             Some(LayerQuestion {
                 layer: u32::try_from(*at).ok()?,
@@ -230,10 +235,11 @@ impl Proof {
         }
     }
 
-    /// One comparison at a time for what the lowest of the unproven layers is in.
-    fn lock_name(&self) -> Digest {
-        let bottom = self.chain.first().map(Digest::to_string).unwrap_or_default();
-        Digest::of(format!("contents {bottom}").as_bytes())
+    /// One comparison at a time for all images that have the lowest of the unproven layers: those that share only what
+    /// is proven do not wait for each other.
+    fn lock_name(&self, lowest: usize) -> Digest {
+        let chain = self.chain.get(lowest).map(Digest::to_string).unwrap_or_default();
+        Digest::of(format!("contents {chain}").as_bytes())
     }
 
     async fn hear(
@@ -243,17 +249,16 @@ impl Proof {
         before: &[Digest],
         from: u64,
     ) -> Result<Option<ContentsFlaw>, Failure> {
-        let mut open: Vec<usize> = unproven.to_vec();
+        let mut told = Told::new(unproven);
         loop {
             match lines.next::<ContentsLine>().await? {
                 ContentsLine::Same(layer) => {
-                    let at = layer as usize;
-                    let place = open.iter().position(|open| *open == at);
-                    open.swap_remove(
-                        place.ok_or_else(|| failed("hear the judge", io::ErrorKind::InvalidData.into()))?,
-                    );
-                    self.keep(at, before, from).await?;
-                    self.proven.fetch_add(1, Ordering::Relaxed);
+                    told.same(layer as usize)
+                        .ok_or_else(|| failed("hear the judge", io::ErrorKind::InvalidData.into()))?;
+                    while let Some(at) = told.next_proven() {
+                        self.keep(at, before, from).await?;
+                        self.proven.fetch_add(1, Ordering::Relaxed);
+                    }
                 }
                 ContentsLine::Different { layer, path, what } => {
                     let chain = *self.at(layer, &self.chain)?;
@@ -270,7 +275,7 @@ impl Proof {
                 ContentsLine::Spoilt { layer, found: _ } => {
                     return Ok(Some(ContentsFlaw::Spoilt { blob: *self.at(layer, &self.image.layers)? }));
                 }
-                ContentsLine::Done if open.is_empty() => return Ok(None),
+                ContentsLine::Done if told.all() => return Ok(None),
                 ContentsLine::Done => {
                     return Err(failed("hear the judge", io::ErrorKind::InvalidData.into()));
                 }

@@ -8,6 +8,7 @@ use std::{
     io::{self, Read, Write},
     os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
+    sync::atomic::{AtomicU64, Ordering},
     time::{Duration, Instant},
 };
 
@@ -96,7 +97,17 @@ pub(crate) fn save(layout: &Layout, target: &Digest, verdict: &Verdict) -> Resul
 
 /// Writes a file whole or not at all. The lock is held that makes `path`, with another extension, nobody else's.
 pub(crate) fn write_whole(path: &Path, text: &[u8]) -> Result<(), Failure> {
-    let beside = path.with_extension("tmp");
+    write_by_way_of(path.with_extension("tmp"), path, text)
+}
+
+/// Writes a file that several may write at once, each whole: the last one stays.
+pub(crate) fn write_whole_among_others(path: &Path, text: &[u8]) -> Result<(), Failure> {
+    static WRITTEN: AtomicU64 = AtomicU64::new(0);
+    let number = WRITTEN.fetch_add(1, Ordering::Relaxed);
+    write_by_way_of(path.with_extension(format!("{}-{number}.tmp", std::process::id())), path, text)
+}
+
+fn write_by_way_of(beside: PathBuf, path: &Path, text: &[u8]) -> Result<(), Failure> {
     let failed = |call, error| Failure::File { call, path: beside.clone(), error };
     match fs::remove_file(&beside) {
         Ok(()) => {}

@@ -72,7 +72,7 @@ pub(super) fn load(layout: &Layout, chain: &Digest, directory: &Path) -> Result<
     }))
 }
 
-/// Stores a receipt. Whoever calls holds the lock of the image's lowest layer.
+/// Stores a receipt. Another image's comparison may store one of the same layer at the same moment.
 pub(super) fn save(
     layout: &Layout,
     chain: &Digest,
@@ -84,7 +84,7 @@ pub(super) fn save(
     let text = serde_json::to_vec(receipt).map_err(|error| failed(error.into()))?;
     store::make_parent(&path)?;
     forget_oldest(&path)?;
-    store::write_whole(&path, &text)
+    store::write_whole_among_others(&path, &text)
 }
 
 fn forget_oldest(path: &Path) -> Result<(), Failure> {
@@ -93,8 +93,12 @@ fn forget_oldest(path: &Path) -> Result<(), Failure> {
     let mut kept = Vec::new();
     for entry in fs::read_dir(dir).map_err(|error| failed("getdents64(2)", error))? {
         let entry = entry.map_err(|error| failed("getdents64(2)", error))?;
-        let changed = entry.metadata().and_then(|metadata| metadata.modified());
-        kept.push((changed.map_err(|error| failed("lstat(2) in", error))?, entry.path()));
+        match entry.metadata().and_then(|metadata| metadata.modified()) {
+            Ok(changed) => kept.push((changed, entry.path())),
+            // Another comparison has given it its name, or removed it.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(failed("lstat(2) in", error)),
+        }
     }
     kept.sort();
     let too_many = (kept.len() + 1).saturating_sub(KEPT_MAX);
@@ -153,6 +157,24 @@ mod tests {
         fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
         fs::set_permissions(file.parent().unwrap(), fs::Permissions::from_mode(0o777)).unwrap();
         assert!(matches!(load(&layout, &chain, place), Err(Failure::Untrusted { .. })));
+    }
+
+    #[test]
+    fn receipts_that_are_stored_at_once_do_not_disturb_each_other() {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = Layout::below(dir.path());
+        let (chain, place) = (Digest::of(b"chain"), Path::new("/s/1/fs"));
+        let receipt = Receipt::new(&chain, place, &Digest::of(b"receipt"), 7);
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    for _ in 0..100 {
+                        save(&layout, &chain, place, &receipt).unwrap();
+                    }
+                });
+            }
+        });
+        assert_eq!(load(&layout, &chain, place).unwrap(), Some(receipt));
     }
 
     #[test]
