@@ -138,14 +138,14 @@ impl Stages {
         let profile = self.profile(&request, &image, grant.confinement())?;
         let needed = bulkhead_plan::ranges_needed(&request, &grant)?;
         let who = (&self.namespace, &request.id);
-        let ids = Claim::take(&self.layout, who, &needed).map_err(no_range)?;
+        let ids = Claim::take(&self.layout, who, &needed).await.map_err(no_range)?;
         let range = ids.as_ref().and_then(Claim::first);
         let mut facts = self.facts.for_request(&request, pod, &task_dir, policy.kubelet_root(), range)?;
         facts.profile = profile;
         let plan = bulkhead_plan::plan(&request, &grant, &facts)?;
         let ids = match (ids, plan.confine().user_namespace()) {
             (None, Some(of_pod)) => {
-                Claim::join(&self.layout, who, of_pod.ranges().collect()).map_err(no_range)?
+                Claim::join(&self.layout, who, of_pod.ranges().collect()).await.map_err(no_range)?
             }
             (ids, _) => ids,
         };
@@ -258,10 +258,12 @@ impl Admitted {
         &self.cgroup_path
     }
 
-    /// Gives back the range of ids that it has; no process of it is left.
-    pub(crate) fn release_ids(&self) {
-        if let Some(ids) = &self.ids {
-            ids.release();
+    /// Gives back the range of ids that it has where all is gone that had it: no pod gets ids of processes that live.
+    pub(crate) fn release_ids(&self, all_gone: bool) {
+        match &self.ids {
+            Some(ids) if all_gone => ids.release(),
+            Some(ids) => ids.keep(),
+            None => {}
         }
     }
 
@@ -301,6 +303,7 @@ fn no_range(error: RangeError) -> TaskError {
         RangeError::OfAnother { .. } | RangeError::AllTaken => {
             TaskError::FailedPrecondition(error.to_string())
         }
+        RangeError::Locked { .. } => TaskError::Unavailable(error.to_string()),
         RangeError::Io { .. } => TaskError::internal(&error),
     }
 }

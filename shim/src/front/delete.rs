@@ -38,8 +38,9 @@ pub(crate) fn delete(flags: &Flags) -> Result<(), FrontError> {
     let host = Host::detect().map_err(|error| FrontError::Usage(error.to_string()))?;
     // Without its directory the container never was, or nothing of it is left; without the link in it, it had no control
     // group yet. What config.json names may be others' (a create that was refused), or be gone.
+    let mut problems = Vec::new();
     let cgroup = cgroup_of(&task_dir).unwrap_or_else(|error| {
-        complain(&chain(&error));
+        problems.push(chain(&error));
         None
     });
     let cgroup = cgroup.map(|path| host.cgroup(&path));
@@ -48,13 +49,17 @@ pub(crate) fn delete(flags: &Flags) -> Result<(), FrontError> {
     if let Some(cgroup) = cgroup.as_ref().filter(|cgroup| cgroup.is_systemds())
         && let Err(error) = cgroup.kill_all().and_then(|()| cgroup.release())
     {
-        complain(&chain(&error));
+        problems.push(chain(&error));
     }
-    for problem in leftovers::take_back(cgroup.as_ref(), &task_dir) {
+    problems.extend(leftovers::take_back(cgroup.as_ref(), &task_dir));
+    // Else processes with these ids may be left: no other pod gets them.
+    if problems.is_empty()
+        && let Err(error) = ranges::release_all(&layout, &namespace, &id)
+    {
+        problems.push(chain(&error));
+    }
+    for problem in problems {
         complain(&problem);
-    }
-    if let Err(error) = ranges::release_all(&layout, &namespace, &id) {
-        complain(&chain(&error));
     }
     remove_server(flags, &namespace, &id, &host)?;
     for problem in remove_stale_files(&layout) {

@@ -119,7 +119,7 @@ fn asked(id: &ContainerId, request: &CreateTaskRequest) -> Asked {
 async fn launch(
     tasks: &Tasks,
     admitted: &Admitted,
-    unfinished: &Unfinished,
+    unfinished: &Unfinished<'_>,
     stdio: &Stdio,
     launching: &mut Launching<'_>,
 ) -> Result<Created, TaskError> {
@@ -143,7 +143,7 @@ async fn launch(
 async fn created(
     mut ticket: CreateTicket,
     launching: &mut Launching<'_>,
-    unfinished: &Unfinished,
+    unfinished: &Unfinished<'_>,
 ) -> Result<Created, LaunchError> {
     loop {
         if let Some(created) = ticket.try_created()? {
@@ -191,13 +191,14 @@ fn event(request: CreateTaskRequest, pid: u32) -> TaskCreate {
 }
 
 /// What a Create has made so far; dropped unfinished, it is taken back.
-struct Unfinished {
+struct Unfinished<'a> {
+    admitted: &'a Admitted,
     parts: Option<(Cgroup, PathBuf)>,
 }
 
-impl Unfinished {
+impl<'a> Unfinished<'a> {
     /// Refuses a control group in which processes of others live: it is killed and removed with the container.
-    fn new(tasks: &Tasks, admitted: &Admitted) -> Result<Self, TaskError> {
+    fn new(tasks: &Tasks, admitted: &'a Admitted) -> Result<Self, TaskError> {
         let host = tasks.stages().zygote().cgroups();
         let cgroup = host.cgroup(admitted.cgroup_path());
         let others = cgroup.procs().map_err(|error| TaskError::internal(&error))?;
@@ -208,7 +209,7 @@ impl Unfinished {
                 others.len()
             )));
         }
-        Ok(Self { parts: Some((cgroup, admitted.task_dir().to_owned())) })
+        Ok(Self { admitted, parts: Some((cgroup, admitted.task_dir().to_owned())) })
     }
 
     fn task_dir(&self) -> &Path {
@@ -224,10 +225,12 @@ impl Unfinished {
     }
 }
 
-impl Drop for Unfinished {
+impl Drop for Unfinished<'_> {
     fn drop(&mut self) {
         if let Some((cgroup, task_dir)) = self.parts.take() {
-            for problem in leftovers::take_back(Some(&cgroup), &task_dir) {
+            let problems = leftovers::take_back(Some(&cgroup), &task_dir);
+            self.admitted.release_ids(problems.is_empty());
+            for problem in problems {
                 tracing::error!(problem, "a failed create leaves something behind");
             }
         }

@@ -14,16 +14,19 @@ use super::{create::readable, error::chain};
 const CHANGE_MS: u64 = 65_000;
 
 /// Kills what is left in the control group, if there is one, and removes it and the directory. Goes on after a failure;
-/// says all. The directory goes last: it says where the group is.
+/// says all. The directory goes last, and stays where the group does: it says to the next `delete` where that is.
 ///
 /// For callers that may block: the group is gone only when the kernel has taken its last process down.
 pub(crate) fn take_back(cgroup: Option<&Cgroup>, task_dir: &Path) -> Vec<String> {
     let mut problems = Vec::new();
+    let mut gone = true;
     if let Some(cgroup) = cgroup {
         note(&mut problems, "kill", cgroup.kill_all());
-        note(&mut problems, "cgroup", cgroup.remove());
+        gone = note(&mut problems, "cgroup", cgroup.remove());
     }
-    remove_dir(&mut problems, task_dir);
+    if gone {
+        remove_dir(&mut problems, task_dir);
+    }
     problems
 }
 
@@ -39,8 +42,9 @@ pub(crate) async fn take_back_later(
     if cgroup.is_systemds() {
         note(&mut problems, "systemd", group_changed(zygote.release_group(path)).await);
     }
-    note(&mut problems, "cgroup", removed(cgroup).await);
-    remove_dir(&mut problems, task_dir);
+    if note(&mut problems, "cgroup", removed(cgroup).await) {
+        remove_dir(&mut problems, task_dir);
+    }
     problems
 }
 
@@ -66,10 +70,11 @@ async fn removed(cgroup: &Cgroup) -> Result<(), CgroupError> {
     Err(cgroup.busy("is not removed"))
 }
 
-fn note<E: std::error::Error>(problems: &mut Vec<String>, what: &str, done: Result<(), E>) {
-    if let Err(error) = done {
-        problems.push(format!("{what}: {}", chain(&error)));
-    }
+/// Whether it was done.
+fn note<E: std::error::Error>(problems: &mut Vec<String>, what: &str, done: Result<(), E>) -> bool {
+    let error = done.err();
+    problems.extend(error.as_ref().map(|error| format!("{what}: {}", chain(error))));
+    error.is_none()
 }
 
 fn remove_dir(problems: &mut Vec<String>, task_dir: &Path) {
