@@ -268,3 +268,23 @@ fn function_of_the_programs_own_that_has_the_name_of_one_that_never_comes_back_d
     );
     assert_allows(&image.calls(), &["getcwd", "exit"], &["sync"]);
 }
+
+#[test]
+fn sign_of_a_number_that_is_widened_or_cut_is_that_of_the_processor() {
+    let image = Image::new();
+    let function = |name: &str, code: &str, call: &str| {
+        let number = syscall_number(call).unwrap();
+        format!(
+            "__asm__(\".pushsection .text\\n.type {name},@function\\n.globl {name}\\n{name}: .cfi_startproc\\n\
+             {code}\\nmov ${number}, %eax\\nsyscall\\n1: ret\\n.cfi_endproc\\n.popsection\");\n\
+             void {name}(int);\n"
+        )
+    };
+    let text = function("widened", "movslq %edi, %rax\\ncmp $-1, %rax\\njne 1f", "getcwd")
+        + &function("reduced", "mov $-128, %eax\\nsub $-128, %eax\\njne 1f", "sysinfo")
+        + &function("cut", "mov $128, %eax\\ntest %al, %al\\njns 1f", "getpriority")
+        + &function("not", "mov $1, %eax\\ntest %al, %al\\njne 1f", "sync");
+    let flags = &["-Wl,-Bsymbolic"];
+    image.program(&format!("{text}void _start(void) {{ widened(-1); reduced(0); cut(0); not(0); }}"), flags);
+    assert_allows(&image.calls(), &["getcwd", "sysinfo", "getpriority"], &["sync"]);
+}

@@ -31,7 +31,7 @@ pub(crate) fn taken(state: &State, condition: ConditionCode) -> Way {
         Flags::Compared { left, right, bits, register } => {
             (left, comparison(condition, *right, *bits), *bits, *register)
         }
-        Flags::Tested { left, mask, bits } => (left, bit_test(condition, *mask), *bits, None),
+        Flags::Tested { left, mask, bits } => (left, bit_test(condition, *mask, *bits), *bits, None),
     };
     let Some(test) = test else { return Way::Same };
     let low = bits <= 32;
@@ -50,6 +50,8 @@ pub(crate) fn taken(state: &State, condition: ConditionCode) -> Way {
                 _ => Way::Same,
             }
         }
+        // It may have been made 64 bits with its sign, which a guard of 32 does not tell.
+        Val::Entry { low: true, .. } if bits == 64 && tells_upper_half(&test) => Way::Same,
         Val::Entry { place, low: entry_low, plus }
             if bits >= 32 || matches!(test, Test::Some(_) | Test::None(_)) =>
         {
@@ -70,6 +72,17 @@ pub(crate) fn taken(state: &State, condition: ConditionCode) -> Way {
             }
             Way::Known(Box::new(state))
         }
+    }
+}
+
+/// Whether a test can hold for a number below zero, and for no number of 32 bits.
+fn tells_upper_half(test: &Test) -> bool {
+    const MOST: u64 = i32::MAX as u64;
+    match test {
+        Test::In(values) => values.iter().any(|value| *value > MOST),
+        Test::Range(least, _) => *least > MOST,
+        Test::Some(mask) => *mask > MOST,
+        Test::NotIn(_) | Test::Signed(..) | Test::None(_) => false,
     }
 }
 
@@ -105,8 +118,12 @@ fn comparison(condition: ConditionCode, right: u64, bits: u32) -> Option<Test> {
     })
 }
 
-fn bit_test(condition: ConditionCode, by: u64) -> Option<Test> {
+fn bit_test(condition: ConditionCode, by: u64, bits: u32) -> Option<Test> {
     let itself = by == u64::MAX;
+    // A smaller part of a register has a sign of its own.
+    if bits < 32 && !matches!(condition, ConditionCode::e | ConditionCode::ne) {
+        return None;
+    }
     Some(match condition {
         ConditionCode::e if itself => Test::In(vec![0]),
         ConditionCode::ne if itself => Test::NotIn(vec![0]),

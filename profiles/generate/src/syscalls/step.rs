@@ -309,7 +309,12 @@ impl<'m, M: Memory> Stepper<'m, M> {
             },
             (Mnemonic::Add, left, Some(right)) => left.plus(right.cast_signed()),
             (Mnemonic::Sub, left, Some(right)) => {
-                flags = Flags::Compared { left: left.clone(), right, bits: width, register: None };
+                flags = Flags::Compared {
+                    left: left.clone(),
+                    right: mask(right, width),
+                    bits: width,
+                    register: None,
+                };
                 left.plus(right.cast_signed().wrapping_neg())
             }
             (Mnemonic::And, Val::Stack(at), Some(_)) => Val::Stack(at.saturating_sub(0x10_0000)),
