@@ -12,30 +12,29 @@
 //! Invariant: one child at a time on a node: its memory is bounded once.
 
 mod child;
+mod hear;
 
 use std::{
     collections::BTreeSet,
-    fs::{DirBuilder, File, OpenOptions},
-    io::{self, BufRead as _, BufReader, Read as _, Write as _},
+    fs::{DirBuilder, File},
+    io::{self, Read as _},
     os::{
         fd::OwnedFd,
-        unix::{
-            fs::{DirBuilderExt as _, OpenOptionsExt as _},
-            net::UnixStream,
-        },
+        unix::{fs::DirBuilderExt as _, net::UnixStream},
     },
     path::{Path, PathBuf},
     process::{Command, ExitCode, Stdio},
+    thread,
+    time::{Duration, Instant},
 };
 
-use bulkhead_containerd::{keep_profile, stored_profile};
-use bulkhead_generate::{Cache as _, DirectoryCache};
+use bulkhead_containerd::{Lock, keep_analysis_small, keep_profile, stored_profile, try_lock};
+use bulkhead_generate::DirectoryCache;
 use bulkhead_model::{Digest, Layout, PROFILE_VERSION, ProfileQuestion, ProfileTask, StoredProfile};
 use nix::{
     mount::{MsFlags, mount},
     sched::{CloneFlags, unshare},
 };
-use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
 use crate::answer::Trouble;
@@ -48,8 +47,11 @@ const QUESTION_BYTES_MAX: u64 = 8 << 20;
 /// Longest line of a child, in bytes.
 const LINE_BYTES_MAX: u64 = 128 << 10;
 
-/// Longest answer, with its reasons, and longest analysis of a file, in bytes.
-const BYTES_MAX: u64 = 128 << 20;
+/// Longest reasons of a profile, in bytes.
+const REASONS_BYTES_MAX: u64 = 8 << 20;
+
+/// How long a keeper waits for the one that is at work: that one may be about to end. The next launch starts another.
+const WAIT_MAX: Duration = Duration::from_secs(5);
 
 /// What a child says, a line each; bytes follow where it says how many.
 #[derive(Serialize, Deserialize)]
@@ -89,36 +91,39 @@ pub(crate) fn keeper_main() -> ExitCode {
 pub(crate) fn keep(layout: &Layout, question: &ProfileQuestion) -> Result<(), Trouble> {
     let key =
         question.key().ok_or(Trouble::Kernel("hash the question", io::ErrorKind::InvalidData.into()))?;
-    let (own, all) = (layout.judge_lock(&key), layout.judge_dir().join("generator.lock"));
-    let Some(_mine) = lock(&own, FlockOperation::NonBlockingLockExclusive)? else {
-        return Ok(());
-    };
-    let _only = lock(&all, FlockOperation::LockExclusive)?;
-    let kept = keep_locked(layout, question, key);
-    for lock in [own, all] {
-        // The shim's delete removes what nobody holds, too.
-        match std::fs::remove_file(&lock) {
-            Err(source) if source.kind() != io::ErrorKind::NotFound => {
-                return Err(Trouble::File { call: "unlink(2)", path: lock, source });
-            }
-            _ => {}
-        }
-    }
-    kept
+    let Some(_mine) = try_lock(&layout.judge_lock(&key))? else { return Ok(()) };
+    let Some(only) = only(layout)? else { return Ok(()) };
+    keep_locked(layout, question, key, &only)
 }
 
-fn keep_locked(layout: &Layout, question: &ProfileQuestion, key: Digest) -> Result<(), Trouble> {
+/// The lock of the only keeper of the node, unless another has it for long.
+fn only(layout: &Layout) -> Result<Option<Lock>, Trouble> {
+    let path = layout.judge_dir().join("generator.lock");
+    let until = Instant::now() + WAIT_MAX;
+    loop {
+        if let Some(lock) = try_lock(&path)? {
+            return Ok(Some(lock));
+        }
+        if Instant::now() > until {
+            return Ok(None);
+        }
+        thread::sleep(Duration::from_millis(100));
+    }
+}
+
+fn keep_locked(layout: &Layout, question: &ProfileQuestion, key: Digest, only: &Lock) -> Result<(), Trouble> {
     if stored_profile(layout, &key)?.is_some() {
         return Ok(());
     }
-    let (stored, reasons) = match work_out(layout, question) {
+    let (stored, reasons) = match work_out(layout, question, only) {
         Ok((calls, widened, reasons)) => (stored(key, calls, widened, false), reasons),
         Err(error) => {
             let why = format!("the generator failed: {error}");
             (stored(key, baseline_calls(), Some(why), true), Vec::new())
         }
     };
-    Ok(keep_profile(layout, &stored, &reasons)?)
+    keep_profile(layout, &stored, &reasons)?;
+    Ok(keep_analysis_small(layout)?)
 }
 
 fn stored(key: Digest, calls: BTreeSet<String>, widened: Option<String>, passing: bool) -> StoredProfile {
@@ -131,24 +136,7 @@ pub(crate) fn baseline_calls() -> BTreeSet<String> {
     allowed.map(|row| row.syscall.to_owned()).collect()
 }
 
-/// A lock that ends with this process. `None`: another has it.
-fn lock(path: &Path, how: FlockOperation) -> Result<Option<File>, Trouble> {
-    let failed = |call| move |source| Trouble::File { call, path: path.to_owned(), source };
-    if let Some(dir) = path.parent() {
-        DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(failed("mkdir(2)"))?;
-    }
-    let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path);
-    let file = file.map_err(failed("open(2)"))?;
-    match flock(&file, how) {
-        Ok(()) => Ok(Some(file)),
-        Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
-        Err(error) => Err(failed("flock(2)")(error.into())),
-    }
-}
-
-type Worked = (BTreeSet<String>, Option<String>, Vec<u8>);
-
-fn work_out(layout: &Layout, question: &ProfileQuestion) -> io::Result<Worked> {
+fn work_out(layout: &Layout, question: &ProfileQuestion, only: &Lock) -> io::Result<hear::Worked> {
     let root = root_of(layout, &question.layers)?;
     let cache = DirectoryCache::open(&layout.analysis_dir())?;
     let (ours, theirs) = UnixStream::pair()?;
@@ -158,66 +146,16 @@ fn work_out(layout: &Layout, question: &ProfileQuestion) -> io::Result<Worked> {
         .current_dir("/")
         .stdin(Stdio::from(root))
         .stdout(Stdio::from(OwnedFd::from(theirs)))
-        .stderr(Stdio::null())
+        // It is the only one for as long as it lives, even if this process does not. No file can grow there.
+        .stderr(Stdio::from(only.file()?))
         .spawn()?;
-    let heard = hear(File::from(OwnedFd::from(ours)), question, &cache);
+    let heard = hear::hear(ours, question, &cache, Instant::now() + hear::TIME_MAX);
     if heard.is_err() {
         // It may still be at work; one that has ended is not there to be killed.
         child.kill()?;
     }
     let status = child.wait()?;
     heard.map_err(|error| io::Error::other(format!("{error} ({status})")))
-}
-
-fn hear(mut to: File, question: &ProfileQuestion, cache: &DirectoryCache) -> io::Result<Worked> {
-    let mut from = BufReader::new(to.try_clone()?);
-    let mut text = serde_json::to_vec(question)?;
-    text.push(b'\n');
-    to.write_all(&text)?;
-    loop {
-        let mut line = Vec::new();
-        (&mut from).take(LINE_BYTES_MAX).read_until(b'\n', &mut line)?;
-        match serde_json::from_slice(&line)? {
-            Line::Get(hash) => {
-                let kept = is_hash(&hash).then(|| cache.get(&hash)).flatten();
-                to.write_all(&kept.as_ref().map_or(NONE, |kept| kept.len() as u64).to_le_bytes())?;
-                to.write_all(kept.as_deref().unwrap_or_default())?;
-            }
-            Line::Put { hash, bytes } => {
-                let made = take(&mut from, bytes)?;
-                if is_hash(&hash) {
-                    cache.put(&hash, &made);
-                }
-            }
-            Line::Profile { calls, widened, bytes } => {
-                let reasons = take(&mut from, bytes)?;
-                let known = baseline_calls();
-                let calls: BTreeSet<_> = calls.into_iter().filter(|call| known.contains(call)).collect();
-                let widened = widened.or_else(|| no_narrower(&calls, &known).map(str::to_owned));
-                return Ok((calls, widened.map(|why| why.chars().take(400).collect()), reasons));
-            }
-            Line::Failed(why) => return Err(io::Error::other(why.chars().take(300).collect::<String>())),
-        }
-    }
-}
-
-/// Why a profile that a child calls narrow is not: whoever took a child over gains no narrow profile as wide as the baseline.
-fn no_narrower(calls: &BTreeSet<String>, baseline: &BTreeSet<String>) -> Option<&'static str> {
-    baseline.is_subset(calls).then_some("its files can make every call of the baseline")
-}
-
-fn take(from: &mut BufReader<File>, bytes: u64) -> io::Result<Vec<u8>> {
-    if bytes > BYTES_MAX {
-        return Err(io::Error::from(io::ErrorKind::FileTooLarge));
-    }
-    let mut taken = Vec::new();
-    from.take(bytes).read_to_end(&mut taken)?;
-    if taken.len() as u64 == bytes { Ok(taken) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
-}
-
-/// A name of the cache, and no path.
-fn is_hash(text: &str) -> bool {
-    text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 /// The root that the layers make, read-only: one layer's directory, or an overlay in a mount namespace of this process.

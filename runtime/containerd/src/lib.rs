@@ -36,6 +36,6 @@ pub use contents::{Contents, StartLayers, contents_facts, start_layers_alone};
 pub use error::{Failure, VerifyError};
 pub use evidence::signature_facts;
 pub use judge::{AdmitJudge, Judge, ReadBlob};
-pub use profiles::{keep_profile, layer_dirs, stored_profile};
-pub use store::remove_stale_files;
+pub use profiles::{keep_analysis_small, keep_profile, layer_dirs, stored_profile};
+pub use store::{Lock, remove_stale_files, try_lock};
 pub use verify::{examine, examine_elsewhere, name_of, verify};

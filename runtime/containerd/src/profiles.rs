@@ -6,7 +6,7 @@ use std::{
     fs,
     io::{self, Read as _},
     os::unix::fs::OpenOptionsExt as _,
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::{Duration, SystemTime},
 };
 
@@ -16,6 +16,13 @@ use bulkhead_model::{
 use rustix::fs::OFlags;
 
 use crate::{Failure, contents::mounts, store};
+
+/// Profiles that are kept, in bytes; reasons and analysis each.
+const PROFILES_BYTES_MAX: u64 = 32 << 20;
+const BESIDE_BYTES_MAX: u64 = 256 << 20;
+
+/// Least that a file takes.
+const BLOCK_BYTES: u64 = 4096;
 
 /// How long a failure that may pass counts.
 const PASSING_FOR: Duration = Duration::from_secs(600);
@@ -76,5 +83,53 @@ pub fn keep_profile(layout: &Layout, profile: &StoredProfile, reasons: &[u8]) ->
     store::make_parent(&why)?;
     store::write_whole(&why, reasons)?;
     store::make_parent(&path)?;
-    store::write_whole(&path, &text)
+    store::write_whole(&path, &text)?;
+    for (file, bytes_max) in [(why, BESIDE_BYTES_MAX), (path, PROFILES_BYTES_MAX)] {
+        if let Some(dir) = file.parent() {
+            keep_small(dir, bytes_max)?;
+        }
+    }
+    Ok(())
 }
+
+/// Removes the oldest analysis where it is too much.
+///
+/// # Errors
+/// What could not be removed.
+pub fn keep_analysis_small(layout: &Layout) -> Result<(), Failure> {
+    keep_small(&layout.analysis_dir(), BESIDE_BYTES_MAX)
+}
+
+/// Removes the oldest files of a directory until the rest is no more than that.
+fn keep_small(dir: &Path, bytes_max: u64) -> Result<(), Failure> {
+    let failed = |call| move |error| Failure::File { call, path: dir.to_owned(), error };
+    let entries = match fs::read_dir(dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        entries => entries.map_err(failed("opendir(3)"))?,
+    };
+    let mut files = Vec::new();
+    for entry in entries {
+        let entry = entry.map_err(failed("readdir(3)"))?;
+        // Another may have removed it meanwhile.
+        let Ok(metadata) = entry.metadata() else { continue };
+        let written = metadata.modified().map_err(failed("lstat(2)"))?;
+        files.push((written, metadata.len().max(BLOCK_BYTES), entry.path()));
+    }
+    files.sort();
+    let mut total: u64 = files.iter().map(|(_, bytes, _)| bytes).sum();
+    for (_, bytes, path) in files {
+        if total <= bytes_max {
+            break;
+        }
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(Failure::File { call: "unlink(2)", path, error });
+            }
+            _ => total -= bytes,
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

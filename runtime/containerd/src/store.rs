@@ -124,11 +124,21 @@ fn write_by_way_of(beside: PathBuf, path: &Path, text: &[u8]) -> Result<(), Fail
     fs::rename(&beside, path).map_err(|error| failed("rename(2)", error))
 }
 
-/// A lock on the judge of one digest. The file goes with it.
+/// A lock on the judge of one digest, or on the work that a file stands for. The file goes with it.
 #[derive(Debug)]
-pub(crate) struct Lock {
+pub struct Lock {
     path: PathBuf,
-    _file: File,
+    file: File,
+}
+
+impl Lock {
+    /// Its file, for a process that holds the lock, too, until it ends.
+    ///
+    /// # Errors
+    /// dup(2).
+    pub fn file(&self) -> io::Result<File> {
+        self.file.try_clone()
+    }
 }
 
 impl Drop for Lock {
@@ -185,8 +195,12 @@ pub fn remove_stale_files(layout: &Layout) -> Vec<String> {
     problems
 }
 
-/// The lock, if nobody else has it.
-fn try_lock(path: &Path) -> Result<Option<Lock>, Failure> {
+/// The lock, if nobody else has it. Whoever finds that the name is another file's by now has locked nothing.
+///
+/// # Errors
+/// The file is in a directory of others', or cannot be made or locked.
+pub fn try_lock(path: &Path) -> Result<Option<Lock>, Failure> {
+    make_parent(path)?;
     let failed = |call, error| Failure::File { call, path: path.to_owned(), error };
     let file = OpenOptions::new()
         .write(true)
@@ -204,7 +218,7 @@ fn try_lock(path: &Path) -> Result<Option<Lock>, Failure> {
     let held = file.metadata().map_err(|error| failed("fstat(2)", error))?;
     match fs::symlink_metadata(path) {
         Ok(named) if (named.dev(), named.ino()) == (held.dev(), held.ino()) => {
-            Ok(Some(Lock { path: path.to_owned(), _file: file }))
+            Ok(Some(Lock { path: path.to_owned(), file }))
         }
         Ok(_) => Ok(None),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),

@@ -17,14 +17,14 @@ use bulkhead_confine::{LockDown, lock_down_to};
 use bulkhead_generate::{Cache, Command, Layer, Limits, Profile, Root, Row, generate};
 use bulkhead_model::{ProfileExec, ProfileQuestion};
 
-use super::{Line, NONE, QUESTION_BYTES_MAX, baseline_calls};
+use super::{Line, NONE, QUESTION_BYTES_MAX, REASONS_BYTES_MAX, baseline_calls};
 
 /// Uid and gid of the generator: beside those of the judges, nobody else's.
 ///
 /// Source: as `JUDGE_ID` of bulkhead-trust.
 const GENERATOR_ID: u32 = 61_009;
 
-/// Address space, in bytes: 2 GiB of files are read at most, one at a time, and their summaries kept.
+/// Address space, in bytes, most of it only reserved for threads: what is used, its control group bounds.
 const MEMORY_BYTES_MAX: u64 = 6 << 30;
 
 /// CPU time, in seconds: some 2 s for 100 MB of ELF, several times over.
@@ -67,7 +67,11 @@ fn answer() -> io::Result<()> {
                 profile.widened = unknown(&question, &profile);
             }
             widen(&mut profile);
-            let reasons = serde_json::to_vec(&profile)?;
+            let mut reasons = serde_json::to_vec(&profile)?;
+            if reasons.len() as u64 > REASONS_BYTES_MAX {
+                // The profile holds without them.
+                reasons.clear();
+            }
             let calls: BTreeSet<String> = profile.rows.into_keys().collect();
             talk.say(
                 &Line::Profile { calls, widened: profile.widened, bytes: reasons.len() as u64 },

@@ -1,0 +1,103 @@
+#![allow(clippy::unwrap_used)]
+
+use std::{cell::RefCell, collections::BTreeMap, thread};
+
+use bulkhead_model::Digest;
+
+use super::*;
+
+#[derive(Default)]
+struct Kept(RefCell<BTreeMap<String, usize>>);
+
+impl Cache for Kept {
+    fn get(&self, _hash: &str) -> Option<Vec<u8>> {
+        None
+    }
+
+    fn put(&self, hash: &str, bytes: &[u8]) {
+        self.0.borrow_mut().insert(hash.to_owned(), bytes.len());
+    }
+}
+
+fn question() -> ProfileQuestion {
+    let digest = Digest::of(b"");
+    ProfileQuestion {
+        config: digest,
+        chain: digest,
+        layers: Vec::new(),
+        argv: Vec::new(),
+        path: String::new(),
+        cwd: String::new(),
+        environment: BTreeMap::new(),
+        exec: Vec::new(),
+        volumes: BTreeSet::new(),
+        generator: String::new(),
+        baseline: digest,
+    }
+}
+
+fn hear_for(time: Duration, child: impl FnOnce(UnixStream) + Send + 'static) -> (io::Result<Worked>, Kept) {
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    let child = thread::spawn(move || child(theirs));
+    let kept = Kept::default();
+    let heard = hear(ours, &question(), &kept, Instant::now() + time);
+    child.join().unwrap();
+    (heard, kept)
+}
+
+fn line(line: &Line) -> Vec<u8> {
+    let mut text = serde_json::to_vec(line).unwrap();
+    text.push(b'\n');
+    text
+}
+
+fn profile(calls: BTreeSet<String>, bytes: u64) -> Vec<u8> {
+    line(&Line::Profile { calls, widened: None, bytes })
+}
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+#[test]
+fn child_that_calls_the_whole_baseline_narrow_is_not_believed_and_one_that_names_less_is() {
+    let mut calls = baseline_calls();
+    let all = profile(calls.clone(), 0);
+    let (heard, _) = hear_for(MINUTE, move |mut to| to.write_all(&all).unwrap());
+    assert!(heard.unwrap().1.unwrap().contains("every call"));
+
+    calls.pop_first();
+    let less = profile(calls, 0);
+    let (heard, _) = hear_for(MINUTE, move |mut to| to.write_all(&less).unwrap());
+    assert_eq!(heard.unwrap().1, None);
+}
+
+#[test]
+fn analysis_beyond_a_childs_total_is_dropped_and_its_profile_is_heard() {
+    let (heard, kept) = hear_for(MINUTE, |mut to| {
+        let half = usize::try_from(PUT_BYTES_MAX / 2 + 1).unwrap();
+        for hash in ["a".repeat(64), "b".repeat(64)] {
+            to.write_all(&line(&Line::Put { hash, bytes: half as u64 })).unwrap();
+            to.write_all(&vec![0; half]).unwrap();
+        }
+        to.write_all(&profile(BTreeSet::new(), 0)).unwrap();
+    });
+    heard.unwrap();
+    assert_eq!(kept.0.borrow().keys().cloned().collect::<Vec<_>>(), ["a".repeat(64)]);
+}
+
+#[test]
+fn reasons_beyond_their_size_are_a_failure() {
+    let (heard, _) = hear_for(MINUTE, |mut to| {
+        to.write_all(&profile(BTreeSet::new(), REASONS_BYTES_MAX + 1)).unwrap();
+    });
+    assert_eq!(heard.unwrap_err().kind(), io::ErrorKind::FileTooLarge);
+}
+
+#[test]
+fn child_that_says_a_byte_now_and_then_is_heard_until_its_time_is_up() {
+    let (heard, _) = hear_for(Duration::from_millis(200), |mut to| {
+        while to.write_all(b" ").is_ok() {
+            thread::sleep(Duration::from_millis(5));
+        }
+    });
+    assert_eq!(heard.unwrap_err().kind(), io::ErrorKind::TimedOut);
+}
