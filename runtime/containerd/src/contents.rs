@@ -110,7 +110,7 @@ pub async fn contents_facts(
     };
     let lowest = match proof.walk().await? {
         Err(flaw) => return Ok(known(Some(flaw))),
-        Ok(receipts) => match proof.unproven(&receipts)?.first() {
+        Ok(walked) => match proof.unproven(&walked.receipts)?.first() {
             None => return Ok(known(None)),
             Some(lowest) => *lowest,
         },
@@ -134,6 +134,17 @@ pub async fn contents_facts(
     }
 }
 
+/// What layers look like.
+struct Walked {
+    receipts: Vec<Digest>,
+    /// Which of them tell of every later change.
+    settled: Vec<bool>,
+}
+
+/// How long to wait for layers that have just been unpacked before they are looked at once more: longer than two changes
+/// can have the same time.
+const SETTLED_AFTER: Duration = Duration::from_millis(25);
+
 /// Everything that a comparison needs, its own, because it may outlive the launch.
 struct Proof {
     containerd: Containerd,
@@ -150,15 +161,17 @@ struct Proof {
 
 impl Proof {
     /// What each layer looks like now.
-    async fn walk(&self) -> Result<Result<Vec<Digest>, ContentsFlaw>, Failure> {
+    async fn walk(&self) -> Result<Result<Walked, ContentsFlaw>, Failure> {
         let job = LayersJob {
             dirs: self.layers.dirs.clone(),
             own: self.layers.own.clone(),
             task: LayersTask::Walk,
         };
         match self.ask_to_walk(&job).await? {
-            WalkLine::Walked { receipts, foreign: None } if receipts.len() == self.chain.len() => {
-                Ok(Ok(receipts))
+            WalkLine::Walked { receipts, settled, foreign: None }
+                if receipts.len() == self.chain.len() && settled.len() == receipts.len() =>
+            {
+                Ok(Ok(Walked { receipts, settled }))
             }
             WalkLine::Walked { foreign: Some(path), .. } => Ok(Err(ContentsFlaw::OwnLayer { path })),
             WalkLine::Foreign(why) => Ok(Err(ContentsFlaw::Snapshotter { why })),
@@ -198,11 +211,20 @@ impl Proof {
         let (_lock, from, before, unproven) = loop {
             let lock = store::lock(&self.layout, &self.lock_name(lowest), self.contents.wait_max).await?;
             let from = now_ns();
-            let before = match self.walk().await? {
-                Ok(receipts) => receipts,
+            let mut before = match self.walk().await? {
+                Ok(walked) => walked,
                 Err(flaw) => return Ok(Some(flaw)),
             };
-            let unproven = self.unproven(&before)?;
+            let mut unproven = self.unproven(&before.receipts)?;
+            if !unproven.iter().all(|at| before.settled.get(*at) == Some(&true)) {
+                // Unpacked a moment ago, as far as can be told.
+                tokio::time::sleep(SETTLED_AFTER).await;
+                before = match self.walk().await? {
+                    Ok(walked) => walked,
+                    Err(flaw) => return Ok(Some(flaw)),
+                };
+                unproven = self.unproven(&before.receipts)?;
+            }
             match unproven.first() {
                 None => return Ok(None),
                 Some(now) if *now == lowest => break (lock, from, before, unproven),
@@ -246,7 +268,7 @@ impl Proof {
         &self,
         lines: &mut Lines,
         unproven: &[usize],
-        before: &[Digest],
+        before: &Walked,
         from: u64,
     ) -> Result<Option<ContentsFlaw>, Failure> {
         let mut told = Told::new(unproven);
@@ -287,10 +309,11 @@ impl Proof {
         }
     }
 
-    /// Stores the receipt of a layer that was compared, if it has not changed since before.
-    async fn keep(&self, at: usize, before: &[Digest], from: u64) -> Result<(), Failure> {
-        let (Some(dir), Some(chain), Some(before)) =
-            (self.layers.dirs.get(at), self.chain.get(at), before.get(at))
+    /// Stores the receipt of a layer that was compared, if it has not changed since before. One that would not tell of
+    /// every later change is not stored: the next launch compares the layer anew.
+    async fn keep(&self, at: usize, before: &Walked, from: u64) -> Result<(), Failure> {
+        let (Some(dir), Some(chain), Some(before), Some(settled)) =
+            (self.layers.dirs.get(at), self.chain.get(at), before.receipts.get(at), before.settled.get(at))
         else {
             return Err(failed("hear the judge", io::ErrorKind::InvalidData.into()));
         };
@@ -300,6 +323,9 @@ impl Proof {
         };
         if receipts != [*before] {
             return Err(Failure::ContentsChanged { dir: dir.clone() });
+        }
+        if !settled {
+            return Ok(());
         }
         let receipt = Receipt::new(chain, dir, before, from);
         receipts::save(&self.layout, chain, dir, &receipt)

@@ -26,6 +26,6 @@ pub use error::LayerError;
 pub use job::{Comparison, open_layers, prepare_comparison, walk_layers};
 pub use open::{Layer, open_layer};
 pub use own::foreign_in;
-pub use receipt::Receipt;
+pub use receipt::{Receipt, Seen};
 pub use walk::{LAYER_ENTRIES_MAX, Stat, open_below, open_in_root, read_link, stat_of, walk};
 pub use xattrs::xattrs;

@@ -5,10 +5,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use bulkhead_model::Digest;
-use rustix::fs::{Mode, OFlags, ResolveFlags, fstatfs, open, openat, openat2};
+use rustix::fs::{Mode, OFlags, ResolveFlags, fstatfs, open, openat, openat2, syncfs};
 
-use crate::{LayerError, Receipt, erofs};
+use crate::{LayerError, Receipt, Seen, erofs};
 
 /// `f_type` of file systems that are no layer's: what they show may change from one look to the next, or is no copy of
 /// a tar's files.
@@ -19,6 +18,12 @@ const FOREIGN: [(u32, &str); 3] = [
     (0xe0f5_e1e2, "it is an EROFS image, of which the snapshotter keeps no layer.erofs"),
     (0x794c_7630, "it is an overlay itself"),
 ];
+
+/// `f_type` of file systems that keep files in memory alone: they write no page back, and so never ask again when a
+/// page that is mapped shared is written to. ctime does not tell of such a write.
+///
+/// Source: include/uapi/linux/magic.h, `TMPFS_MAGIC` and `RAMFS_MAGIC`; `shmem_mmap`, mm/shmem.c.
+const IN_MEMORY: [u32; 2] = [0x0102_1994, 0x8584_58f6];
 
 /// A layer that is open.
 #[derive(Debug)]
@@ -34,11 +39,28 @@ impl Layer {
     ///
     /// # Errors
     /// What could not be looked at.
-    pub fn receipt(&self) -> Result<Digest, LayerError> {
+    pub fn receipt(&self) -> Result<Seen, LayerError> {
         match &self.image {
             None => Receipt::of(self.root.as_fd()),
             Some(image) => Receipt::of_image(image.as_fd()),
         }
+    }
+
+    /// What a receipt of it is of.
+    pub(crate) fn seen(&self) -> BorrowedFd<'_> {
+        self.image.as_ref().map_or(self.root.as_fd(), AsFd::as_fd)
+    }
+
+    /// Whether every write to it changes a ctime.
+    pub(crate) fn tells_of_writes(&self) -> Result<bool, LayerError> {
+        let kind = fstatfs(self.seen()).map_err(layer_failed("fstatfs(2)"))?.f_type;
+        Ok(!IN_MEMORY.iter().any(|magic| i64::from(*magic) == kind))
+    }
+
+    /// Writes back what is mapped and dirty: the next write through an older mapping is a fault again, and changes a
+    /// ctime.
+    pub(crate) fn write_back(&self) -> Result<(), LayerError> {
+        syncfs(self.seen()).map_err(layer_failed("syncfs(2)"))
     }
 
     /// Its root directory.
@@ -80,6 +102,10 @@ pub fn open_layer(path: &Path) -> Result<Layer, LayerError> {
         return Err(foreign(why));
     }
     Ok(Layer { root: layer, image: None })
+}
+
+fn layer_failed(call: &'static str) -> impl Fn(rustix::io::Errno) -> LayerError {
+    move |errno| LayerError::Call { call, path: ".".into(), errno }
 }
 
 fn last_two(path: &Path) -> Option<PathBuf> {

@@ -18,6 +18,16 @@ const GATHERED_BYTES: usize = 64 * 1024;
 pub struct Receipt {
     hash: DigestOf,
     gathered: Vec<u8>,
+    changed: (i64, u32),
+}
+
+/// What a look at a layer came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Seen {
+    /// Everything that stat(2) says.
+    pub receipt: Digest,
+    /// The latest ctime: seconds, nanoseconds.
+    pub changed: (i64, u32),
 }
 
 impl Receipt {
@@ -25,30 +35,38 @@ impl Receipt {
     ///
     /// # Errors
     /// What could not be looked at.
-    pub fn of(layer: BorrowedFd<'_>) -> Result<Digest, LayerError> {
-        let mut receipt = Self { hash: DigestOf::new(), gathered: Vec::with_capacity(2 * GATHERED_BYTES) };
+    pub fn of(layer: BorrowedFd<'_>) -> Result<Seen, LayerError> {
+        let mut receipt = Self::new(Vec::with_capacity(2 * GATHERED_BYTES));
         walk(layer, &mut |_, path, stat| {
             receipt.add(path, stat);
             Ok::<(), LayerError>(())
         })?;
-        receipt.hash.add(&receipt.gathered);
-        Ok(receipt.hash.finish())
+        Ok(receipt.finish())
     }
 
     /// Of the file that a layer is an image in.
     ///
     /// # Errors
     /// It could not be looked at.
-    pub fn of_image(image: BorrowedFd<'_>) -> Result<Digest, LayerError> {
+    pub fn of_image(image: BorrowedFd<'_>) -> Result<Seen, LayerError> {
         let failed = |errno| LayerError::Call { call: "statx(2)", path: "layer.erofs".into(), errno };
-        let mut receipt = Self { hash: DigestOf::new(), gathered: b"image ".to_vec() };
+        let mut receipt = Self::new(b"image ".to_vec());
         receipt.add(Path::new(""), &stat_of(image).map_err(failed)?);
-        receipt.hash.add(&receipt.gathered);
-        Ok(receipt.hash.finish())
+        Ok(receipt.finish())
+    }
+
+    fn new(gathered: Vec<u8>) -> Self {
+        Self { hash: DigestOf::new(), gathered, changed: (i64::MIN, 0) }
+    }
+
+    fn finish(mut self) -> Seen {
+        self.hash.add(&self.gathered);
+        Seen { receipt: self.hash.finish(), changed: self.changed }
     }
 
     fn add(&mut self, path: &Path, stat: &Stat) {
         let Stat { device, inode, mode, links, uid, gid, size, special, modified, changed } = *stat;
+        self.changed = self.changed.max(changed);
         let path = path.as_os_str().as_bytes();
         let numbers = [
             path.len() as u64,
@@ -86,7 +104,7 @@ mod tests {
     use super::*;
 
     fn receipt(dir: &Path) -> Digest {
-        Receipt::of(File::open(dir).unwrap().as_fd()).unwrap()
+        Receipt::of(File::open(dir).unwrap().as_fd()).unwrap().receipt
     }
 
     #[test]

@@ -244,6 +244,9 @@ pub enum WalkLine {
     Walked {
         /// In the order of the job.
         receipts: Vec<Digest>,
+        /// Which of them tell of every later change: the layer had not changed for a while, and its file system says
+        /// of each write that there was one.
+        settled: Vec<bool>,
         /// A file of the container's own layer that no runtime has put there.
         foreign: Option<String>,
     },
