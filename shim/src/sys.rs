@@ -158,14 +158,22 @@ pub(crate) fn told_ready(listener: impl std::os::fd::AsFd) -> io::Result<Told> {
         let error = io::Error::last_os_error();
         return if error.kind() == io::ErrorKind::Interrupted { Ok(Told::Nothing) } else { Err(error) };
     }
-    Ok(match poll.revents {
-        events if events & libc::POLLIN != 0 => Told::Call,
-        events if events & (libc::POLLHUP | libc::POLLERR) != 0 => Told::Gone,
-        _ => Told::Nothing,
-    })
+    Ok(told(poll.revents))
 }
 
-/// Receives a call: its id, who makes it, and what it is. None: whoever made it is gone.
+/// POLLERR is no end: the kernel says it when a signal came while another held the listener's lock.
+///
+/// Source: `seccomp_notify_poll`, kernel/seccomp.c.
+fn told(events: libc::c_short) -> Told {
+    match events {
+        events if events & libc::POLLIN != 0 => Told::Call,
+        events if events & libc::POLLHUP != 0 => Told::Gone,
+        _ => Told::Nothing,
+    }
+}
+
+/// Receives a call: its id, who makes it, and what it is. None: whoever made it is gone, or a
+/// signal came; to be polled again, since to receive where none waits would block.
 pub(crate) fn told_receive(
     listener: impl std::os::fd::AsFd,
 ) -> io::Result<Option<(u64, u32, bulkhead_profiles::Call)>> {
@@ -191,11 +199,29 @@ pub(crate) fn told_answer(listener: impl std::os::fd::AsFd, id: u64, errno: u16)
     use std::os::fd::AsRawFd;
 
     let told = libc::seccomp_notif_resp { id, val: 0, error: -i32::from(errno), flags: 0 };
-    // SAFETY: the ioctl reads one `seccomp_notif_resp` (its number says 24 bytes), which lives until after the call.
-    let answer = unsafe { libc::ioctl(listener.as_fd().as_raw_fd(), NOTIF_SEND, &raw const told) };
-    match io::Error::last_os_error() {
-        _ if answer != -1 => Ok(()),
-        error if error.raw_os_error() == Some(libc::ENOENT) => Ok(()),
-        error => Err(error),
+    loop {
+        // SAFETY: the ioctl reads one `seccomp_notif_resp` (its number says 24 bytes), which lives until after the call.
+        let answer = unsafe { libc::ioctl(listener.as_fd().as_raw_fd(), NOTIF_SEND, &raw const told) };
+        match io::Error::last_os_error() {
+            _ if answer != -1 => return Ok(()),
+            error if error.raw_os_error() == Some(libc::ENOENT) => return Ok(()),
+            // A signal came while another held the listener's lock: the call still waits.
+            error if error.kind() == io::ErrorKind::Interrupted => {}
+            error => return Err(error),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn listener_with_an_error_goes_on_and_one_that_hung_up_is_gone() {
+        assert!(matches!(told(libc::POLLERR), Told::Nothing));
+        assert!(matches!(told(libc::POLLERR | libc::POLLIN), Told::Call));
+        assert!(matches!(told(libc::POLLHUP), Told::Gone));
+        assert!(matches!(told(libc::POLLHUP | libc::POLLIN), Told::Call));
+        assert!(matches!(told(0), Told::Nothing));
     }
 }

@@ -296,7 +296,7 @@ impl Container {
         task_dir: PathBuf,
         init: Arc<Process>,
     ) -> Self {
-        let denied = Arc::new(Denied::new(admitted.denied_file()));
+        let denied = Arc::new(Denied::new(admitted.denied_file(), &task_dir));
         Self {
             id,
             bundle,

@@ -51,6 +51,8 @@ const ENOSYS: u16 = 38;
 /// What one container was denied.
 pub(crate) struct Denied {
     file: PathBuf,
+    /// Directories of the containers of its namespace that live, on whatever server.
+    tasks: PathBuf,
     rows: Mutex<Rows>,
 }
 
@@ -62,9 +64,10 @@ struct Rows {
 }
 
 impl Denied {
-    /// Nothing yet.
-    pub(crate) fn new(file: PathBuf) -> Self {
-        Self { file, rows: Mutex::default() }
+    /// Nothing yet, of the container with that directory.
+    pub(crate) fn new(file: PathBuf, task_dir: &Path) -> Self {
+        let tasks = task_dir.parent().unwrap_or(task_dir).to_owned();
+        Self { file, tasks, rows: Mutex::default() }
     }
 
     /// Answers what comes from `listener` until its last process is gone. `program` is the one that it belongs to.
@@ -150,17 +153,19 @@ impl Denied {
         rows.changed = false;
         let file = DeniedFile { calls: rows.rows.values().cloned().collect(), more: rows.more };
         drop(rows);
-        if let Err(error) = write_whole(&self.file, &file) {
+        if let Err(error) = write_whole(&self.file, &file, &self.tasks) {
+            // Tried again with the next.
+            self.rows.lock().unwrap_or_else(PoisonError::into_inner).changed = true;
             tracing::warn!(%error, file = %self.file.display(), "what was denied is not written down");
         }
     }
 }
 
-fn write_whole(path: &Path, file: &DeniedFile) -> io::Result<()> {
+fn write_whole(path: &Path, file: &DeniedFile, tasks: &Path) -> io::Result<()> {
     let dir = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
     fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
     if !path.exists() {
-        make_room(dir)?;
+        make_room(dir, tasks)?;
     }
     let beside = path.with_extension("tmp");
     let mut out = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
@@ -168,15 +173,31 @@ fn write_whole(path: &Path, file: &DeniedFile) -> io::Result<()> {
     fs::rename(&beside, path)
 }
 
-fn make_room(dir: &Path) -> io::Result<()> {
+/// Removes the oldest files of containers that are gone. Other servers write and remove here, too.
+fn make_room(dir: &Path, tasks: &Path) -> io::Result<()> {
     let mut files = Vec::new();
     for entry in fs::read_dir(dir)? {
-        let entry = entry?;
-        files.push((entry.metadata()?.modified()?, entry.path()));
+        let path = entry?.path();
+        // What is being written is named otherwise.
+        if path.extension().is_none_or(|kind| kind != "json") {
+            continue;
+        }
+        match fs::symlink_metadata(&path).and_then(|metadata| metadata.modified()) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            modified => files.push((modified?, path)),
+        }
     }
     files.sort();
-    for (_, path) in files.iter().take((files.len() + 1).saturating_sub(FILES_MAX)) {
-        fs::remove_file(path)?;
+    let lives = |path: &Path| path.file_stem().is_none_or(|id| tasks.join(id).exists());
+    let too_many = (files.len() + 1).saturating_sub(FILES_MAX);
+    for (_, path) in files.iter().filter(|(_, path)| !lives(path)).take(too_many) {
+        match fs::remove_file(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            removed => removed?,
+        }
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;
