@@ -8,7 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use bulkhead_layers::mount_images;
+use bulkhead_layers::{mount_images, refuse_image_beside};
 use bulkhead_model::Mount;
 use nix::{
     mount::{MsFlags, mount},
@@ -73,6 +73,8 @@ pub(crate) fn mount_all(
         let attributes = options.attributes | attributes;
         let tree = match options.bind {
             true => {
+                refuse_image_beside(Path::new(&entry.source))
+                    .map_err(|error| LaunchError::Failed(error.to_string()))?;
                 let tree = bind(&entry.source, attributes)?;
                 inside.map_or(Ok(()), |inside| inside.map(tree.as_fd(), Reach::Top, &entry.source))?;
                 tree

@@ -132,6 +132,25 @@ pub fn mount_images(layers: &[PathBuf]) -> Result<(), LayerError> {
 /// Source: `EROFS_SUPER_MAGIC_V1`, include/uapi/linux/magic.h.
 const MAGIC: u32 = 0xe0f5_e1e2;
 
+/// Refuses a directory that is to be shown as it is, and beside which there is an image: the proof is of the image. No
+/// snapshotter of containerd's gives such a bind mount.
+///
+/// Source: `mounts`, containerd plugins/snapshots/erofs/erofs_linux.go, which gives `erofs` or `overlay` there.
+///
+/// # Errors
+/// There is an image, or it cannot be told.
+pub fn refuse_image_beside(dir: &Path) -> Result<(), LayerError> {
+    let path = dir.with_file_name(IMAGE);
+    match statx(CWD, &path, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::TYPE) {
+        Err(Errno::NOENT | Errno::NOTDIR) => Ok(()),
+        Ok(_) => Err(LayerError::Foreign {
+            path: dir.to_owned(),
+            why: "it is a directory to be mounted as it is, and has a layer.erofs beside it",
+        }),
+        Err(errno) => Err(LayerError::Call { call: "statx(2)", path, errno }),
+    }
+}
+
 fn is_mounted(layer: &Path) -> Result<bool, LayerError> {
     let found = rustix::fs::statfs(layer).map_err(|errno| LayerError::Call {
         call: "statfs(2)",
@@ -139,4 +158,23 @@ fn is_mounted(layer: &Path) -> Result<bool, LayerError> {
         errno,
     })?;
     Ok(i64::from(MAGIC) == found.f_type)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn directory_with_an_image_beside_it_is_not_shown_as_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let layer = dir.path().join("fs");
+        fs::create_dir(&layer).unwrap();
+        refuse_image_beside(&layer).unwrap();
+        std::os::unix::fs::symlink("nowhere", dir.path().join(IMAGE)).unwrap();
+        assert!(matches!(refuse_image_beside(&layer), Err(LayerError::Foreign { .. })));
+    }
 }

@@ -21,7 +21,7 @@ mod receipt;
 mod walk;
 mod xattrs;
 
-pub use erofs::mount_images;
+pub use erofs::{mount_images, refuse_image_beside};
 pub use error::LayerError;
 pub use job::{Comparison, open_layers, prepare_comparison, walk_layers};
 pub use open::{Layer, open_layer};
