@@ -3,8 +3,8 @@
 //! ```text
 //! walk     open each layer ─► receipts ─► one line
 //! compare  open layers and blobs, read extended attributes ─► descriptors in their places ─► execve(2) of the judge
-//! ```
 //! profile  execve(2) of the generator, with the question as its input
+//! ```
 //! No image's bytes are read here: names, what stat(2) says of them, and extended attributes.
 
 use std::{
@@ -17,7 +17,7 @@ use std::{
     },
 };
 
-use bulkhead_cgroup::Host;
+use bulkhead_cgroup::{CgroupError, Host};
 use bulkhead_layers::{Comparison, prepare_comparison, walk_layers};
 use bulkhead_model::{
     CONTENTS_QUESTION_BYTES_MAX, CompareTask, ContentsLine, LayersJob, LayersTask, ProfileTask,
@@ -53,7 +53,10 @@ pub(crate) fn look(job: Layers, fds: Vec<OwnedFd>, host: &Host, server: u32) -> 
             };
             say(output, &ContentsLine::Failed(chain(&error)))
         }
-        LayersTask::Profile(task) => Err(become_generator(&task)),
+        LayersTask::Profile(task) => {
+            let group = group.ok_or(LaunchError::Plan("a generator without a control group"))?;
+            Err(become_generator(&task, &group, (host, server)))
+        }
     }
 }
 
@@ -73,8 +76,16 @@ fn question_file(question: &impl Serialize) -> Result<OwnedFd, LaunchError> {
 }
 
 /// Returns only to say why not. The generator outlives its server: what it works out is for the next launch as well.
-fn become_generator(task: &ProfileTask) -> LaunchError {
+fn become_generator(task: &ProfileTask, group: &JudgeGroup, (host, server): (&Host, u32)) -> LaunchError {
     let start = || -> Result<(), LaunchError> {
+        let cgroup = host.cgroup(&group.cgroup);
+        let made = match cgroup.create(&group.resources) {
+            // All generators of a node share one group, and so its limits.
+            Err(CgroupError::Busy { .. }) => cgroup.update(&group.resources),
+            made => made,
+        };
+        made.map_err(|error| LaunchError::Failed(chain(&error)))?;
+        worker::enter(&cgroup, server)?;
         let text =
             |bytes: &[u8]| CString::new(bytes).map_err(|_| LaunchError::Plan("a path holds a zero byte"));
         let program = text(task.program.as_os_str().as_bytes())?;

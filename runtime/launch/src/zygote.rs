@@ -150,7 +150,7 @@ impl Zygote {
     }
 
     /// Has a worker look at layers, and write what it finds to `output`. A judge runs in the control group, which the
-    /// caller removes.
+    /// caller removes; a generator too, which nobody does.
     pub fn layers(
         &self,
         job: &LayersJob,

@@ -4,6 +4,7 @@
 
 use std::{path::PathBuf, sync::Arc};
 
+use bulkhead_cgroup::CgroupError;
 use bulkhead_containerd::{layer_dirs, stored_profile};
 use bulkhead_launch::Zygote;
 use bulkhead_model::{
@@ -12,7 +13,17 @@ use bulkhead_model::{
     chain_ids,
 };
 
+use super::verify::limits;
 use crate::task::{TaskError, chain};
+
+/// The control group of all generators of a node: none is one pod's.
+const GROUP: &str = "/bulkhead-generator";
+
+/// What generators may use together. One that needs more is killed: its profile is the baseline's then, and says so.
+const MEMORY_BYTES_MAX: i64 = 1 << 30;
+
+/// The one at work, with its threads, and those that wait for some seconds.
+const PIDS_MAX: i64 = 64;
 
 /// PATH of a process that says none.
 ///
@@ -79,7 +90,10 @@ fn start(
     let task = ProfileTask { program, root: layout.root().to_owned(), question };
     let job = LayersJob { dirs: Vec::new(), own: None, task: LayersTask::Profile(Box::new(task)) };
     let null = std::fs::File::options().write(true).open("/dev/null").map_err(|error| failed(&error))?;
-    zygote.layers(&job, None, std::os::fd::AsFd::as_fd(&null)).map(drop).map_err(|error| failed(&error))
+    let group = GROUP.parse().map_err(|error: CgroupError| failed(&error))?;
+    let limits = limits(MEMORY_BYTES_MAX, PIDS_MAX).map_err(|error| failed(&error))?;
+    let started = zygote.layers(&job, Some((&group, limits)), std::os::fd::AsFd::as_fd(&null));
+    started.map(drop).map_err(|error| failed(&error))
 }
 
 fn question(

@@ -232,7 +232,8 @@ impl Drop for JudgeGroup {
     }
 }
 
-fn limits(memory_bytes_max: i64, pids_max: i64) -> Result<LinuxResources, oci_spec::OciSpecError> {
+/// Limits of a helper's control group.
+pub(super) fn limits(memory_bytes_max: i64, pids_max: i64) -> Result<LinuxResources, oci_spec::OciSpecError> {
     let mut limits = LinuxResources::default();
     limits.set_devices(None);
     limits.set_memory(Some(LinuxMemoryBuilder::default().limit(memory_bytes_max).build()?));
