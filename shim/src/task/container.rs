@@ -67,6 +67,8 @@ struct Lifecycle {
     /// Whether init has been reaped: no exec may start any more.
     init_gone: bool,
     paused: bool,
+    /// Whether init was sent SIGKILL: it may not be frozen any more, or it would not die on cgroup v1.
+    doomed: bool,
 }
 
 /// All containers of this server.
@@ -426,6 +428,16 @@ impl Container {
     /// Notes that it is frozen, or no more.
     pub(crate) fn set_paused(&self, paused: bool) {
         self.lifecycle().paused = paused;
+    }
+
+    /// Whether its init was sent SIGKILL.
+    pub(crate) fn is_doomed(&self) -> bool {
+        self.lifecycle().doomed
+    }
+
+    /// Notes that its init was sent SIGKILL.
+    pub(crate) fn set_doomed(&self) {
+        self.lifecycle().doomed = true;
     }
 
     fn lifecycle(&self) -> MutexGuard<'_, Lifecycle> {

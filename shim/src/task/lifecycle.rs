@@ -20,6 +20,10 @@ pub(crate) async fn kill(container: &Container, request: &KillRequest) -> Result
     let signal = i32::try_from(request.signal)
         .map_err(|_| TaskError::InvalidArgument(format!("signal {}", request.signal)))?;
     let process = container.process(&request.exec_id)?;
+    if signal == libc::SIGKILL && process.is_init() {
+        // Before it is sent: a pause that is under way sees it.
+        container.set_doomed();
+    }
     if request.all && process.is_init() {
         return kill_all(container, signal);
     }
@@ -51,14 +55,26 @@ pub(crate) async fn pause(tasks: &Tasks, container: &Container) -> Result<(), Ta
         Status::PAUSED => {
             return Err(TaskError::FailedPrecondition("container is already paused".to_owned()));
         }
-        _ => return Err(TaskError::FailedPrecondition("container is not running".to_owned())),
+        _ => return Err(not_running()),
+    }
+    if container.is_doomed() {
+        return Err(not_running());
     }
     freeze(&container.cgroup).await.map_err(|error| TaskError::internal(&error))?;
+    if container.is_doomed() {
+        // Killed meanwhile.
+        container.cgroup.thaw().map_err(|error| TaskError::internal(&error))?;
+        return Err(not_running());
+    }
     container.set_paused(true);
     let mut event = TaskPaused::new();
     event.container_id = container.id.to_string();
     tasks.publisher().publish(event);
     Ok(())
+}
+
+fn not_running() -> TaskError {
+    TaskError::FailedPrecondition("container is not running".to_owned())
 }
 
 /// Waits until every process stands still; if one does not, all go on.
@@ -95,7 +111,7 @@ pub(crate) async fn update(
 ) -> Result<(), TaskError> {
     let _one_change = container.changing.lock().await;
     if container.init.status(container.is_paused()) == Status::STOPPED {
-        return Err(TaskError::FailedPrecondition("container is not running".to_owned()));
+        return Err(not_running());
     }
     // An object: serde takes a list for a struct as well.
     let resources = serde_json::from_slice::<serde_json::Map<_, _>>(&request.resources.value)
