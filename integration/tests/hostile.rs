@@ -3,7 +3,11 @@
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
-use std::{fs, os::unix::fs::symlink, path::Path};
+use std::{
+    fs,
+    os::unix::fs::{PermissionsExt as _, symlink},
+    path::Path,
+};
 
 use bulkhead_integration::{
     ALLOWED, Answers, BULKHEAD, Bench, Cri, Entry, Image, Layer, Output, RUNC, Release,
@@ -218,5 +222,52 @@ fn annotations_that_name_options_of_runtimes_loosen_nothing() {
         "io.katacontainers.config.hypervisor.path": "/bin/sh", "io.kubernetes.cri.container-type": "container",
     });
     assert_eq!(facts("loosening", loosening), plain);
+    bench.assert_nothing_left();
+}
+
+/// /etc/passwd and /etc/group get a line for a uid that the image does not know: by node's root, who reads everything.
+#[test]
+fn a_link_of_the_image_shows_no_file_of_a_volume_as_its_passwd_and_makes_none_there() {
+    let bench = Bench::start(Release::System, Cri::Off).unwrap();
+    let logs = bench.daemon.dir().join("logs");
+    fs::create_dir(&logs).unwrap();
+    fs::write(logs.join("secure"), "secret of the node\n").unwrap();
+    fs::set_permissions(&logs, fs::Permissions::from_mode(0o755)).unwrap();
+    fs::set_permissions(logs.join("secure"), fs::Permissions::from_mode(0o600)).unwrap();
+    let run = |name: &str, passwd: &str, group: &str| {
+        let reference = format!("registry.test/team-a/{name}:1");
+        let entries = [
+            Entry::Dir("usr", 0o755),
+            Entry::File("usr/users", 0o644, b"own:x:7:7::/:/bin/sh\n"),
+            Entry::Symlink("etc/passwd", passwd),
+            Entry::Symlink("etc/group", group),
+        ];
+        let image = Image::busybox(&reference, "40001:40002").unwrap().with(Layer::of(&entries).unwrap());
+        let digests = bench.daemon.import(&image).unwrap();
+        let keys = format!("host_paths = [{{ path = {logs:?}, access = \"read-write\" }}]");
+        bench.allow_digests(&[&digests.manifest], &keys).unwrap();
+        let id = bench.create_container(BULKHEAD, &reference, name, &["/bin/true"]).unwrap();
+        let bind =
+            json!({"destination": "/logs", "type": "bind", "source": logs, "options": ["rbind", "rw"]});
+        bench
+            .daemon
+            .edit_spec(&id, |spec| {
+                spec["process"]["args"] =
+                    json!(["/bin/sh", "-c", "echo runs; cat /etc/passwd; cat /etc/group; ls /logs"]);
+                spec["mounts"].as_array_mut().unwrap().push(bind);
+            })
+            .unwrap();
+        let output = bench.start_container(&id).unwrap();
+        drop(bench.daemon.ctr(&["task", "delete", "-f", &id]));
+        drop(bench.daemon.ctr(&["container", "delete", &id]));
+        output.stdout
+    };
+    assert_eq!(run("secretlink", "/logs/secure", "/logs/made"), "runs\nsecure\n");
+    let kernels = run("kernellink", "/proc/1/environ", "../logs/made");
+    assert!(kernels.starts_with("runs\n") && kernels.ends_with("secure\n"), "{kernels}");
+    assert_eq!(names(&logs), 1);
+    let known = run("ownlink", "../usr/users", "/logs/secure");
+    assert!(known.starts_with("runs\nown:x:7:7::/:/bin/sh\nuser-40001:x:40001:40002::/tmp:"), "{known}");
+    assert!(known.ends_with("nologin\nsecure\n"), "{known}");
     bench.assert_nothing_left();
 }

@@ -72,10 +72,11 @@ impl Root {
     }
 
     /// Where [`Root::own`] found a text, or nothing; then an empty file is made there. None where the way leads into the
-    /// kernel's places, or to none that a file can have. To be called before anything is attached.
+    /// kernel's places, or to none that a file can have; nor for a file right below the root: Landlock's rules are for the
+    /// image's files there, one by one, so a copy could not be read. To be called before anything is attached.
     pub(in super::super) fn own_place(&self, path: &Path) -> Result<Option<PathBuf>, LaunchError> {
         match self.find(path, Kind::File) {
-            Ok((_, landed)) => Ok(Some(landed)),
+            Ok((_, landed)) => Ok(Some(landed).filter(|at| at.parent() != Some(Path::new("/")))),
             Err(LaunchError::Failed(_)) => Ok(None),
             Err(error) => Err(error),
         }
@@ -149,12 +150,13 @@ mod tests {
         fs::write(&at, "123456789").unwrap();
         assert_eq!(own(dir.path()), Own::Else);
         fs::remove_file(&at).unwrap();
-        fs::write(dir.path().join("users"), "x").unwrap();
-        for to in ["/users", "../users", "../../../users"] {
+        fs::create_dir(dir.path().join("usr")).unwrap();
+        fs::write(dir.path().join("usr/users"), "x").unwrap();
+        for to in ["/usr/users", "../usr/users", "../../../usr/users"] {
             symlink(to, &at).unwrap();
             assert_eq!(own(dir.path()), Own::Text(b"x".to_vec()), "{to}");
             let place = Root::open(dir.path()).unwrap().own_place(Path::new(AT)).unwrap();
-            assert_eq!(place.unwrap(), Path::new("/users"));
+            assert_eq!(place.unwrap(), Path::new("/usr/users"));
             fs::remove_file(&at).unwrap();
         }
     }
@@ -197,13 +199,14 @@ mod tests {
     }
 
     #[test]
-    fn place_that_a_link_leads_into_the_kernels_has_none() {
+    fn link_into_the_kernels_places_or_right_below_the_root_has_no_place() {
         let dir = root();
-        for place in ["/proc/kmsg", "/dev/null", "/sys/x", "/"] {
+        fs::write(dir.path().join("users"), "x").unwrap();
+        for place in ["/proc/kmsg", "/dev/null", "/sys/x", "/", "/users"] {
             let at = dir.path().join("etc/passwd");
             symlink(place, &at).unwrap();
             assert_eq!(Root::open(dir.path()).unwrap().own_place(Path::new(AT)).unwrap(), None, "{place}");
-            assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+            assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2);
             fs::remove_file(&at).unwrap();
         }
     }
