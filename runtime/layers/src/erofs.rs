@@ -64,6 +64,10 @@ pub(crate) fn image_of(layer: &Path) -> Result<Option<OwnedFd>, LayerError> {
     Ok(Some(image))
 }
 
+const NO_EROFS: &str = "this kernel has no EROFS";
+const NO_FILES: &str = "it is an EROFS image, and this kernel mounts none from a file: that came with Linux 6.12 \
+                        (CONFIG_EROFS_FS_BACKED_BY_FILE)";
+
 /// A mount of an image, which is attached nowhere and goes with its descriptor.
 ///
 /// # Errors
@@ -77,7 +81,7 @@ pub(crate) fn mounted(image: BorrowedFd<'_>, layer: &Path) -> Result<OwnedFd, La
     let foreign = |why| LayerError::Foreign { path: path.clone(), why };
     let context = match fsopen("erofs", FsOpenFlags::FSOPEN_CLOEXEC) {
         Ok(context) => context,
-        Err(Errno::NODEV) => return Err(foreign("this kernel has no EROFS")),
+        Err(Errno::NODEV) => return Err(foreign(NO_EROFS)),
         Err(errno) => return Err(failed("fsopen(2) of erofs for")(errno)),
     };
     let source = CString::new(format!("/proc/self/fd/{}", image.as_raw_fd())).unwrap_or_default();
@@ -86,10 +90,7 @@ pub(crate) fn mounted(image: BorrowedFd<'_>, layer: &Path) -> Result<OwnedFd, La
         Ok(()) => {}
         // Source: `get_tree_bdev_flags`, fs/super.c; `erofs_fc_get_tree`, fs/erofs/super.c since Linux 6.12.
         Err(Errno::NOTBLK) => {
-            return Err(foreign(
-                "it is an EROFS image, and this kernel mounts none from a file: that came with Linux 6.12 \
-                 (CONFIG_EROFS_FS_BACKED_BY_FILE)",
-            ));
+            return Err(foreign(NO_FILES));
         }
         Err(Errno::INVAL | Errno::OPNOTSUPP | Errno::UCLEAN) => {
             return Err(foreign("this kernel does not mount it: it is damaged, or made for a newer one"));
@@ -122,7 +123,7 @@ pub fn mount_images(layers: &[PathBuf]) -> Result<(), LayerError> {
                 move_mount(&mount, "", CWD, layer, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
                     .map_err(failed)?;
             }
-            Err(LayerError::Foreign { .. }) if is_mounted(layer)? => {}
+            Err(LayerError::Foreign { why: NO_EROFS | NO_FILES, .. }) if is_mounted(layer)? => {}
             Err(error) => return Err(error),
         }
     }

@@ -97,13 +97,20 @@ pub fn prepare_comparison(dirs: &[PathBuf], task: &CompareTask) -> Result<Compar
     write_back(&layers).map_err(failed)?;
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let dir = open(&task.blobs, flags, Mode::empty()).map_err(|errno| call("open(2)", &task.blobs, errno))?;
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    // Without O_NONBLOCK the open of a FIFO would wait for a writer.
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
     let mut blobs = Vec::with_capacity(task.layers.len());
     for layer in &task.layers {
         let name = layer.blob.hex();
         match openat2(&dir, &name, flags, Mode::empty(), resolve) {
-            Ok(blob) => blobs.push(blob),
+            Ok(blob) => {
+                let stat = stat_of(&blob).map_err(|errno| call("statx(2)", Path::new(&name), errno))?;
+                if stat.mode & 0o170_000 != 0o100_000 {
+                    return Err(ContentsLine::Failed(format!("the blob {name} is no file")));
+                }
+                blobs.push(blob);
+            }
             Err(Errno::NOENT) => return Err(ContentsLine::Missing(layer.layer)),
             Err(errno) => return Err(call("openat2(2)", Path::new(&name), errno)),
         }
@@ -151,6 +158,20 @@ mod tests {
             fs::write(layer.join("file"), "bytes").unwrap();
             assert_eq!(settles(&layer), expected, "{}", layer.display());
         }
+    }
+
+    #[test]
+    fn blob_that_is_no_file_is_not_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let blob = Digest::of(b"blob");
+        let place = dir.path().join(blob.hex());
+        rustix::fs::mknodat(rustix::fs::CWD, place, rustix::fs::FileType::Fifo, Mode::RUSR, 0).unwrap();
+        let task = CompareTask {
+            program: PathBuf::new(),
+            blobs: dir.path().to_owned(),
+            layers: vec![bulkhead_model::LayerQuestion { layer: 0, blob, diff_id: blob }],
+        };
+        assert!(matches!(prepare_comparison(&[], &task), Err(ContentsLine::Failed(_))));
     }
 
     #[test]

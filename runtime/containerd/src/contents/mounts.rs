@@ -29,7 +29,13 @@ pub(crate) fn layers(mounts: &[Mount], count: usize) -> Result<Layers, String> {
             if lower.contains('\\') || lower.contains("::") || lower.contains('"') {
                 return Err("the overlay's lowerdir is none that containerd writes".to_owned());
             }
-            if ["lowerdir+", "datadir+"].iter().any(|name| value(name).is_some()) {
+            // The last of several counts for one kernel, all of them for another.
+            let many = |name: &str| {
+                mount.options.iter().filter(|option| option.split('=').next() == Some(name)).count() > 1
+            };
+            if ["lowerdir+", "datadir+"].iter().any(|name| value(name).is_some())
+                || ["lowerdir", "upperdir"].into_iter().any(many)
+            {
                 return Err("the overlay has layers that containerd does not write".to_owned());
             }
             Layers {
@@ -94,6 +100,8 @@ mod tests {
             ("overlay", &["lowerdir=/s/2\\:x/fs:/s/1/fs"], 2),
             ("overlay", &["lowerdir=2/fs:1/fs"], 2),
             ("overlay", &["lowerdir=/s/2/fs:/s/1/fs", "lowerdir+=/evil"], 2),
+            ("overlay", &["lowerdir=/s/2/fs:/s/1/fs", "lowerdir=/evil:/s/1/fs"], 2),
+            ("overlay", &["lowerdir=/s/2/fs:/s/1/fs", "upperdir=/s/3/fs", "upperdir=/evil"], 2),
             ("overlay", &["upperdir=/s/3/fs"], 1),
             ("bind", &["rw", "rbind"], 1),
             ("bind", &["ro", "rbind"], 2),
