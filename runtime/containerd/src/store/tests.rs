@@ -140,3 +140,21 @@ async fn lock_holds_when_its_file_is_replaced_under_those_who_wait() {
         thread.join().unwrap();
     }
 }
+
+/// Whoever took the lock may be killed: the work that it began goes on in the process that it started.
+#[test]
+fn lock_is_held_until_the_last_process_that_has_its_file_ends() {
+    let (_dir, layout, target, _) = layout();
+    let (path, aside) = (layout.judge_lock(&target), layout.judge_dir().join("aside"));
+    let lock = try_lock(&path).unwrap().unwrap();
+    let mut child =
+        std::process::Command::new("sleep").arg("600").stderr(lock.file().unwrap()).spawn().unwrap();
+    fs::hard_link(&path, &aside).unwrap();
+    drop(lock);
+    fs::rename(&aside, &path).unwrap();
+    let while_it_lives = try_lock(&path).unwrap();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(while_it_lives.is_none());
+    assert!(try_lock(&path).unwrap().is_some());
+}
