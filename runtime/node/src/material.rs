@@ -1,11 +1,17 @@
 //! The keys and trusted roots that a policy names, read with the same suspicion as the policy itself.
 
-use std::{path::Path, time::SystemTime};
+use std::{
+    path::Path,
+    time::{Duration, SystemTime},
+};
 
 use bulkhead_model::{Layout, PublicKey, RootFile, SIGNERS_MAX, TrustMaterial};
 use bulkhead_policy::{NamedFile, NamedKind, Policy, PolicyError, Problem};
 
 use crate::trusted::read_trusted_with_time;
+
+/// How far ahead a file's time may be where two clocks differ: the node's, and that of who wrote the file.
+const AHEAD_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Reads what `policy` names, from the directory of the node's policy on.
 ///
@@ -55,10 +61,32 @@ fn read(
             material.keys.insert(name.clone(), key);
         }
         NamedKind::Root => {
-            // A file from the future is as young as can be; the clock was set back, or the file touched.
-            let age = SystemTime::now().duration_since(written).unwrap_or_default();
+            let age = age(written, SystemTime::now());
             material.roots.insert(name.clone(), RootFile::new(text.text.into_bytes(), age));
         }
     }
     Ok(())
+}
+
+/// How long ago a file was written. One of a later day than today says nothing of its age, and would never be too old:
+/// it is older than any limit.
+fn age(written: SystemTime, now: SystemTime) -> Duration {
+    match now.duration_since(written) {
+        Ok(age) => age,
+        Err(ahead) if ahead.duration() <= AHEAD_MAX => Duration::ZERO,
+        Err(_) => Duration::MAX,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn file_of_a_later_day_is_too_old_and_one_of_a_clock_that_is_ahead_is_new() {
+        let now = SystemTime::UNIX_EPOCH + 100 * AHEAD_MAX;
+        assert_eq!(age(now - AHEAD_MAX, now), AHEAD_MAX);
+        assert_eq!(age(now + AHEAD_MAX, now), Duration::ZERO);
+        assert_eq!(age(now + AHEAD_MAX + Duration::from_secs(1), now), Duration::MAX);
+    }
 }

@@ -124,6 +124,9 @@ impl Asked<'_> {
         let known = self.material.roots.iter().find(|(_, file)| file.digest == *root);
         let (name, file) = known.ok_or("by a trusted root that [trust] does not name")?;
         match self.trust.root_age_max {
+            Some(_) if file.age == Duration::MAX => Err(format!(
+                "but the trusted root {name} is dated in the future: touch it if it is the current one"
+            )),
             Some(max) if file.age > max => Err(format!(
                 "but the trusted root {name} is {} days old and root_age_days_max is {}",
                 file.age.as_secs() / DAY_SECONDS,
