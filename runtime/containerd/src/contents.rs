@@ -108,13 +108,13 @@ pub async fn contents_facts(
         (None, ContentsRule::Rehash) => ContentsFacts::Compared,
         (None, ContentsRule::Chain | ContentsRule::Receipt) => ContentsFacts::Receipt,
     };
-    let lowest = match proof.walk().await? {
+    let unproven = match proof.walk().await? {
         Err(flaw) => return Ok(known(Some(flaw))),
-        Ok(walked) => match proof.unproven(&walked.receipts)?.first() {
-            None => return Ok(known(None)),
-            Some(lowest) => *lowest,
-        },
+        Ok(walked) => proof.unproven(&walked.receipts)?,
     };
+    if unproven.is_empty() {
+        return Ok(known(None));
+    }
     // In a task of its own: what a launch does not wait for any more is there for the next one.
     let (proven, of) = (Arc::clone(&proof.proven), proof.chain.len());
     let busy = || Failure::ContentsBusy {
@@ -123,7 +123,7 @@ pub async fn contents_facts(
         of,
         after: contents.wait_max,
     };
-    let task = tokio::spawn(async move { proof.compare(lowest).await });
+    let task = tokio::spawn(async move { proof.compare(unproven).await });
     match tokio::time::timeout(contents.wait_max, task).await {
         Err(_) | Ok(Ok(Err(Failure::JudgeBusy { .. }))) => Err(busy().into()),
         Ok(Ok(Err(failure))) => Err(failure.into()),
@@ -210,10 +210,9 @@ impl Proof {
     }
 
     /// Waits for its turn, and compares what is not proven by then.
-    async fn compare(self, mut lowest: usize) -> Result<Option<ContentsFlaw>, Failure> {
-        // What another image proved meanwhile leaves this one another lowest layer, and another turn to wait for.
-        let (_lock, from, before, unproven) = loop {
-            let lock = store::lock(&self.layout, &self.lock_name(lowest), self.contents.wait_max).await?;
+    async fn compare(self, mut locked: Vec<usize>) -> Result<Option<ContentsFlaw>, Failure> {
+        let (_locks, from, before, unproven) = loop {
+            let locks = self.lock(&locked).await?;
             let from = now_ns();
             let mut before = match self.walk().await? {
                 Ok(walked) => walked,
@@ -229,11 +228,14 @@ impl Proof {
                 };
                 unproven = self.unproven(&before.receipts)?;
             }
-            match unproven.first() {
-                None => return Ok(None),
-                Some(now) if *now == lowest => break (lock, from, before, unproven),
-                Some(now) => lowest = *now,
+            if unproven.is_empty() {
+                return Ok(None);
             }
+            if unproven.iter().all(|at| locked.contains(at)) {
+                break (locks, from, before, unproven);
+            }
+            // Something has changed meanwhile.
+            locked = unproven;
         };
         let question = |at: &usize| -> Option<LayerQuestion> {
             Some(LayerQuestion {
@@ -261,11 +263,17 @@ impl Proof {
         }
     }
 
-    /// One comparison at a time for all images that have the lowest of the unproven layers: those that share only what
-    /// is proven do not wait for each other.
-    fn lock_name(&self, lowest: usize) -> Digest {
-        let chain = self.chain.get(lowest).map(Digest::to_string).unwrap_or_default();
-        Digest::of(format!("contents {chain}").as_bytes())
+    /// One comparison at a time of each layer: whoever needs one that is being compared waits, and images that share only
+    /// what is proven do not wait for each other. Locked from the bottom, so that nobody waits in a circle: who shares a
+    /// chain with another shares what is below.
+    async fn lock(&self, layers: &[usize]) -> Result<Vec<store::Lock>, Failure> {
+        let mut locks = Vec::with_capacity(layers.len());
+        for at in layers {
+            let chain = self.chain.get(*at).map(Digest::to_string).unwrap_or_default();
+            let name = Digest::of(format!("contents {chain}").as_bytes());
+            locks.push(store::lock(&self.layout, &name, self.contents.wait_max).await?);
+        }
+        Ok(locks)
     }
 
     async fn hear(
