@@ -251,9 +251,11 @@ fn mutated(mut bytes: Vec<u8>, changes: &[(u8, usize, u8)]) -> Vec<u8> {
     bytes
 }
 
+type IsGone = fn(&Signature) -> bool;
+
 /// Bad by evidence that need not be there, and what shows that it is gone: who can change a byte of a file can as well
 /// leave that out, by a misspelt name too, and gains no signer.
-const BAD_BY_MORE: [(&str, fn(&Signature) -> bool); 3] = [
+const BAD_BY_MORE: [(&str, IsGone); 3] = [
     ("bad-timestamp-of-other-authority.bundle.json", |found| found.timestamp.is_none()),
     ("bad-timestamp-of-other-signature.bundle.json", |found| found.timestamp.is_none()),
     ("bad-keyed-inclusion-proof.bundle.json", |found| found.log.is_none()),
