@@ -35,12 +35,17 @@ impl Node {
     /// What a script prints as a container of this pod, with its exit code at the end.
     fn said(&self, pod: &Pod, name: &str, script: &str, edit: impl FnOnce(&mut ContainerConfig)) -> String {
         // Of two streams nobody could tell which line was first.
-        let script = format!("exec 2>&1; {script}");
+        let script = format!("exec 2>&1; {script}\necho end $?");
         let options = container(name, &["/bin/sh", "-c", &script]);
         let id = self.pods.create_with(pod, &options, edit).unwrap();
         self.pods.start(&id).unwrap();
         let code = self.pods.wait(&id).unwrap();
-        format!("{}exit {code}\n", self.pods.output(pod, name).unwrap())
+        // CRI writes the log on its own time; who was killed says nothing more.
+        let output = || self.pods.output(pod, name);
+        let is_whole =
+            |text: &str| code > 128 || text.lines().last().is_some_and(|line| line.starts_with("end "));
+        until("the last line", Duration::from_secs(10), || Ok(is_whole(&output()?))).unwrap();
+        format!("{}exit {code}\n", output().unwrap())
     }
 
     /// What a script prints in a pod of its own is the same under both runtimes; that.
@@ -133,7 +138,7 @@ fn namespaces_of_the_node_of_the_pod_and_of_a_target_are_joined_as_under_runc() 
             |config| security(config).namespace_options = Some(option.clone()),
         );
         if name == "pid" {
-            assert_eq!(said, format!("{}\nexit 0\n", own.display()));
+            assert_eq!(said, format!("{}\nend 0\nexit 0\n", own.display()));
         }
     }
     let shared = NamespaceOption { pid: NamespaceMode::Pod.into(), ..namespaces() };
