@@ -1,5 +1,5 @@
 # The contract's targets. `make help` lists them.
-.PHONY: help deps demo-deps build demo test test-all vm-test attacks reach profiles-report bench install fmt lint deny advisories clean
+.PHONY: help deps demo-deps build demo test test-all vm-test kube-test attacks reach profiles-report bench install fmt lint deny advisories clean
 PREFIX ?= /usr/local
 CARGO ?= cargo
 REL = target/release
@@ -28,6 +28,11 @@ test-all: test ## and the long tier
 vm-test: deps ## cgroup v2, systemd and kernels 6.1 and 6.12, in machines of their own (vagrant/README.md)
 	$(CARGO) build --locked --workspace --bins
 	target/debug/bulkhead-vm test $(KERNELS)
+
+kube-test: deps ## a real Kubernetes node, its programs built once and kept in target/deps/kube (ONLY=)
+	integration/kube/build.sh
+	$(CARGO) build --locked --workspace --bins
+	$(CARGO) test --locked -p bulkhead-kube --test kube -- $(ONLY)
 
 attacks: deps ## what a hostile tenant tries, under runc, gVisor and Bulkhead: the table
 	$(CARGO) build --locked --workspace --bins

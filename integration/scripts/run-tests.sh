@@ -52,7 +52,7 @@ test_args=(--show-output)
 [ -z "${BULKHEAD_LONG:-}" ] || test_args+=(--include-ignored)
 
 cargo build --locked --workspace --bins --examples || exit 1
-suite unit cargo test --locked --workspace --exclude bulkhead-integration --exclude bulkhead-attacks --no-fail-fast -- "${test_args[@]}"
+suite unit cargo test --locked --workspace --exclude bulkhead-integration --exclude bulkhead-attacks --exclude bulkhead-kube --no-fail-fast -- "${test_args[@]}"
 suite harness-lib cargo test --locked -p bulkhead-integration --lib --bins -- "${test_args[@]}"
 for file in integration/tests/*.rs; do
     name=$(basename "$file" .rs)
@@ -65,6 +65,8 @@ for kernel in 6.1 6.12; do
     suite "vm-$kernel" target/debug/bulkhead-vm test "$kernel"
 done
 suite attacks cargo test --locked -p bulkhead-attacks --test attacks
+# A node of Kubernetes, where its programs have been built: too long for CI.
+suite kube cargo test --locked -p bulkhead-kube --test kube
 # In a machine, too: a kernel whose functions may be traced.
 suite reach cargo test --locked -p bulkhead-attacks --test reach
 

@@ -13,6 +13,8 @@ pub(crate) struct Places<'a> {
     pub(crate) pause: &'a str,
     /// More CRI handlers: runc's shim with another runtime binary.
     pub(crate) handlers: &'a [(&'a str, &'a Path)],
+    /// The handler of pods that name none.
+    pub(crate) default: &'a str,
 }
 
 /// Whether the CRI plugin is on.
@@ -75,21 +77,21 @@ fn handler(plugin: &str, name: &str, binary: &Path) -> String {
 }
 
 fn cri_classic(places: &Places<'_>) -> String {
-    let Places { dir, cni, pause, handlers: _ } = places;
+    let Places { dir, cni, pause, handlers: _, default } = places;
     let dir = dir.display();
     let cri = "plugins.\"io.containerd.grpc.v1.cri\"";
     format!(
         "[{cri}]\n  sandbox_image = \"{pause}\"\n  restrict_oom_score_adj = true\n  disable_apparmor = true\n  \
          netns_mounts_under_state_dir = true\n  stream_server_address = \"127.0.0.1\"\n  stream_server_port = \"0\"\n\
          [{cri}.cni]\n  bin_dir = \"{cni}\"\n  conf_dir = \"{dir}/cni\"\n\
-         [{cri}.containerd]\n  snapshotter = \"overlayfs\"\n  default_runtime_name = \"runc\"\n\
+         [{cri}.containerd]\n  snapshotter = \"overlayfs\"\n  default_runtime_name = \"{default}\"\n\
          [{cri}.containerd.runtimes.runc]\n  runtime_type = \"io.containerd.runc.v2\"\n\
          [{cri}.containerd.runtimes.bulkhead]\n  runtime_type = \"io.containerd.bulkhead.v2\"\n"
     )
 }
 
 fn cri_modern(places: &Places<'_>) -> String {
-    let Places { dir, cni, pause, handlers: _ } = places;
+    let Places { dir, cni, pause, handlers: _, default } = places;
     let dir = dir.display();
     let runtime = "plugins.\"io.containerd.cri.v1.runtime\"";
     let images = "plugins.\"io.containerd.cri.v1.images\"";
@@ -100,7 +102,7 @@ fn cri_modern(places: &Places<'_>) -> String {
          [{runtime}]\n  restrict_oom_score_adj = true\n  disable_apparmor = true\n  \
          netns_mounts_under_state_dir = true\n\
          [{runtime}.cni]\n  bin_dirs = [\"{cni}\"]\n  conf_dir = \"{dir}/cni\"\n\
-         [{runtime}.containerd]\n  default_runtime_name = \"runc\"\n\
+         [{runtime}.containerd]\n  default_runtime_name = \"{default}\"\n\
          [{runtime}.containerd.runtimes.runc]\n  runtime_type = \"io.containerd.runc.v2\"\n\
          [{runtime}.containerd.runtimes.bulkhead]\n  runtime_type = \"io.containerd.bulkhead.v2\"\n"
     )
@@ -119,6 +121,19 @@ pub(crate) fn network(dir: &Path, number: u32) -> String {
     serde_json::json!({ "cniVersion": "0.4.0", "name": "bulkhead-test", "plugins": [ptp] }).to_string()
 }
 
+/// A bridge for all pods, as most nodes have it: in a network namespace of the daemon's own, with which it goes.
+pub(crate) fn bridge(dir: &Path) -> String {
+    let ipam = serde_json::json!({
+        "type": "host-local",
+        "dataDir": dir.join("ipam"),
+        "ranges": [[{ "subnet": "10.252.0.0/24" }]],
+        "routes": [{ "dst": "0.0.0.0/0" }],
+    });
+    let bridge = serde_json::json!({ "type": "bridge", "bridge": "pods", "isGateway": true, "hairpinMode": true,
+        "ipam": ipam });
+    serde_json::json!({ "cniVersion": "0.4.0", "name": "bulkhead-node", "plugins": [bridge] }).to_string()
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -132,6 +147,7 @@ mod tests {
             cni: "/usr/lib/cni",
             pause: "registry.test/pause:1",
             handlers: &[("crun", Path::new("/usr/bin/crun"))],
+            default: "bulkhead",
         };
         for (version, form) in [((1, 6), 2), ((1, 7), 2), ((2, 1), 3)] {
             for cri in [Cri::On, Cri::Off] {
@@ -139,6 +155,7 @@ mod tests {
                 let table: toml::Table = text.parse().unwrap();
                 assert_eq!(table["version"].as_integer(), Some(form));
                 assert_eq!(text.contains("runtimes.bulkhead"), cri == Cri::On);
+                assert_eq!(text.contains("default_runtime_name = \"bulkhead\""), cri == Cri::On);
                 assert_eq!(text.contains("BinaryName = \"/usr/bin/crun\""), cri == Cri::On);
             }
         }

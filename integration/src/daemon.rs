@@ -54,6 +54,10 @@ pub struct Surroundings<'a> {
     pub hierarchies: Hierarchies,
     /// More CRI handlers: runc's shim with another runtime binary.
     pub handlers: &'a [(&'a str, &'a Path)],
+    /// The handler of pods that name none: runc's, where this is not said.
+    pub default_handler: Option<&'a str>,
+    /// A network namespace of its own, by a path: its pods are then on a bridge in it.
+    pub network: Option<&'a Path>,
 }
 
 /// Which control groups a containerd and its shims see.
@@ -92,15 +96,20 @@ impl Containerd {
         let dir = tag::directory(&tag);
         directory(&dir)?;
         directory(Path::new("/run/containerd"))?;
-        let places = Places { dir: &dir, cni: cni_dir()?, pause: PAUSE, handlers: around.handlers };
+        let default = around.default_handler.unwrap_or("runc");
+        let places = Places { dir: &dir, cni: cni_dir()?, pause: PAUSE, handlers: around.handlers, default };
         write(&dir.join("config.toml"), &config::config(tools.version, cri, &places))?;
         directory(&dir.join("cni"))?;
         directory(&dir.join("bin"))?;
         let number = tag.bytes().fold(0u32, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into()));
-        write(&dir.join("cni/10-test.conflist"), &config::network(&dir, number))?;
+        let network = match around.network {
+            Some(_) => config::bridge(&dir),
+            None => config::network(&dir, number),
+        };
+        write(&dir.join("cni/10-test.conflist"), &network)?;
         directory(&dir.join("kubelet"))?;
         directory(Path::new(KUBELET))?;
-        let child = spawn(&tools, &tag, &dir, around.hierarchies)?;
+        let child = spawn(&tools, &tag, &dir, around)?;
         let mut daemon = Self { tag, dir, tools, cri, child, mounts_at_start: Mountpoints::default() };
         daemon.wait_until_ready()?;
         if cri == Cri::On {
@@ -126,9 +135,12 @@ impl Containerd {
 
     /// As [`Self::restart_after`], ended by that signal.
     pub fn restart_by(&mut self, end: Signal, meanwhile: impl FnOnce() -> Result<()>) -> Result<()> {
-        let namespace = format!("/proc/{}/ns/mnt", self.pid());
-        // Open, it outlives the daemon, should no shim be in it.
-        let namespace = fs::File::open(&namespace).map_err(HarnessError::at("open", &namespace))?;
+        // Open, they outlive the daemon, should no shim be in them.
+        let open = |name| {
+            let path = format!("/proc/{}/ns/{name}", self.pid());
+            fs::File::open(&path).map_err(HarnessError::at("open", &path))
+        };
+        let (mounts, network) = (open("mnt")?, open("net")?);
         let failed = |source| HarnessError::Run { program: "containerd".to_owned(), source };
         // No child's pid is another's before it is waited for.
         let pid = Pid::from_raw(self.child.id().cast_signed());
@@ -144,7 +156,9 @@ impl Containerd {
         }
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "KILL", "--", "nsenter"]);
-        command.arg(format!("--mount=/proc/{}/fd/{}", std::process::id(), namespace.as_raw_fd()));
+        for (name, namespace) in [("net", &network), ("mount", &mounts)] {
+            command.arg(format!("--{name}=/proc/{}/fd/{}", std::process::id(), namespace.as_raw_fd()));
+        }
         command.arg("--").arg(&self.tools.containerd).arg("-c").arg(self.dir.join("config.toml"));
         self.child = environment(&mut command, &self.tools, &self.tag, &self.dir)?.spawn().map_err(failed)?;
         self.wait_until_ready()
@@ -259,15 +273,17 @@ impl Containerd {
         run::run(&mut command, CTR)
     }
 
-    /// A command inside the daemon's mount namespace.
+    /// A command inside the daemon's mount and network namespaces.
     #[must_use]
     pub fn inside(&self, program: &Path) -> Command {
         let mut command = Command::new("nsenter");
-        command.arg(format!("--mount=/proc/{}/ns/mnt", self.pid())).arg("--").arg(program);
+        let namespace = |name| format!("/proc/{}/ns/{name}", self.pid());
+        command.arg(format!("--net={}", namespace("net"))).arg(format!("--mount={}", namespace("mnt")));
+        command.arg("--").arg(program);
         command
     }
 
-    /// A command inside the daemon's mount namespace, with the environment in which the daemon starts its shims.
+    /// A command inside the daemon's namespaces, with the environment in which the daemon starts its shims.
     #[must_use]
     pub fn as_daemon(&self, program: &Path) -> Command {
         let mut command = self.inside(program);
@@ -364,9 +380,9 @@ fn is_noise(line: &str) -> bool {
         .any(|word| line.contains(word))
 }
 
-fn spawn(tools: &Tools, tag: &str, dir: &Path, hierarchies: Hierarchies) -> Result<Child> {
+fn spawn(tools: &Tools, tag: &str, dir: &Path, around: &Surroundings<'_>) -> Result<Child> {
     let unified = Path::new("/sys/fs/cgroup/unified");
-    let hidden = match hierarchies {
+    let hidden = match around.hierarchies {
         Hierarchies::V1Only if unified.exists() => format!("umount {} && ", unified.display()),
         Hierarchies::V1Only | Hierarchies::AsOnHost => String::new(),
     };
@@ -383,7 +399,11 @@ fn spawn(tools: &Tools, tag: &str, dir: &Path, hierarchies: Hierarchies) -> Resu
     );
     let mut command = Command::new("setpriv");
     // Dies with the thread that started it, should that be killed.
-    command.args(["--pdeathsig", "KILL", "--", "unshare", "--mount", "--propagation", "private", "--"]);
+    command.args(["--pdeathsig", "KILL", "--"]);
+    if let Some(network) = around.network {
+        command.arg("nsenter").arg(format!("--net={}", network.display())).arg("--");
+    }
+    command.args(["unshare", "--mount", "--propagation", "private", "--"]);
     command.args(["sh", "-c", &script]).arg(&tools.containerd).arg(dir.join("config.toml"));
     let started = environment(&mut command, tools, tag, dir)?.spawn();
     started.map_err(|source| HarnessError::Run { program: "containerd".to_owned(), source })

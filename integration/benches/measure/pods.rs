@@ -22,7 +22,8 @@ pub(super) fn in_one_pod(findings: &mut Findings) -> Result<(), HarnessError> {
     // Why a peer is not there was said before.
     let runtimes = runtimes::find(&mut Findings::default())?;
     let handlers = stage::handlers(&runtimes);
-    let around = Surroundings { hierarchies: Hierarchies::V1Only, handlers: &handlers };
+    let around =
+        Surroundings { hierarchies: Hierarchies::V1Only, handlers: &handlers, ..Surroundings::default() };
     let bench = match Bench::start_in(Release::V1_7, Cri::On, &around) {
         Err(error @ HarnessError::Missing { .. }) => {
             findings.lacks("pss-pod", &error);
