@@ -18,20 +18,39 @@ pub enum Release {
     V1_7,
     /// 2.1, unpacked by deps.sh.
     V2_1,
+    /// 2.4, built from its Go module by integration/conformance/build.sh at first use: for the long tier.
+    V2_4,
 }
 
+/// How long a containerd may take to be built.
+const BUILD: Duration = Duration::from_secs(3000);
+
 impl Release {
-    /// All of them.
+    /// All that are there without building one.
     pub const ALL: [Release; 3] = [Release::System, Release::V1_7, Release::V2_1];
 
     /// The directory of its `containerd`, `ctr` and shim; `None` where PATH finds them.
     fn dir(self) -> Option<PathBuf> {
-        let name = match self {
+        let dir = match self {
             Release::System => return None,
-            Release::V1_7 => "containerd-1.7",
-            Release::V2_1 => "containerd-2.1",
+            Release::V1_7 => "deps/containerd-1.7/usr/bin",
+            Release::V2_1 => "deps/containerd-2.1/usr/bin",
+            Release::V2_4 => "conformance/2.4/bin",
         };
-        Some(workspace().join("target/deps").join(name).join("usr/bin"))
+        Some(workspace().join("target").join(dir))
+    }
+
+    /// Builds what is not there, once for all tests that wait for it.
+    fn build(self) -> Result<()> {
+        match self {
+            Release::System | Release::V1_7 | Release::V2_1 => Ok(()),
+            Release::V2_4 => {
+                let mut command = Command::new("flock");
+                command.arg(workspace().join("target/conformance-2.4.lock"));
+                command.arg(workspace().join("integration/conformance/build.sh")).arg("2.4");
+                run(&mut command, BUILD)?.success().map(drop)
+            }
+        }
     }
 }
 
@@ -51,6 +70,7 @@ pub(crate) struct Tools {
 impl Tools {
     /// The programs of `release`.
     pub(crate) fn of(release: Release) -> Result<Self> {
+        release.build()?;
         let bulkhead = bulkhead_dir()?;
         let mut dirs = vec![bulkhead];
         dirs.extend(

@@ -1,4 +1,5 @@
-//! Layers that containerd's EROFS snapshotter keeps as images: bound, compared and mounted from their files.
+//! Layers that containerd's EROFS snapshotter keeps as images: bound, compared and mounted from their files; by containerd
+//! 2.1, which mounts them where it keeps them, and by 2.4, whose mount manager mounts them for each task.
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
@@ -24,8 +25,8 @@ struct Node {
 }
 
 impl Node {
-    fn start(image: Image) -> Self {
-        let bench = Bench::start(Release::V2_1, Cri::Off).unwrap();
+    fn start(release: Release, image: Image) -> Self {
+        let bench = Bench::start(release, Cri::Off).unwrap();
         let digests = bench.daemon.import(&image).unwrap();
         Self { bench, image, digests }
     }
@@ -41,9 +42,14 @@ impl Node {
     }
 
     fn run(&self, runtime: &str, name: &str, command: &[&str]) -> Output {
+        self.run_as(&["--rm"], runtime, name, command)
+    }
+
+    fn run_as(&self, how: &[&str], runtime: &str, name: &str, command: &[&str]) -> Output {
         let id = self.bench.daemon.id(name);
-        let mut args =
-            vec!["run", "--rm", "--snapshotter", "erofs", "--runtime", runtime, &self.image.name, &id];
+        let mut args = vec!["run", "--snapshotter", "erofs", "--runtime", runtime];
+        args.extend(how);
+        args.extend([self.image.name.as_str(), &id]);
         args.extend(command);
         self.bench.daemon.ctr(&args).unwrap()
     }
@@ -54,9 +60,9 @@ impl Node {
         refused
     }
 
-    /// containerd's own mounts stay as long as its snapshots do.
+    /// containerd 2.1's own mounts stay as long as its snapshots do.
     fn end(&self) {
-        for image in self.images() {
+        for image in self.images().iter().filter(|_| self.bench.daemon.version() < (2, 2)) {
             self.inside(&format!("umount {}", image.with_file_name("fs").display()));
         }
         self.bench.assert_nothing_left();
@@ -90,9 +96,33 @@ fn place_of_content(image: &Path) -> u64 {
     at as u64
 }
 
-#[test]
-fn what_containerd_keeps_in_erofs_is_found_to_be_the_same_whatever_its_shape() {
-    let node = Node::start(shapes::image("registry.test/team-a/shapes:1"));
+/// One test for each way in which containerd mounts them; 2.4 is built first.
+macro_rules! on_each_erofs {
+    ($($(#[$meta:meta])* fn $name:ident($release:ident) $body:block)*) => {$(
+        $(#[$meta])*
+        mod $name {
+            use super::*;
+
+            fn body($release: Release) $body
+
+            #[test]
+            fn on_2_1() {
+                body(Release::V2_1);
+            }
+
+            #[test]
+            #[ignore = "long"]
+            fn on_2_4() {
+                body(Release::V2_4);
+            }
+        }
+    )*};
+}
+
+on_each_erofs! {
+
+fn what_containerd_keeps_in_erofs_is_found_to_be_the_same_whatever_its_shape(release) {
+    let node = Node::start(release, shapes::image("registry.test/team-a/shapes:1"));
     for contents in ["chain", "receipt", "receipt", "rehash"] {
         node.allow(contents);
         node.run(BULKHEAD, contents, &["/bin/true"]).success().unwrap();
@@ -102,9 +132,8 @@ fn what_containerd_keeps_in_erofs_is_found_to_be_the_same_whatever_its_shape() {
 }
 
 /// The mtime is put back; the ctime tells. Under runc the attack bites.
-#[test]
-fn a_file_that_was_changed_inside_of_a_layers_image_is_refused_by_its_path() {
-    let node = Node::start(image());
+fn a_file_that_was_changed_inside_of_a_layers_image_is_refused_by_its_path(release) {
+    let node = Node::start(release, image());
     node.allow("receipt");
     let cat = ["/bin/cat", "/data/file"];
     assert_eq!(node.run(BULKHEAD, "before", &cat).stdout.as_bytes(), CONTENT);
@@ -126,10 +155,40 @@ fn a_file_that_was_changed_inside_of_a_layers_image_is_refused_by_its_path() {
     node.end();
 }
 
+/// An image of one layer, which is seen by a container that writes nothing: containerd 2.4 leaves its shims nothing to
+/// mount of it.
+fn image_of_a_single_layer_runs_read_only_and_not(release) {
+    let mut image = Image::busybox(ALLOWED, &UID.to_string()).unwrap();
+    image.layers.truncate(1);
+    let node = Node::start(release, image);
+    node.allow("receipt");
+    node.run(BULKHEAD, "written", &["/bin/true"]).success().unwrap();
+    node.run_as(&["--rm", "--read-only"], BULKHEAD, "read", &["/bin/true"]).success().unwrap();
+    node.end();
+}
+
+/// The root is an overlay of the snapshots' own places, wherever containerd has mounted them.
+fn root_is_made_of_the_layers_that_the_snapshots_have(release) {
+    let node = Node::start(release, image());
+    node.allow("receipt");
+    let shown = node.run(BULKHEAD, "root", &["/bin/cat", "/proc/self/mountinfo"]).success().unwrap().stdout;
+    let root = shown.lines().find(|line| line.split(' ').nth(4) == Some("/")).unwrap();
+    let snapshots = node.bench.daemon.dir().join("root/io.containerd.snapshotter.v1.erofs/snapshots");
+    let lower = root.split([',', ' ']).filter_map(|option| {
+        option.strip_prefix("lowerdir+=").or_else(|| option.strip_prefix("lowerdir="))
+    });
+    let lower: Vec<&str> = lower.flat_map(|layers| layers.split(':')).collect();
+    assert_eq!(lower.len(), node.image.layers.len(), "{root}");
+    assert!(lower.iter().all(|layer| Path::new(layer).starts_with(&snapshots)), "{root}");
+    node.end();
+}
+
+}
+
 /// What is mounted where containerd mounts a layer is what runc shows; Bulkhead mounts the layer's own image.
 #[test]
 fn what_is_mounted_over_a_layers_place_is_not_seen() {
-    let node = Node::start(image());
+    let node = Node::start(Release::V2_1, image());
     node.allow("receipt");
     let cat = ["/bin/cat", "/data/file"];
     node.run(BULKHEAD, "first", &cat).success().unwrap();

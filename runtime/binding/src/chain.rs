@@ -8,7 +8,10 @@ const FIX: &str = "remove the container, pull the image again, and create the co
 
 /// Refuses a chain that is not: `key` (active or view) on the top chain ID, each next one committed on the chain ID
 /// below it, the lowest one on nothing.
-pub(crate) fn check(facts: &ImageFacts, image: &str, key: &str, chain: &[Snapshot]) -> Result<(), Refusal> {
+///
+/// # Errors
+/// The refusal that names the first that is none.
+pub fn check(facts: &ImageFacts, image: &str, key: &str, chain: &[Snapshot]) -> Result<(), Refusal> {
     let refuse = |why: String| {
         Err(Refusal::new(
             Rule::SnapshotChain,

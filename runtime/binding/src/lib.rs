@@ -26,12 +26,15 @@ mod chain;
 mod claim;
 #[cfg(any(test, feature = "example"))]
 pub mod example;
+mod managed;
 mod observed;
 mod rootfs;
 mod verified;
 mod volume;
 
+pub use chain::check as check_chain;
 pub use claim::{check_claim, check_kind, image_broken, image_unknown};
+pub use managed::one_mount;
 pub use observed::{
     Claim, CriContainer, CriRecord, Observed, ObservedVolume, Snapshot, SnapshotKind, VolumeClaim,
 };

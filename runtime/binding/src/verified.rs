@@ -17,6 +17,7 @@ pub struct VerifiedImage {
     claimed_name: String,
     names: BTreeSet<String>,
     cri: CriRecord,
+    rootfs: Mount,
     volumes: Vec<VerifiedVolume>,
     contents: ContentsFacts,
     signatures: BTreeMap<Digest, SignatureFacts>,
@@ -51,6 +52,13 @@ impl VerifiedImage {
             CriRecord::None | CriRecord::Sandbox => None,
             CriRecord::Container(record) => record.requested_name.as_deref(),
         }
+    }
+
+    /// What to mount as the root: what the request mounts, with layers that containerd has mounted for it as they are in
+    /// the snapshots themselves.
+    #[must_use]
+    pub fn rootfs(&self) -> &[Mount] {
+        std::slice::from_ref(&self.rootfs)
     }
 
     /// What is known of the files of its layers: nothing but their names, where nobody said more.
@@ -136,13 +144,14 @@ pub fn bind(facts: &ImageFacts, observed: &Observed, rootfs: &[Mount]) -> Result
             record.image_volumes.as_slice()
         }
     };
-    rootfs::check(image, mounts, mount_label.as_deref(), rootfs)?;
+    let rootfs = rootfs::check(image, mounts, mount_label.as_deref(), rootfs)?;
     chain::check(facts, image, &claim.snapshot_key, chain)?;
     Ok(VerifiedImage {
         facts: facts.clone(),
         claimed_name: image.clone(),
         names,
         cri: claim.cri.clone(),
+        rootfs,
         volumes: bind_volumes(claimed_volumes, volumes)?,
         contents: ContentsFacts::Chain,
         signatures: BTreeMap::new(),

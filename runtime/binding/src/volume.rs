@@ -14,7 +14,7 @@ use std::{
 
 use bulkhead_model::{ContainerId, ContentsFacts, Digest, ImageFacts, ImageVolume, Mount, Refusal, Rule};
 
-use crate::{ObservedVolume, VolumeClaim, chain};
+use crate::{ObservedVolume, VolumeClaim, chain, one_mount};
 
 /// Directory of the CRI plugin's state in which it mounts image volumes.
 ///
@@ -129,10 +129,7 @@ pub(crate) fn bind(claim: &VolumeClaim, observed: &ObservedVolume) -> Result<Ver
         }
     };
     chain::check(facts, &claim.name, &key, chain)?;
-    let [mount] = mounts.as_slice() else {
-        return Err(refuse(claim, format!("its snapshot has {} mounts; exactly one is known", mounts.len())));
-    };
-    let layers = read_only(mount).map_err(|why| refuse(claim, why))?;
+    let layers = one_mount(mounts).and_then(|mount| read_only(&mount)).map_err(|why| refuse(claim, why))?;
     let mut names = names.clone();
     names.remove(&facts.config.to_string());
     Ok(VerifiedVolume {

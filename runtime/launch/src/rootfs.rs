@@ -3,8 +3,12 @@
 
 use std::{
     ffi::{CStr, CString},
+    fs::DirBuilder,
     io,
-    os::fd::{AsFd, OwnedFd},
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::fs::DirBuilderExt as _,
+    },
     path::{Path, PathBuf},
 };
 
@@ -43,7 +47,7 @@ pub(crate) fn private_namespace() -> Result<(), LaunchError> {
 pub(crate) const HARDENED: u64 = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV;
 
 /// Mounts `mounts`, lowest first, at `target`, each with `attributes` as well. Where owners are shifted, layers are
-/// mounted once more below `dir`.
+/// mounted once more below `dir`; an empty layer that an overlay wants is made there.
 pub(crate) fn mount_all(
     mounts: &[Mount],
     target: &Path,
@@ -60,6 +64,7 @@ pub(crate) fn mount_all(
     let lower: Vec<PathBuf> = lower.flat_map(|layers| layers.split(':')).map(PathBuf::from).collect();
     mount_images(&lower).map_err(|error| LaunchError::Failed(error.to_string()))?;
     for (index, entry) in mounts.iter().enumerate() {
+        let entry = &with_two_layers(entry, dir)?;
         let shifted =
             inside.map(|inside| inside.layers(entry, &dir.join(format!("layers-{index}")))).transpose()?;
         let entry = shifted.as_ref().unwrap_or(entry);
@@ -93,6 +98,29 @@ pub(crate) fn mount_all(
             .map_err(LaunchError::io("move_mount(2)", at.display().to_string()))?;
     }
     Ok(())
+}
+
+/// An overlay that nothing is written to wants two layers at least: an empty one goes below a single one.
+///
+/// Source: `ovl_get_lowerstack`, fs/overlayfs/super.c.
+fn with_two_layers(mount: &Mount, dir: &Path) -> Result<Mount, LaunchError> {
+    let mut mount = mount.clone();
+    if mount.kind != "overlay" || mount.options.iter().any(|option| option.starts_with("upperdir=")) {
+        return Ok(mount);
+    }
+    for option in &mut mount.options {
+        if option.strip_prefix("lowerdir=").is_some_and(|names| !names.contains(':')) {
+            let empty = dir.join("empty");
+            DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(&empty)
+                .map_err(LaunchError::io("mkdir(2)", empty.display().to_string()))?;
+            option.push(':');
+            option.push_str(&empty.display().to_string());
+        }
+    }
+    Ok(mount)
 }
 
 /// fstab options, sorted out.
@@ -274,6 +302,25 @@ mod tests {
         let parsed = Options::parse(&options).unwrap();
         assert_eq!(parsed.parameters, ["index=off", "workdir=/w", "upperdir=/u", "lowerdir=/l1:/l2"]);
         assert_eq!((parsed.bind, parsed.attributes), (false, MOUNT_ATTR_RDONLY));
+    }
+
+    #[test]
+    fn single_layer_that_is_only_read_gets_an_empty_one_below_it_and_others_do_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let overlay = |options: &[&str]| Mount {
+            kind: "overlay".to_owned(),
+            source: "overlay".to_owned(),
+            target: PathBuf::new(),
+            options: strings(options),
+        };
+        let empty = dir.path().join("empty");
+        for whole in [&["lowerdir=/l2:/l1", "ro"][..], &["lowerdir=/l", "upperdir=/u", "workdir=/w"]] {
+            assert_eq!(with_two_layers(&overlay(whole), dir.path()).unwrap(), overlay(whole));
+        }
+        assert!(!empty.exists());
+        let one = with_two_layers(&overlay(&["lowerdir=/l", "ro"]), dir.path()).unwrap();
+        assert_eq!(one.options[0], format!("lowerdir=/l:{}", empty.display()));
+        assert!(std::fs::read_dir(empty).unwrap().next().is_none());
     }
 
     #[test]

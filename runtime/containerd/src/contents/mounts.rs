@@ -13,13 +13,12 @@ pub(crate) struct Layers {
     pub(crate) own: Option<PathBuf>,
 }
 
-/// Reads what containerd's overlayfs snapshotter gives: an overlay, or, of a single layer that is only read, a bind.
+/// Reads what containerd's overlayfs snapshotter gives: an overlay, or, of a single layer that is only read, a bind; and
+/// what its EROFS snapshotter gives, before or after the mount manager.
 ///
 /// Source: containerd plugins/snapshots/overlay/overlay.go, `mounts`.
 pub(crate) fn layers(mounts: &[Mount], count: usize) -> Result<Layers, String> {
-    let [mount] = mounts else {
-        return Err(format!("the snapshot has {} mounts, not one overlay", mounts.len()));
-    };
+    let mount = bulkhead_binding::one_mount(mounts)?;
     let value =
         |name: &str| mount.options.iter().find_map(|option| option.strip_prefix(name)?.strip_prefix('='));
     let layers = match mount.kind.as_str() {

@@ -12,7 +12,7 @@ use std::{
     path::Path,
 };
 
-use bulkhead_model::{ImageVolume, Mount};
+use bulkhead_model::ImageVolume;
 use nix::{
     errno::Errno,
     fcntl::{OFlag, OpenHow, ResolveFlag, openat2},
@@ -32,8 +32,7 @@ pub(super) fn image(
     let ImageVolume { source: _, layers, directory } = volume;
     let at = dir.join("layers");
     make(&at)?;
-    let layers = with_two_layers(layers, dir)?;
-    rootfs::mount_all(std::slice::from_ref(&layers), &at, rootfs::MOUNT_ATTR_RDONLY, inside, dir)?;
+    rootfs::mount_all(std::slice::from_ref(layers), &at, rootfs::MOUNT_ATTR_RDONLY, inside, dir)?;
     let found = open(&at, directory)?;
     let shown = || at.join(directory).display().to_string();
     let what = trees::identity(found.as_fd()).map_err(LaunchError::io("statx(2)", shown()))?;
@@ -51,24 +50,6 @@ fn make(dir: &Path) -> Result<(), LaunchError> {
         .mode(0o700)
         .create(dir)
         .map_err(LaunchError::io("mkdir(2)", dir.display().to_string()))
-}
-
-/// An overlay that nothing is written to wants two layers at least: an empty one goes below a single one.
-///
-/// Source: `ovl_get_lowerstack`, fs/overlayfs/super.c.
-fn with_two_layers(layers: &Mount, dir: &Path) -> Result<Mount, LaunchError> {
-    let mut layers = layers.clone();
-    if layers.kind == "overlay" {
-        for option in layers.options.iter_mut() {
-            if option.strip_prefix("lowerdir=").is_some_and(|names| !names.contains(':')) {
-                let empty = dir.join("empty");
-                make(&empty)?;
-                option.push(':');
-                option.push_str(&empty.display().to_string());
-            }
-        }
-    }
-    Ok(layers)
 }
 
 /// A directory of the image, by links of its own: none leads out of it.
@@ -96,32 +77,9 @@ fn not_there(directory: &Path, errno: Errno) -> LaunchError {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use std::{fs, os::unix::fs::symlink, path::PathBuf};
+    use std::{fs, os::unix::fs::symlink};
 
     use super::*;
-
-    fn volume(source: &str) -> ImageVolume {
-        let options = vec!["lowerdir=/l".to_owned(), "ro".to_owned()];
-        let layers = Mount {
-            kind: "overlay".to_owned(),
-            source: "overlay".to_owned(),
-            target: PathBuf::new(),
-            options,
-        };
-        ImageVolume { source: source.into(), layers, directory: PathBuf::new() }
-    }
-
-    #[test]
-    fn single_layer_gets_an_empty_one_below_it_and_several_do_not() {
-        let dir = tempfile::tempdir().unwrap();
-        let one = with_two_layers(&volume("/i").layers, dir.path()).unwrap();
-        let empty = dir.path().join("empty");
-        assert_eq!(one.options[0], format!("lowerdir=/l:{}", empty.display()));
-        assert!(fs::read_dir(empty).unwrap().next().is_none());
-        let mut two = volume("/i").layers;
-        two.options[0] = "lowerdir=/l2:/l1".to_owned();
-        assert_eq!(with_two_layers(&two, dir.path()).unwrap(), two);
-    }
 
     #[test]
     fn link_within_the_image_is_followed_and_one_out_of_it_is_an_error() {
