@@ -138,7 +138,7 @@ mod tests {
         fs::copy(&file, &moved).unwrap();
         assert_eq!(load(&layout, &other, Path::new("/s/1/fs")).unwrap(), None, "moved");
         let text = fs::read_to_string(&file).unwrap();
-        fs::write(&file, text.replace("\"version\":1", "\"version\":0")).unwrap();
+        fs::write(&file, text.replace(&format!("\"version\":{CONTENTS_VERSION}"), "\"version\":1")).unwrap();
         assert_eq!(load(&layout, &chain, Path::new("/s/1/fs")).unwrap(), None, "of another version");
         fs::write(&file, &text[..text.len() / 2]).unwrap();
         assert_eq!(load(&layout, &chain, Path::new("/s/1/fs")).unwrap(), None, "cut short");

@@ -20,6 +20,12 @@ const LINKS_MAX: u32 = 255;
 /// Source: `PATH_MAX`, include/uapi/linux/limits.h.
 const PATH_BYTES_MAX: usize = 4095;
 
+/// Longest name and value of an extended attribute, in bytes.
+///
+/// Source: `XATTR_NAME_MAX` and `XATTR_SIZE_MAX`, include/uapi/linux/limits.h.
+const XATTR_NAME_BYTES_MAX: usize = 255;
+const XATTR_BYTES_MAX: usize = 65_536;
+
 const WHITEOUT: &[u8] = b".wh.";
 const OPAQUE: &[u8] = b".wh..wh..opq";
 
@@ -116,10 +122,14 @@ pub(super) fn put(
             let target = hard_link_target(tree, &entry.link)?;
             let node = tree.link(dir, name, target)?;
             tree.set_own(node);
-            own(tree, node, entry);
+            own(tree, node, entry)?;
             return Ok(());
         }
-        b'2' => Kind::Symlink(entry.link.as_slice().into()),
+        b'2' if entry.link.len() > PATH_BYTES_MAX => return Err(TarFlaw::Path),
+        b'2' => {
+            tree.keep(entry.link.len())?;
+            Kind::Symlink(entry.link.as_slice().into())
+        }
         b'3' => Kind::Character(entry.device.0, entry.device.1),
         b'4' => Kind::Block(entry.device.0, entry.device.1),
         b'5' => Kind::Directory,
@@ -132,12 +142,17 @@ pub(super) fn put(
         None => tree.add(dir, name, inode(kind, entry.mode, entry))?,
     };
     tree.set_own(node);
-    own(tree, node, entry);
-    Ok(())
+    own(tree, node, entry)
 }
 
 /// chown, setxattr and chmod, in this order.
-fn own(tree: &mut Tree, node: NodeId, entry: &Entry) {
+fn own(tree: &mut Tree, node: NodeId, entry: &Entry) -> Result<(), TarFlaw> {
+    for (name, value) in &entry.xattrs {
+        if name.len() > XATTR_NAME_BYTES_MAX || value.len() > XATTR_BYTES_MAX {
+            return Err(TarFlaw::Attribute);
+        }
+        tree.keep(name.len() + value.len())?;
+    }
     let inode = tree.inode_mut(node);
     inode.implied = false;
     (inode.uid, inode.gid) = (entry.uid, entry.gid);
@@ -156,6 +171,7 @@ fn own(tree: &mut Tree, node: NodeId, entry: &Entry) {
         inode.xattrs.insert(name.as_slice().into(), value.as_slice().into());
     }
     inode.mode = if is_symlink { 0o777 } else { entry.mode };
+    Ok(())
 }
 
 fn inode(kind: Kind, mode: u32, entry: &Entry) -> Inode {

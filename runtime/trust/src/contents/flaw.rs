@@ -44,9 +44,15 @@ pub(super) enum TarFlaw {
     /// More than the kernel takes.
     #[error("has a path of more than 4095 bytes, or a name of more than 255")]
     Path,
+    /// More than the kernel takes.
+    #[error("has an extended attribute with a name of more than 255 bytes, or a value of more than 64 KiB")]
+    Attribute,
     /// Too many entries.
     #[error("has more than {LAYER_ENTRIES_MAX} entries")]
     Entries,
+    /// All that is kept of it while it is read, but for files' bytes, is too much.
+    #[error("has more than {} MiB of names, links and extended attributes", .0 >> 20)]
+    Text(usize),
     /// What of it is not on disk any more is too much: it writes the same files again and again.
     #[error("writes more than {} MiB that later entries of its own remove", .0 >> 20)]
     Overwritten(u64),

@@ -195,6 +195,34 @@ fn bomb_is_a_flaw_before_its_end() {
 }
 
 #[test]
+fn link_or_attribute_that_no_kernel_takes_is_a_flaw() {
+    let (dir, _) = layer();
+    let link = |length: usize| {
+        let target = vec![b'a'; length];
+        tar(&[("././@LongLink", b'K', "", &target), ("link", b'2', "", b"")])
+    };
+    let record = |key: &str, value: &[u8]| {
+        let body = [format!(" SCHILY.xattr.{key}=").as_bytes(), value, b"\n"].concat();
+        let length = (1..20).find(|digits| (body.len() + digits).to_string().len() == *digits).unwrap();
+        let record = [(body.len() + length).to_string().as_bytes(), &body].concat();
+        tar(&[("pax", b'x', "", &record), ("file", b'0', "", b"")])
+    };
+    let long = "user.".to_owned() + &"n".repeat(251);
+    for (tar, why) in [
+        (link(4096), "a path of more than 4095 bytes"),
+        (record("user.a", &vec![b'v'; 65_537]), "a value of more than 64 KiB"),
+        (record(&long, b"v"), "a name of more than 255 bytes"),
+    ] {
+        let found = flaw(&tar);
+        assert!(found.contains(why), "{found}");
+    }
+    // As long as can be is another layer, and no damaged one.
+    for tar in [link(4095), record("user.a", &vec![b'v'; 65_536]), record(&long[..255], b"v")] {
+        assert!(matches!(look(&dir, &tar, &tar), Compared::Different { .. }));
+    }
+}
+
+#[test]
 #[ignore = "long"]
 fn a_million_entries_are_a_flaw() {
     let mut many = Vec::new();

@@ -12,6 +12,10 @@ use super::flaw::TarFlaw;
 /// Source: `NAME_MAX`, include/uapi/linux/limits.h.
 const NAME_BYTES_MAX: usize = 255;
 
+/// Most bytes of names, links' targets and extended attributes together: those of a million names, and air. Two layers at
+/// a time fit the memory of the judge's control group.
+const TEXT_BYTES_MAX: usize = 128 << 20;
+
 /// A name's place in the tree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct NodeId(u32);
@@ -77,6 +81,8 @@ pub(super) struct Tree {
     inodes: Vec<Inode>,
     /// How many names there are now.
     names: usize,
+    /// Bytes of names, targets and attributes so far, of those that are gone again as well.
+    text: usize,
 }
 
 impl Tree {
@@ -98,7 +104,7 @@ impl Tree {
             children: BTreeMap::new(),
             own: true,
         };
-        Self { nodes: vec![node], inodes: vec![top], names: 0 }
+        Self { nodes: vec![node], inodes: vec![top], names: 0, text: 0 }
     }
 
     /// How many names there are, the top not counted.
@@ -144,6 +150,12 @@ impl Tree {
         self.nodes[node.0 as usize].own = true;
     }
 
+    /// Counts what is kept of an entry.
+    pub(super) fn keep(&mut self, bytes: usize) -> Result<(), TarFlaw> {
+        self.text = self.text.saturating_add(bytes);
+        if self.text > TEXT_BYTES_MAX { Err(TarFlaw::Text(TEXT_BYTES_MAX)) } else { Ok(()) }
+    }
+
     /// A new name of a new inode.
     pub(super) fn add(&mut self, dir: NodeId, name: &[u8], inode: Inode) -> Result<NodeId, TarFlaw> {
         let id = InodeId(u32::try_from(self.inodes.len()).map_err(|_| TarFlaw::Entries)?);
@@ -166,6 +178,7 @@ impl Tree {
         if self.nodes.len() > LAYER_ENTRIES_MAX {
             return Err(TarFlaw::Entries);
         }
+        self.keep(2 * name.len())?;
         let id = NodeId(u32::try_from(self.nodes.len()).map_err(|_| TarFlaw::Entries)?);
         self.nodes.push(Node {
             parent: dir,
@@ -211,5 +224,21 @@ impl Tree {
 
     fn node(&self, node: NodeId) -> &Node {
         &self.nodes[node.0 as usize]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn names_that_take_too_much_memory_are_a_flaw_although_they_are_not_too_many() {
+        let mut tree = Tree::new();
+        let inode = tree.inode(TOP).clone();
+        let mut add = |number: usize| tree.add(TOP, format!("{number:0>255}").as_bytes(), inode.clone());
+        let flaw = (0..LAYER_ENTRIES_MAX).find_map(|number| add(number).err());
+        assert_eq!(flaw.unwrap(), TarFlaw::Text(TEXT_BYTES_MAX));
     }
 }
