@@ -175,6 +175,10 @@ fn require_signature(bench: &Bench, cosign: &Cosign, scope: &str) {
     fs::write(keys.join("ci.pub"), cosign.public_key()).unwrap();
 }
 
+fn run_on_disk(mut command: Command) {
+    run(&mut command, Duration::from_secs(60)).unwrap().success().unwrap();
+}
+
 #[test]
 fn verify_names_signers_and_what_to_do_and_the_launch_says_the_same() {
     let bench = Bench::start(Release::V2_1, Cri::Off).unwrap();
@@ -219,11 +223,60 @@ fn verify_names_signers_and_what_to_do_and_the_launch_says_the_same() {
         .unwrap();
     assert_eq!(verify(&format!("oci:{}:1", layout.display()), 0)["facts"], admitted["facts"]);
     verify(&format!("oci:{}:2", layout.display()), 1);
+    let text = bench.daemon.bulkhead(&["verify", &format!("oci:{}:1", layout.display())]).unwrap().stdout;
+    assert!(text.contains("index.json of") && text.contains("snapshots not in containerd"), "{text}");
+    // A layer whose bytes are others than its name says, in a layout.
+    let unpacked = dir.join("layout");
+    fs::create_dir(&unpacked).unwrap();
+    let mut tar = Command::new("tar");
+    tar.arg("-xf").arg(&layout).arg("-C").arg(&unpacked);
+    run_on_disk(tar);
+    let place = format!("oci:{}:1", unpacked.display());
+    verify(&place, 0);
+    let layer = admitted["facts"]["layers"][0].as_str().unwrap().trim_start_matches("sha256:").to_owned();
+    fs::write(unpacked.join("blobs/sha256").join(layer), "another layer").unwrap();
+    assert_eq!(verify(&place, 1)["verdict"]["refused"]["rule"], "image-contents");
     // For people: who signed, and why the other one counts for nothing.
     let words = ["verify", ALLOWED, "--namespace", bench.daemon.tag()];
     let text = bench.daemon.bulkhead(&words).unwrap().stdout;
     assert!(text.contains("rule      [rule.signed-by-ci] is passed by key sha256:"), "{text}");
     assert!(text.contains("rejected  sha256:"), "{text}");
+    // Every link with what proves it, down to the files.
+    let links: Vec<&str> =
+        admitted["links"].as_array().unwrap().iter().map(|link| link["link"].as_str().unwrap()).collect();
+    assert_eq!(
+        links,
+        [["target", "manifest", "config"], ["layer 1", "diff", "chain"], ["layer 2", "diff", "chain"]]
+            .concat(),
+        "{admitted}"
+    );
+    let overlayfs = &admitted["unpacked"][0];
+    assert_eq!(
+        (&overlayfs["chain"], &overlayfs["contents"]),
+        (&"closed".into(), &"receipt".into()),
+        "{admitted}"
+    );
+    for said in [
+        "containerd's image of that name points to it",
+        "named by the manifest; its bytes hash to this",
+        "bytes in the content store",
+        "snapshots overlayfs: 2 committed, named by the chain IDs",
+        "contents  overlayfs: each file is as it was when it was compared",
+    ] {
+        assert!(text.contains(said), "{said} in {text}");
+    }
+    let snapshots = dir.join("root/io.containerd.snapshotter.v1.overlayfs/snapshots");
+    let layers = fs::read_dir(snapshots).unwrap().map(|entry| entry.unwrap().path().join("fs/bin/busybox"));
+    let file = layers.filter(|file| file.exists()).next().unwrap();
+    let (size, file) =
+        (fs::metadata(&file).unwrap().len(), fs::File::options().append(true).open(file).unwrap());
+    std::io::Write::write_all(&mut &file, b"changed").unwrap();
+    let changed = verify(ALLOWED, 1);
+    assert_eq!(changed["verdict"]["refused"]["rule"], "image-contents", "{changed}");
+    let text = bench.daemon.bulkhead(&words).unwrap().stdout;
+    assert!(text.contains("NOT PROVEN: file /bin/"), "{text}");
+    file.set_len(size).unwrap();
+    verify(ALLOWED, 0);
     // What is removed counts no more.
     answered(&bulkhead(&root, &["trust", "remove", &bench.digests.target]), 0);
     verify(ALLOWED, 1);

@@ -5,6 +5,8 @@
 #[path = "trust/cosign.rs"]
 #[allow(dead_code, reason = "shared with the suite of the store, which saves images too")]
 mod cosign;
+#[path = "watch/launch.rs"]
+mod launch;
 
 use std::{
     fs,

@@ -13,6 +13,7 @@
 
 mod asked;
 mod facts;
+mod fetch;
 mod profiles;
 mod record;
 mod verify;
@@ -29,11 +30,12 @@ use bulkhead_binding::VerifiedImage;
 use bulkhead_cgroup::{CgroupError, CgroupPath, systemd_runs};
 use bulkhead_launch::Zygote;
 use bulkhead_model::{
-    Confinement, ContainerId, ContainerKind, CreateRequest, ExecRequest, GeneratedProfile, Layout, Level,
+    Confinement, ContainerId, ContainerKind, CreateRequest, ExecRequest, FetchOutcome, GeneratedProfile, Layout, Level,
     Mount, Namespace, Refusal, Rule,
 };
 use bulkhead_node::load_policy;
 use bulkhead_plan::{ExecPlan, Plan};
+use bulkhead_policy::Policy;
 use oci_spec::runtime::{LinuxNamespaceType, LinuxResources};
 
 pub(crate) use asked::{Asked, NO_SPEC, cgroup_path, policy_file};
@@ -123,13 +125,16 @@ impl Stages {
         let began = Instant::now();
         let judges = Arc::clone(&known.judges);
         let image = self.verifier.verify(&self.layout, &request, &judges).await?;
+        // From here on the root is what was bound, and nothing that a client named.
+        let request = CreateRequest { rootfs: image.rootfs().to_vec(), ..request };
         known.image(&image, began);
         let image = self.verifier.signatures(&self.layout, &request.id, &policy, image, &judges).await?;
+        let (image, asked) = self.fetched(&policy, &request, image, &judges).await?;
         let rules = policy.contents_rules(&image, &request);
         let image =
             self.verifier.contents(&self.layout, &request, image, &rules, &self.zygote, &judges).await?;
         known.image(&image, began);
-        let grant = policy.admit(&image, &request)?;
+        let grant = policy.admit(&image, &request).map_err(|refusal| fetch::told(refusal, &asked))?;
         known.scope = grant.scope().map(str::to_owned);
         known.signed_by(grant.accepted());
         known.would_refuse = grant.would_refuse().cloned();
@@ -160,6 +165,23 @@ impl Stages {
         };
         let layout = self.layout.clone();
         Ok(Admitted { layout, policy_file, request, image, plan, pids_max, cgroup_path, task_dir, ids })
+    }
+
+    /// Where policy lets a launch ask registries, and it lacks a signature: the image with those that came.
+    async fn fetched(
+        &self,
+        policy: &Policy,
+        request: &CreateRequest,
+        image: VerifiedImage,
+        judges: &verify::Judges,
+    ) -> Result<(VerifiedImage, Vec<FetchOutcome>), TaskError> {
+        let from = policy.fetch_from(&image, request);
+        if from.is_empty() {
+            return Ok((image, Vec::new()));
+        }
+        let asked = fetch::fetch(&self.layout, &self.zygote, self.verifier.judge_program(), from).await?;
+        let image = self.verifier.signatures(&self.layout, &request.id, policy, image, judges).await?;
+        Ok((image, asked))
     }
 
     /// The profile of the container's commands under this confinement.

@@ -70,6 +70,8 @@ pub(crate) enum Trouble {
     Gather(#[from] bulkhead_gather::GatherError),
     #[error(transparent)]
     Store(#[from] bulkhead_gather::StoreError),
+    #[error("an answer that was not asked for: {0}")]
+    Odd(String),
     #[error("{} is no profile: {why}", .path.display())]
     Profile { path: PathBuf, why: String },
     #[error("{} is no public key: {why}", .path.display())]

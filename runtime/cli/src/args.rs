@@ -42,6 +42,13 @@ pub(crate) struct DaemonConfig {
     pub(crate) containerd: PathBuf,
 }
 
+impl DaemonConfig {
+    /// Where it is when nobody says otherwise.
+    pub(crate) fn of_the_node() -> Self {
+        Self { containerd_config: CONFIG.into(), containerd: "containerd".into() }
+    }
+}
+
 /// Which containerd.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Daemon {
@@ -164,6 +171,14 @@ pub(crate) enum TrustCommand {
         /// This file alone
         #[arg(long, value_name = "DIGEST")]
         file: Option<Digest>,
+    },
+    /// Remove what is kept of images that containerd has no more: signatures, facts of judges, receipts of layers
+    Sweep {
+        /// Leave signatures that were kept within so many days: those of images that are not pulled yet, say
+        #[arg(long, value_name = "DAYS", default_value_t = 30)]
+        days: u64,
+        #[command(flatten)]
+        daemon: Daemon,
     },
 }
 

@@ -12,6 +12,7 @@ mod args;
 mod check;
 mod doctor;
 mod explain;
+mod fetcher;
 mod from_manifest;
 mod generate;
 mod generator;
@@ -20,6 +21,7 @@ mod init;
 mod policy_test;
 mod profile;
 mod settings;
+mod sweep;
 mod trust;
 mod verify;
 mod watch;
@@ -48,6 +50,9 @@ fn main() -> ExitCode {
     }
     if std::env::args_os().skip(1).eq(["judge", "profile", "child"]) {
         return generator::child_main();
+    }
+    if std::env::args_os().skip(1).eq(["judge", "fetch"]) {
+        return fetcher::fetcher_main();
     }
     if let [Some("judge"), Some("contents"), Some(layers), Some(blobs)] = std::env::args_os()
         .skip(1)
@@ -91,6 +96,7 @@ fn run(layout: &Layout, command: Command, as_json: bool) -> Result<Answer, Troub
             }
             TrustCommand::List { digest } => trust::list(layout, digest.as_ref()),
             TrustCommand::Remove { digest, file } => trust::remove(layout, &digest, file.as_ref()),
+            TrustCommand::Sweep { days, daemon } => sweep::sweep(layout, days, &daemon),
         },
         Command::Watch(options) => watch::watch(layout, &options, as_json),
         Command::Explain { container, namespace } => explain::explain(layout, &namespace, &container),

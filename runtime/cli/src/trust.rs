@@ -1,7 +1,12 @@
 //! `bulkhead trust`: signatures kept on this node, so that launches need no network.
 
-use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+    time::Duration,
+};
 
+use bulkhead_containerd::proven_signatures;
 use bulkhead_gather::{Access, Added, Entry, Fetched, GatherError, Harvest, Reference, Skipped, Store};
 use bulkhead_model::{Digest, Layout, SignatureFormat};
 use serde_json::{Value, json};
@@ -15,7 +20,7 @@ use crate::{
 /// Where containerd is told of mirrors and certificates when no one says otherwise.
 ///
 /// Source: containerd docs/hosts.md.
-const HOSTS_DIR: &str = "/etc/containerd/certs.d";
+pub(crate) const HOSTS_DIR: &str = "/etc/containerd/certs.d";
 
 /// What is said of a configuration that `containerd` itself calls deprecated.
 pub(crate) const OLD_REGISTRIES: &str = "registry.mirrors and registry.configs of containerd's configuration are not \
@@ -79,8 +84,14 @@ pub(crate) fn access(options: &RegistryOptions, settings: &Settings) -> Access {
     }
 }
 
+/// What stays where a subject has too many files: what a judge has proven. Where that cannot be told, everything stays.
+pub(crate) fn proven(layout: &Layout) -> impl Fn() -> Option<BTreeSet<Digest>> {
+    move || proven_signatures(layout).ok()
+}
+
 fn keep(layout: &Layout, harvest: &Harvest, from: &str, notes: &[String]) -> Result<Answer, Trouble> {
-    let store = Store::of(layout);
+    let proven = proven(layout);
+    let store = Store::making_room(layout, &proven);
     let (mut new, mut known) = (0, 0);
     let mut kept: BTreeMap<Digest, Vec<Value>> = BTreeMap::new();
     let mut lines = Vec::new();

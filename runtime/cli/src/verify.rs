@@ -1,15 +1,20 @@
 //! `bulkhead verify IMAGE`: the chain of digests, and what policy says of it.
 
 mod elsewhere;
+mod links;
 mod report;
 
 use std::path::Path;
 
-use bulkhead_containerd::{CALL_TIMEOUT, Containerd, Judge, VerifyError, examine, name_of, signature_facts};
-use bulkhead_model::{Digest, ImageFacts, Layout, Namespace, Refusal, SignatureFacts, TrustMaterial};
+use bulkhead_containerd::{CALL_TIMEOUT, Containerd, Judge, VerifyError, examine, names_of, signature_facts};
+use bulkhead_model::{
+    ContentsFacts, ContentsRule, Digest, ImageFacts, Layout, Namespace, Refusal, Rule, SignatureFacts,
+    TrustMaterial,
+};
 use bulkhead_node::load_policy;
-use bulkhead_policy::Preview;
+use bulkhead_policy::{Policy, Preview};
 
+use self::links::{Blob, Files, Found, Place, Unpacked};
 use crate::{
     answer::{Answer, Trouble},
     args::Daemon,
@@ -42,40 +47,135 @@ pub(crate) fn verify(
     tenant: Option<&Namespace>,
     daemon: &Daemon,
 ) -> Result<Answer, Trouble> {
-    let found = match image.strip_prefix("oci:") {
-        Some(place) => elsewhere::facts(place)?,
+    let (found, containerd) = match image.strip_prefix("oci:") {
+        Some(place) => (elsewhere::found(place)?, None),
         None => {
             let socket = match &daemon.address {
                 Some(address) => address.clone(),
                 None => Settings::read(daemon)?.socket(daemon),
             };
-            let called = called(&socket, namespace, image)?;
-            facts(layout, &socket, namespace, &called)?.map(|facts| (called, facts))
+            (in_containerd(layout, &socket, namespace, image)?, Some(socket))
         }
     };
-    let (called, facts) = match found {
+    let mut found = match found {
         Ok(found) => found,
         Err(refusal) => return Ok(refusal.into()),
     };
-    let name = name.unwrap_or(&called);
+    if let Some(name) = name {
+        name.clone_into(&mut found.name);
+    }
     let tenant = tenant.unwrap_or(namespace);
     let policy = load_policy(layout, None, tenant);
     let signatures = match &policy {
-        Ok(policy) => Some(signatures(layout, &facts, policy.material())?),
+        Ok(policy) => Some(signatures(layout, &found.facts, policy.material())?),
         Err(_) => None,
     };
-    let verdict = policy.and_then(|policy| policy.preview(&facts, signatures.as_ref(), name, tenant));
-    Ok(report::report(name, &facts, signatures.as_ref(), verdict))
+    let asked = |policy: &Policy, contents: Option<&ContentsFacts>| {
+        policy.preview_of(&found.facts, signatures.as_ref(), contents, &found.name, tenant)
+    };
+    let first = policy.as_ref().map_err(Clone::clone).and_then(|policy| asked(policy, None));
+    // Of an image that is refused anyway nobody looks at the files.
+    let rule = match (&policy, &first) {
+        (Ok(policy), Ok(_)) => {
+            Ok(policy.needs(&found.name).map_or(ContentsRule::Chain, |needs| needs.contents))
+        }
+        _ => Err("the image is refused whatever they are"),
+    };
+    let unpacked = match containerd {
+        Some(socket) => Some(unpacked(layout, &socket, namespace, &found, rule)?),
+        None => None,
+    };
+    let verdict = match (policy, unpacked.as_deref().and_then(decisive)) {
+        (Ok(policy), Some(contents)) => asked(&policy, Some(contents)),
+        _ => first,
+    };
+    let verdict = verdict.and_then(|preview| sound(&found, unpacked.as_deref()).map(|()| preview));
+    Ok(report::report(&found, signatures.as_ref(), unpacked.as_deref(), verdict))
 }
 
-/// The name of an image of containerd's that was named by its digest.
-fn called(socket: &Path, namespace: &Namespace, image: &str) -> Result<String, Trouble> {
-    let Ok(digest) = image.parse::<Digest>() else { return Ok(image.to_owned()) };
-    let found = event_loop()?.block_on(async {
+/// What is known of the files, where they were looked at: of several snapshotters what stands against the image.
+fn decisive(unpacked: &[Unpacked]) -> Option<&ContentsFacts> {
+    let facts = unpacked.iter().filter_map(|place| match &place.files {
+        Files::Found(facts) => Some(facts),
+        Files::NotAsked(_) => None,
+    });
+    facts.reduce(|one, other| if matches!(one, ContentsFacts::Unproven(_)) { one } else { other })
+}
+
+/// What no policy can admit: snapshots that are not the image's, and blobs that are not their names'.
+fn sound(found: &Found, unpacked: Option<&[Unpacked]>) -> Result<(), Refusal> {
+    if let Some(refusal) = unpacked.into_iter().flatten().find_map(|place| place.chain.as_ref().err()) {
+        return Err(refusal.clone());
+    }
+    let spoilt = found.facts.layers.iter().zip(&found.blobs).find_map(|(layer, blob)| match blob {
+        Blob::Spoilt(other) => Some((layer, other)),
+        Blob::Kept(_) | Blob::Hashed(_) | Blob::Missing => None,
+    });
+    match spoilt {
+        None => Ok(()),
+        Some((layer, other)) => Err(Refusal::new(
+            Rule::ImageContents,
+            format!("image {} ({}) cannot be verified", found.name, found.facts.target),
+            format!("the blob of its layer {layer} hashes to {other}: it is damaged or was changed"),
+            "fetch or build the image anew",
+        )),
+    }
+}
+
+/// An image of containerd's, by its name or its digest.
+fn in_containerd(
+    layout: &Layout,
+    socket: &Path,
+    namespace: &Namespace,
+    image: &str,
+) -> Result<Result<Found, Refusal>, Trouble> {
+    let by_digest = image.parse::<Digest>();
+    let (name, facts) = event_loop()?.block_on(async {
         let containerd = Containerd::connect(socket, namespace, CALL_TIMEOUT).await?;
-        name_of(&containerd, &digest).await
+        let called = match &by_digest {
+            Ok(digest) => names_of(&containerd, digest).await?.pop_first(),
+            Err(_) => None,
+        };
+        let called = called.unwrap_or_else(|| image.to_owned());
+        let judge = Judge::beside_this_executable()?;
+        let facts = examine(&containerd, layout, &judge, &called).await;
+        Ok::<_, Trouble>((called, facts))
     })?;
-    Ok(found.unwrap_or_else(|| image.to_owned()))
+    let facts = match facts {
+        Ok(facts) => facts,
+        Err(VerifyError::Refused(refusal)) => return Ok(Err(refusal)),
+        Err(VerifyError::Failed(failure) | VerifyError::Unavailable(failure)) => return Err(failure.into()),
+    };
+    let (names, blobs) = event_loop()?.block_on(async {
+        let containerd = Containerd::connect(socket, namespace, CALL_TIMEOUT).await?;
+        let names = names_of(&containerd, &facts.target).await?;
+        let mut blobs = Vec::with_capacity(facts.layers.len());
+        for layer in &facts.layers {
+            blobs.push(containerd.blob_size(layer).await?.map_or(Blob::Missing, Blob::Kept));
+        }
+        Ok::<_, Trouble>((names, blobs))
+    })?;
+    Ok(Ok(Found { name, facts, place: Place::Containerd(names), blobs }))
+}
+
+fn unpacked(
+    layout: &Layout,
+    socket: &Path,
+    namespace: &Namespace,
+    found: &Found,
+    rule: Result<ContentsRule, &'static str>,
+) -> Result<Vec<Unpacked>, Trouble> {
+    let judge = Judge::beside_this_executable()?;
+    let looked = event_loop()?.block_on(async {
+        let containerd = Containerd::connect(socket, namespace, CALL_TIMEOUT).await?;
+        links::unpacked(&containerd, layout, &judge, found, rule).await
+    });
+    match looked {
+        Ok(unpacked) => Ok(unpacked),
+        // Nothing is asked there that refuses.
+        Err(VerifyError::Refused(refusal)) => Err(Trouble::Odd(refusal.line())),
+        Err(VerifyError::Failed(failure) | VerifyError::Unavailable(failure)) => Err(failure.into()),
+    }
 }
 
 /// What policy says of an image of that name.

@@ -18,13 +18,13 @@ mod tenants;
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
-use bulkhead_containerd::{CALL_TIMEOUT, Containerd, Failure, Judge};
+use bulkhead_containerd::{CALL_TIMEOUT, Containerd, Failure, Judge, Swept, sweep};
 use bulkhead_gather::Access;
-use bulkhead_model::{Layout, Namespace};
+use bulkhead_model::{Digest, Layout, Namespace};
 use serde_json::json;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
@@ -32,6 +32,7 @@ use tokio::{
     task::JoinSet,
 };
 
+pub(crate) use self::tenants::CRI_NAMESPACE;
 use self::{
     image::Known,
     line::{Line, Verdict},
@@ -41,6 +42,7 @@ use crate::{
     answer::{Answer, Trouble, full},
     args::WatchOptions,
     settings::Settings,
+    sweep::FACTS_STAY,
     trust::{OLD_REGISTRIES, access},
     verify::event_loop,
 };
@@ -53,6 +55,9 @@ const SETTLE: Duration = Duration::from_millis(200);
 
 /// How long after connecting is looked a second time: containerd does not say from when on it announces.
 const SECOND_LOOK: Duration = Duration::from_secs(1);
+
+/// How often what is kept of images that are gone is removed.
+const SWEEP_AGAIN: Duration = Duration::from_secs(3600);
 
 /// How long without an event until the next look all the same: policies, keys and stored signatures change too.
 const LOOK_AGAIN: Duration = Duration::from_secs(60);
@@ -67,6 +72,8 @@ pub(crate) struct Watch {
     access: Access,
     as_json: bool,
     slots: Semaphore,
+    /// When what is kept of images that are gone was removed last.
+    swept: Mutex<Option<Instant>>,
 }
 
 /// What is remembered of an image from one look to the next.
@@ -81,6 +88,7 @@ pub(crate) fn watch(layout: &Layout, options: &WatchOptions, as_json: bool) -> R
         access: access(&options.registry, &settings),
         as_json,
         slots: Semaphore::new(IMAGES_AT_ONCE),
+        swept: Mutex::default(),
     });
     if settings.old_registries {
         Line::note(OLD_REGISTRIES).print(as_json);
@@ -175,13 +183,14 @@ impl Watch {
     /// Looks at every image once, and says what it has not said yet.
     async fn look(self: &Arc<Self>, containerd: &Containerd, memory: &mut Memory) -> Result<(), Failure> {
         let tenants = Arc::new(Tenants::read(&self.layout));
-        let (mut tasks, mut seen) = (JoinSet::new(), BTreeSet::new());
+        let (mut tasks, mut seen, mut live) = (JoinSet::new(), BTreeSet::new(), BTreeSet::new());
         for namespace in containerd.namespaces().await? {
             let here = containerd.in_namespace(&namespace)?;
             for image in here.announced().await? {
                 if !seen.insert((namespace.clone(), image.name.clone())) {
                     continue;
                 }
+                live.insert(image.target);
                 let key = (namespace.clone(), image.name.clone());
                 let known = memory.remove(&key).unwrap_or_default();
                 let (watch, tenants, here) = (Arc::clone(self), Arc::clone(&tenants), here.clone());
@@ -198,7 +207,30 @@ impl Watch {
                 memory.insert(key, known);
             }
         }
+        self.sweep(&live);
         Ok(())
+    }
+
+    /// Removes facts and receipts of images that containerd has no more, now and then. What cannot be removed is said, and
+    /// in nobody's way.
+    fn sweep(&self, live: &BTreeSet<Digest>) {
+        let due = |last: &mut Option<Instant>| {
+            let due = last.is_none_or(|last| last.elapsed() >= SWEEP_AGAIN);
+            due.then(|| *last = Some(Instant::now())).is_some()
+        };
+        if !self.swept.lock().is_ok_and(|mut last| due(&mut last)) {
+            return;
+        }
+        match sweep(&self.layout, live, FACTS_STAY) {
+            Ok(Swept { images: 0, layers: 0 }) => {}
+            Ok(Swept { images, layers }) => {
+                let note = format!(
+                    "removed the facts of {images} images and the receipts of {layers} layers that are gone"
+                );
+                Line::note(&note).print(self.as_json);
+            }
+            Err(failure) => Line::trouble(&full(&failure)).print(self.as_json),
+        }
     }
 }
 

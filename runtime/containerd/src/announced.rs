@@ -5,7 +5,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use bulkhead_model::{Digest, ImageFacts, Mount, Namespace, chain_ids};
+use bulkhead_binding::{Snapshot, check_chain};
+use bulkhead_model::{Digest, ImageFacts, Mount, Namespace, Refusal, chain_ids};
 use containerd_client::services::v1::{
     ListImagesRequest, ListNamespacesRequest, PluginsRequest, SubscribeRequest,
     events_client::EventsClient,
@@ -42,6 +43,24 @@ pub struct Unpacked {
     pub snapshotter: String,
     /// What a container would get, but for its own layer.
     pub mounts: Vec<Mount>,
+    /// A view of the image, then its layers down to the bottom.
+    chain: Vec<Snapshot>,
+}
+
+impl Unpacked {
+    /// Demands that the snapshots are the chain of the image's layers, as a launch does.
+    ///
+    /// # Errors
+    /// The refusal that names the one that is not.
+    pub fn check(&self, image: &ImageFacts, name: &str) -> Result<(), Refusal> {
+        let key = self.chain.first().map_or("", |own| own.name.as_str());
+        check_chain(image, name, key, &self.chain)
+    }
+
+    /// The snapshots of the layers, the lowest first.
+    pub fn layers(&self) -> impl Iterator<Item = &Snapshot> {
+        self.chain.iter().skip(1).rev()
+    }
 }
 
 /// Changes as they are announced. Dropped, it hears no more.
@@ -145,10 +164,14 @@ impl Containerd {
             let Some(view) = found(self.answer("snapshots.View", &key, client.view(request)).await)? else {
                 continue;
             };
+            let chain = match self.snapshot(&snapshotter, &key).await? {
+                Some(own) => self.chain(&snapshotter, own, &image.diff_ids).await?,
+                None => Vec::new(),
+            };
             let request =
                 self.request(RemoveSnapshotRequest { snapshotter: snapshotter.clone(), key: key.clone() });
             found(self.answer("snapshots.Remove", &key, client.remove(request)).await)?;
-            unpacked.push(Unpacked { snapshotter, mounts: observe::mounts_of(view.mounts) });
+            unpacked.push(Unpacked { snapshotter, mounts: observe::mounts_of(view.mounts), chain });
         }
         Ok(unpacked)
     }

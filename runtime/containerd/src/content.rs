@@ -2,10 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use bulkhead_model::Digest;
-use containerd_client::services::v1::{PluginsRequest, ReadContentRequest};
+use bulkhead_model::{Digest, ImageFacts, JUDGE_BLOB_BYTES_MAX};
+use containerd_client::services::v1::{InfoRequest, PluginsRequest, ReadContentRequest};
 
-use crate::{Containerd, Failure};
+use crate::{Containerd, Failure, client::found};
 
 /// What a read came to.
 #[derive(Debug, PartialEq, Eq)]
@@ -39,6 +39,37 @@ impl Containerd {
                 call: CALL,
                 subject: CONTENT.to_owned(),
                 field: "root of the content store",
+            }),
+        }
+    }
+
+    /// How many bytes a blob has that the content store has; `None` where it has none of that digest.
+    ///
+    /// # Errors
+    /// containerd does not answer.
+    pub async fn blob_size(&self, digest: &Digest) -> Result<Option<u64>, Failure> {
+        const CALL: &str = "content.Info";
+        let subject = digest.to_string();
+        let request = self.request(InfoRequest { digest: subject.clone() });
+        let mut client = self.content();
+        let Some(answer) = found(self.answer(CALL, &subject, client.info(request)).await)? else {
+            return Ok(None);
+        };
+        let size = answer.info.and_then(|info| u64::try_from(info.size).ok());
+        size.map(Some).ok_or(Failure::Answer { call: CALL, subject, field: "size" })
+    }
+
+    /// An image's config: bytes that hash to its name.
+    ///
+    /// # Errors
+    /// containerd does not answer, or has other bytes by now.
+    pub async fn config(&self, image: &ImageFacts) -> Result<Vec<u8>, Failure> {
+        match self.blob(&image.config, JUDGE_BLOB_BYTES_MAX).await? {
+            Blob::Bytes(bytes) => Ok(bytes),
+            Blob::TooLarge | Blob::Spoilt(_) => Err(Failure::Answer {
+                call: "content.Read",
+                subject: image.config.to_string(),
+                field: "bytes of that name",
             }),
         }
     }

@@ -269,8 +269,8 @@ impl Proof {
     async fn lock(&self, layers: &[usize]) -> Result<Vec<store::Lock>, Failure> {
         let mut locks = Vec::with_capacity(layers.len());
         for at in layers {
-            let chain = self.chain.get(*at).map(Digest::to_string).unwrap_or_default();
-            let name = Digest::of(format!("contents {chain}").as_bytes());
+            let Some(chain) = self.chain.get(*at) else { continue };
+            let name = store::contents_key(chain);
             locks.push(store::lock(&self.layout, &name, self.contents.wait_max).await?);
         }
         Ok(locks)

@@ -11,7 +11,7 @@
 //! Never here: what a signature means.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs,
     io::{self, Read as _},
     os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
@@ -70,6 +70,43 @@ pub async fn signature_facts(
     let facts = judge.ask_signatures(&image.target, &question, &stored).await?;
     place.save(&facts)?;
     Ok(facts)
+}
+
+/// The hashes of all files that a judge has found to be signatures by a key or a certificate of the policy, whatever image
+/// they are of. For who has to choose which files stay.
+///
+/// # Errors
+/// Facts that are not root's alone, or that cannot be read.
+pub fn proven_signatures(layout: &Layout) -> Result<BTreeSet<Digest>, Failure> {
+    let all = layout.verdicts_dir().join("signatures");
+    let mut proven = BTreeSet::new();
+    for dir in names_in(&all)? {
+        for path in names_in(&dir)? {
+            let failed = |call, error| Failure::File { call, path: path.clone(), error };
+            let Ok(file) = open(&path) else { continue };
+            store::check(&path, &file.metadata().map_err(|error| failed("fstat(2)", error))?)?;
+            let mut text = Vec::new();
+            file.take(JUDGE_LINE_BYTES_MAX as u64 + 4096)
+                .read_to_end(&mut text)
+                .map_err(|error| failed("read(2)", error))?;
+            let stored: Option<StoredFacts> = serde_json::from_slice(&text).ok();
+            let found = stored.into_iter().filter(|stored| stored.version == JUDGE_VERSION);
+            proven.extend(found.flat_map(|stored| stored.facts.signatures).map(|signature| signature.blob));
+        }
+    }
+    Ok(proven)
+}
+
+/// Paths of what is in a directory; nothing where there is none.
+fn names_in(dir: &Path) -> Result<Vec<PathBuf>, Failure> {
+    let failed = |call| move |error| Failure::File { call, path: dir.to_owned(), error };
+    let entries = match fs::read_dir(dir) {
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            return Ok(Vec::new());
+        }
+        entries => entries.map_err(failed("opendir(3)"))?,
+    };
+    entries.map(|entry| Ok(entry.map_err(failed("readdir(3)"))?.path())).collect()
 }
 
 /// What a judge would be asked about the image now.
@@ -187,7 +224,7 @@ impl Place {
             dir,
             target: image.target,
             key,
-            lock: Digest::of(format!("signatures {}", image.target).as_bytes()),
+            lock: store::signatures_key(&image.target),
             question: question.clone(),
         })
     }

@@ -150,6 +150,16 @@ impl Drop for Lock {
     }
 }
 
+/// By what the lock on the judges of an image's signatures goes.
+pub(crate) fn signatures_key(target: &Digest) -> Digest {
+    Digest::of(format!("signatures {target}").as_bytes())
+}
+
+/// By what the lock on the comparison of a layer goes.
+pub(crate) fn contents_key(chain: &Digest) -> Digest {
+    Digest::of(format!("contents {chain}").as_bytes())
+}
+
 /// Waits for the lock on `target`'s judge, but not longer than `wait_max`.
 pub(crate) async fn lock(layout: &Layout, target: &Digest, wait_max: Duration) -> Result<Lock, Failure> {
     let path = layout.judge_lock(target);

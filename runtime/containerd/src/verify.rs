@@ -149,12 +149,12 @@ pub async fn examine_elsewhere(
     }
 }
 
-/// A name in containerd of the image with this digest.
+/// The names in containerd of the image with this digest.
 ///
 /// # Errors
 /// containerd does not answer.
-pub async fn name_of(containerd: &Containerd, target: &Digest) -> Result<Option<String>, Failure> {
-    Ok(containerd.names(target).await?.pop_first())
+pub async fn names_of(containerd: &Containerd, target: &Digest) -> Result<BTreeSet<String>, Failure> {
+    containerd.names(target).await
 }
 
 /// What the pod's own name for its image points to, if it has one and containerd knows it.

@@ -8,13 +8,16 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use bulkhead_model::Digest;
+use bulkhead_model::{Digest, DigestOf};
 use rustix::fs::OFlags;
 
 use crate::GatherError;
 
 /// Most entries of a tarball that are looked at.
 const TAR_ENTRIES_MAX: usize = 100_000;
+
+/// How many bytes are hashed at a time.
+const PART_BYTES: usize = 256 * 1024;
 
 /// Whatever has blobs.
 pub trait Blobs {
@@ -66,8 +69,42 @@ impl Layout {
         self.read("index.json", bytes_max)
     }
 
+    /// Hashes the blob with this digest, however large; its size, or what it hashes to in its place.
+    ///
+    /// # Errors
+    /// It is not there, or cannot be read.
+    pub fn hash_blob(&mut self, digest: &Digest) -> Result<Result<u64, Digest>, GatherError> {
+        let (what, file, size) = self.open_entry(&format!("blobs/sha256/{}", digest.hex()))?;
+        let (mut file, mut hash) = (file.take(size), DigestOf::new());
+        let (mut part, mut total) = (vec![0; PART_BYTES], 0);
+        loop {
+            match file.read(&mut part) {
+                Ok(0) => break,
+                Ok(read) => {
+                    hash.add(part.get(..read).unwrap_or_default());
+                    total += read as u64;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(GatherError::file("read(2)", what)(error)),
+            }
+        }
+        let found = hash.finish();
+        Ok(if found == *digest { Ok(total) } else { Err(found) })
+    }
+
     fn read(&mut self, name: &str, bytes_max: u64) -> Result<Vec<u8>, GatherError> {
-        let (what, file, size) = match &mut self.0 {
+        let (what, file, size) = self.open_entry(name)?;
+        let too_large = || GatherError::TooLarge { what: what.clone(), bytes_max };
+        let mut bytes = Vec::new();
+        file.take(size.min(bytes_max.saturating_add(1)))
+            .read_to_end(&mut bytes)
+            .map_err(GatherError::file("read(2)", &what))?;
+        if bytes.len() as u64 > bytes_max { Err(too_large()) } else { Ok(bytes) }
+    }
+
+    /// A file of the layout, and how many of its bytes count.
+    fn open_entry(&mut self, name: &str) -> Result<(String, File, u64), GatherError> {
+        Ok(match &mut self.0 {
             Kind::Directory(dir) => {
                 let path = dir.join(name);
                 let file = match open(&path) {
@@ -76,7 +113,7 @@ impl Layout {
                     }
                     other => other?,
                 };
-                (path.display().to_string(), file, bytes_max.saturating_add(1))
+                (path.display().to_string(), file, u64::MAX)
             }
             Kind::Tarball { path, file, entries } => {
                 let what = format!("{name} of {}", path.display());
@@ -86,13 +123,7 @@ impl Layout {
                 file.seek(SeekFrom::Start(*position)).map_err(GatherError::file("lseek(2)", &*path))?;
                 (what, file.try_clone().map_err(GatherError::file("dup(2)", &*path))?, *size)
             }
-        };
-        let too_large = || GatherError::TooLarge { what: what.clone(), bytes_max };
-        let mut bytes = Vec::new();
-        file.take(size.min(bytes_max.saturating_add(1)))
-            .read_to_end(&mut bytes)
-            .map_err(GatherError::file("read(2)", &what))?;
-        if bytes.len() as u64 > bytes_max { Err(too_large()) } else { Ok(bytes) }
+        })
     }
 }
 

@@ -26,4 +26,4 @@ pub use error::GatherError;
 pub use import::import;
 pub use manifest::{Found, Harvest, Skipped};
 pub use registry::{Access, Fetched, Reference, fetch};
-pub use store::{Added, Entry, Store, StoreError};
+pub use store::{Added, Entry, Proven, Store, StoreError};

@@ -4,6 +4,7 @@
 //! turns, so that the limits of a subject hold.
 
 use std::{
+    collections::BTreeSet,
     fs::{self, DirBuilder, File},
     io::{self, Write as _},
     os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _},
@@ -48,7 +49,7 @@ pub enum StoreError {
     },
     /// No more files about a subject.
     #[error(
-        "{subject} has {files} files of {bytes} bytes already; no more than {SIGNATURE_FILES_MAX} of \
+        "{subject} has {files} signatures of {bytes} bytes already; no more than {SIGNATURE_FILES_MAX} of \
          {SIGNATURES_BYTES_MAX} bytes are looked at: remove some (bulkhead trust remove)"
     )]
     Full {
@@ -96,17 +97,27 @@ pub struct Entry {
     pub bytes: u64,
 }
 
+/// The hashes of files that a judge has found to be signatures by a key or a certificate; none where that cannot be told.
+pub type Proven<'a> = dyn Fn() -> Option<BTreeSet<Digest>> + 'a;
+
 /// The store of one node.
-#[derive(Debug)]
 pub struct Store<'a> {
     layout: &'a Layout,
+    proven: Option<&'a Proven<'a>>,
 }
 
 impl<'a> Store<'a> {
     /// The store below a layout; made when something is added.
     #[must_use]
     pub fn of(layout: &'a Layout) -> Self {
-        Self { layout }
+        Self { layout, proven: None }
+    }
+
+    /// The store, with room for what is added: where all places of a subject are taken, the oldest files go that are not
+    /// among `proven`. Whoever fills the places with what no key has signed shuts nobody out.
+    #[must_use]
+    pub fn making_room(layout: &'a Layout, proven: &'a Proven<'a>) -> Self {
+        Self { layout, proven: Some(proven) }
     }
 
     /// Keeps a file.
@@ -126,10 +137,7 @@ impl<'a> Store<'a> {
         if known.iter().any(|entry| entry.blob == blob && entry.format == *format && entry.bytes == size) {
             return Ok(Added::Known);
         }
-        let taken: u64 = known.iter().map(|entry| entry.bytes).sum();
-        if known.len() >= SIGNATURE_FILES_MAX || taken + size > SIGNATURES_BYTES_MAX {
-            return Err(StoreError::Full { subject: *subject, files: known.len(), bytes: taken });
-        }
+        self.make_room(subject, known.clone(), size)?;
         if known.is_empty() && !dir.exists() && self.subjects()?.len() >= SUBJECTS_MAX {
             return Err(StoreError::Subjects);
         }
@@ -144,6 +152,34 @@ impl<'a> Store<'a> {
         temporary.persist(&path).map_err(|error| StoreError::file("rename(2)", &path)(error.error))?;
         sync(&dir)?;
         Ok(Added::New)
+    }
+
+    /// Removes what is too much beside `size` bytes more.
+    fn make_room(&self, subject: &Digest, mut known: Vec<Entry>, size: u64) -> Result<(), StoreError> {
+        let taken = |known: &[Entry]| known.iter().map(|entry| entry.bytes).sum::<u64>();
+        let full = |known: &[Entry]| {
+            known.len() >= SIGNATURE_FILES_MAX || taken(known) + size > SIGNATURES_BYTES_MAX
+        };
+        if !full(&known) {
+            return Ok(());
+        }
+        let place = |entry: &Entry| self.layout.signature_file(subject, &entry.blob, entry.format);
+        let proven = self.proven.and_then(|proven| proven());
+        let unproven = |entry: &&Entry| proven.as_ref().is_some_and(|proven| !proven.contains(&entry.blob));
+        let mut others: Vec<Entry> = known.iter().filter(unproven).cloned().collect();
+        // Newest first, so that the oldest is taken from the end. What is gone meanwhile is the oldest of all.
+        others.sort_by_key(|entry| {
+            std::cmp::Reverse(fs::symlink_metadata(place(entry)).and_then(|found| found.modified()).ok())
+        });
+        while full(&known) {
+            let Some(oldest) = others.pop() else {
+                return Err(StoreError::Full { subject: *subject, files: known.len(), bytes: taken(&known) });
+            };
+            let path = place(&oldest);
+            fs::remove_file(&path).map_err(StoreError::file("unlink(2)", &path))?;
+            known.retain(|entry| *entry != oldest);
+        }
+        Ok(())
     }
 
     /// Every file of the store, by subject.
@@ -206,6 +242,20 @@ impl<'a> Store<'a> {
             Err(error) => return Err(StoreError::file("rmdir(2)", &dir)(error)),
         }
         Ok(removed)
+    }
+
+    /// When a file of a subject was kept last; none where there is none.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn kept_last(&self, subject: &Digest) -> Result<Option<SystemTime>, StoreError> {
+        let mut last = None;
+        for entry in self.about(subject)? {
+            let path = self.layout.signature_file(subject, &entry.blob, entry.format);
+            let written = fs::symlink_metadata(&path).and_then(|metadata| metadata.modified());
+            last = last.max(Some(written.map_err(StoreError::file("lstat(2)", &path))?));
+        }
+        Ok(last)
     }
 
     fn subjects(&self) -> Result<Vec<Digest>, StoreError> {

@@ -4,6 +4,7 @@
 //! walk     open each layer ─► receipts ─► one line
 //! compare  open layers and blobs, read extended attributes ─► descriptors in their places ─► execve(2) of the judge
 //! profile  execve(2) of the generator, with the question as its input
+//! fetch    execve(2) of the fetcher of signatures, likewise
 //! ```
 //! No image's bytes are read here: names, what stat(2) says of them, and extended attributes.
 
@@ -15,13 +16,12 @@ use std::{
         fd::{AsFd, BorrowedFd, OwnedFd},
         unix::ffi::OsStrExt,
     },
+    path::Path,
 };
 
 use bulkhead_cgroup::{CgroupError, Host};
 use bulkhead_layers::{Comparison, prepare_comparison, walk_layers};
-use bulkhead_model::{
-    CONTENTS_QUESTION_BYTES_MAX, CompareTask, ContentsLine, LayersJob, LayersTask, ProfileTask,
-};
+use bulkhead_model::{CONTENTS_QUESTION_BYTES_MAX, CompareTask, ContentsLine, LayersJob, LayersTask};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use serde::Serialize;
 
@@ -55,7 +55,11 @@ pub(crate) fn look(job: Layers, fds: Vec<OwnedFd>, host: &Host, server: u32) -> 
         }
         LayersTask::Profile(task) => {
             let group = group.ok_or(LaunchError::Plan("a generator without a control group"))?;
-            Err(become_generator(&task, &group, (host, server)))
+            Err(become_helper((&task.program, "profile"), &task, &group, (host, server)))
+        }
+        LayersTask::Fetch(task) => {
+            let group = group.ok_or(LaunchError::Plan("a fetcher without a control group"))?;
+            Err(become_helper((&task.program, "fetch"), &task, &group, (host, server)))
         }
     }
 }
@@ -75,12 +79,18 @@ fn question_file(question: &impl Serialize) -> Result<OwnedFd, LaunchError> {
     Ok(file.into())
 }
 
-/// Returns only to say why not. The generator outlives its server: what it works out is for the next launch as well.
-fn become_generator(task: &ProfileTask, group: &JudgeGroup, (host, server): (&Host, u32)) -> LaunchError {
+/// `PROGRAM judge WORD` with the task for its input. Returns only to say why not. It outlives its server: what it works
+/// out is for the next launch as well.
+fn become_helper(
+    (path, word): (&Path, &'static str),
+    task: &impl Serialize,
+    group: &JudgeGroup,
+    (host, server): (&Host, u32),
+) -> LaunchError {
     let start = || -> Result<(), LaunchError> {
         let cgroup = host.cgroup(&group.cgroup);
         let made = match cgroup.create(&group.resources) {
-            // All generators of a node share one group, and so its limits.
+            // All of a kind share one group of the node, and so its limits.
             Err(CgroupError::Busy { .. }) => cgroup.update(&group.resources),
             made => made,
         };
@@ -88,24 +98,20 @@ fn become_generator(task: &ProfileTask, group: &JudgeGroup, (host, server): (&Ho
         worker::enter(&cgroup, server)?;
         let text =
             |bytes: &[u8]| CString::new(bytes).map_err(|_| LaunchError::Plan("a path holds a zero byte"));
-        let program = text(task.program.as_os_str().as_bytes())?;
-        let argv = ["bulkhead", "judge", "profile"].map(|word| text(word.as_bytes()));
+        let program = text(path.as_os_str().as_bytes())?;
+        let argv = ["bulkhead", "judge", word].map(|word| text(word.as_bytes()));
         let argv = argv.into_iter().collect::<Result<Vec<_>, _>>()?;
         let question = question_file(task)?;
         let null =
             File::options().write(true).open("/dev/null").map_err(LaunchError::io("open(2)", "/dev/null"))?;
-        sys::prctl(libc::PR_SET_PDEATHSIG, 0).map_err(LaunchError::io("prctl(2)", "generator"))?;
-        nix::unistd::setsid().map_err(LaunchError::io("setsid(2)", "generator"))?;
+        sys::prctl(libc::PR_SET_PDEATHSIG, 0).map_err(LaunchError::io("prctl(2)", word))?;
+        nix::unistd::setsid().map_err(LaunchError::io("setsid(2)", word))?;
         sys::arrange(&[question.as_fd(), null.as_fd(), null.as_fd()])
-            .map_err(LaunchError::io("dup2(2)", "generator"))?;
-        Err(LaunchError::io("execve(2)", task.program.display().to_string())(sys::execve(
-            &program,
-            &argv,
-            &[],
-        )))
+            .map_err(LaunchError::io("dup2(2)", word))?;
+        Err(LaunchError::io("execve(2)", path.display().to_string())(sys::execve(&program, &argv, &[])))
     };
     match start() {
-        Ok(()) => LaunchError::Plan("a generator that did not start"),
+        Ok(()) => LaunchError::Plan("a helper that did not start"),
         Err(error) => error,
     }
 }

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Digest, ProfileTask};
+use crate::{Digest, FetchTask, ProfileTask};
 
 /// How a layer's files are proven to be those of its tar. The order is that of strictness.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -95,8 +95,9 @@ pub enum ContentsFlaw {
     },
 }
 
-/// Version of the judge of contents: of its protocol and of what it compares. A receipt of another version is none.
-pub const CONTENTS_VERSION: u32 = 1;
+/// Version of the judge of contents: of its protocol and of what it compares. A receipt of another version is none: 1 was
+/// that of receipts which could be kept above layers that were not proven yet.
+pub const CONTENTS_VERSION: u32 = 2;
 
 /// Longest question, in bytes: what is long in it are extended attributes.
 pub const CONTENTS_QUESTION_BYTES_MAX: u64 = 32 << 20;
@@ -222,6 +223,8 @@ pub enum LayersTask {
     Compare(CompareTask),
     /// Become a generator, which outlives whoever started it and keeps what it finds: not answered.
     Profile(Box<ProfileTask>),
+    /// Become a fetcher of signatures, which outlives whoever started it and keeps what it finds: not answered.
+    Fetch(Box<FetchTask>),
 }
 
 /// What a judge of contents is started with.

@@ -68,6 +68,12 @@ impl Layout {
         self.trust_dir().join("sha256").join(subject.hex())
     }
 
+    /// What the last fetch for a launch of `target` came to.
+    #[must_use]
+    pub fn fetched_file(&self, target: &Digest) -> PathBuf {
+        self.trust_dir().join("fetched").join(format!("{}.json", target.hex()))
+    }
+
     /// The signature file with these bytes about `subject`.
     #[must_use]
     pub fn signature_file(&self, subject: &Digest, blob: &Digest, format: SignatureFormat) -> PathBuf {

@@ -10,6 +10,7 @@ mod confine;
 mod confinement;
 mod contents;
 mod digest;
+mod fetch;
 mod id;
 mod image;
 mod judge;
@@ -36,6 +37,7 @@ pub use contents::{
     ContentsQuestion, ContentsRule, FileXattr, Hex, LayerQuestion, LayersJob, LayersTask, WalkLine,
 };
 pub use digest::{ChainId, Digest, DigestError, DigestOf, chain_ids};
+pub use fetch::{FETCH_VERSION, FetchFrom, FetchOutcome, FetchTask};
 pub use id::{ContainerId, IdError, Namespace, Tenant};
 pub use image::{ImageFacts, ImageUser};
 pub use judge::{

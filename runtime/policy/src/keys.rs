@@ -156,7 +156,7 @@ pub(crate) const KEYS: &[Key] = &[
         "rehash, then receipt",
         "how the files below the root are proven: chain by containerd's names; receipt by comparing each layer with its \
          tar when it is first seen, and then at each launch that nothing has changed; rehash by comparing for each \
-         launch. The last two want the layers' blobs, and the overlayfs snapshotter or, on Linux 6.12 or later, the EROFS one of containerd 2.1; of an image volume as of the image that runs. A scope with require has receipt \
+         launch. The last two want the layers' blobs, and the overlayfs snapshotter or, on Linux 6.12 or later, the EROFS one of containerd 2.1 and later; of an image volume as of the image that runs. A scope with require has receipt \
          for a default: a signature is about what was signed, not about its name",
     ),
     key(
@@ -179,11 +179,30 @@ pub(crate) const KEYS: &[Key] = &[
     key(
         Table::Trust,
         "fetch",
-        r#""never" | "watch""#,
+        r#""never" | "watch" | "launch""#,
         r#""never""#,
         "",
         "whether registries are asked for signatures without a person who says so: watch lets `bulkhead watch` ask for \
-         those of images that containerd announces and a scope requires a rule of",
+         those of images that containerd announces and a scope requires a rule of; launch lets a launch ask as well that \
+         lacks one, where the scope names the registry in full (no * in its place): it waits some seconds, then it is \
+         UNAVAILABLE, and what was found is there for the next try",
+    ),
+    key(
+        Table::Trust,
+        "hosts_dirs",
+        "[absolute paths]",
+        "",
+        "",
+        "directories with HOST/hosts.toml by which a launch reaches registries. Not written: config_path of containerd's \
+         /etc/containerd/config.toml, else /etc/containerd/certs.d",
+    ),
+    key(
+        Table::Trust,
+        "docker_config",
+        "absolute path",
+        "",
+        "",
+        "docker's config.json with the passwords that a launch may use. Not written: none",
     ),
     key(
         Table::Rule,

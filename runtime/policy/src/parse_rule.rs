@@ -9,7 +9,7 @@ use crate::{
     glob::Glob,
     keys::Table,
     parse::Role,
-    read::{Value, number, refuse_key, refuse_value, word},
+    read::{Value, number, path, refuse_key, refuse_value, word},
     rule::{DAY_SECONDS, FetchRule, FileName, Keyless, LogRule, Rules, SignerRule, Trust},
     source::Problems,
 };
@@ -142,6 +142,9 @@ fn glob(problems: &mut Problems<'_>, value: &Value<'_>, name: &str) -> Option<Gl
     glob
 }
 
+/// Most directories that registries are looked up in.
+const HOSTS_DIRS_MAX: usize = 16;
+
 /// `[trust]`.
 pub(crate) fn trust(
     problems: &mut Problems<'_>,
@@ -166,9 +169,18 @@ pub(crate) fn trust(
                 trust.root_age_max = days.map(|days| Duration::from_secs(days * DAY_SECONDS));
             }
             "fetch" => {
-                let words = [("never", FetchRule::Never), ("watch", FetchRule::Watch)];
+                let words =
+                    [("never", FetchRule::Never), ("watch", FetchRule::Watch), ("launch", FetchRule::Launch)];
                 trust.fetch = word(problems, value, Table::Trust, "fetch", &words).unwrap_or_default();
             }
+            "hosts_dirs" => match value.get_ref().as_array().filter(|list| list.len() <= HOSTS_DIRS_MAX) {
+                Some(list) => {
+                    trust.hosts_dirs =
+                        list.iter().filter_map(|item| path(problems, item, "hosts_dirs", &[])).collect();
+                }
+                None => refuse_value(problems, value, Table::Trust, "hosts_dirs"),
+            },
+            "docker_config" => trust.docker_config = path(problems, value, "docker_config", &[]),
             other => refuse_key(problems, &key.span(), Table::Trust, other),
         }
     }

@@ -3,7 +3,11 @@
 //! Invariant: one signature satisfies a rule by itself: its signer, its log and its root are not put together from
 //! several. Issuer and identity are matched on the same certificate by the same entry.
 
-use std::{collections::BTreeMap, path::Path, time::Duration};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use bulkhead_model::{Refusal, Rule, Signature, SignatureFacts, Signer, TrustMaterial};
 
@@ -47,6 +51,9 @@ pub(crate) struct Trust {
     pub(crate) roots: Vec<FileName>,
     pub(crate) root_age_max: Option<Duration>,
     pub(crate) fetch: FetchRule,
+    /// How a launch reaches registries.
+    pub(crate) hosts_dirs: Vec<PathBuf>,
+    pub(crate) docker_config: Option<PathBuf>,
 }
 
 /// Whether registries are asked for signatures without a person who says so.
@@ -57,6 +64,8 @@ pub enum FetchRule {
     Never,
     /// By `bulkhead watch`, for images that containerd announces.
     Watch,
+    /// By it, and by a launch that lacks one.
+    Launch,
 }
 
 /// With what a rule is asked.

@@ -172,6 +172,11 @@ impl Scope {
             })
     }
 
+    /// Whether it says which registry: no star stands for it.
+    pub(crate) fn names_registry(&self) -> bool {
+        matches!(self.0.first(), Some(Part::Literal(_)))
+    }
+
     /// Sorts before that of every other scope that matches one of the same names and is less specific.
     pub(crate) fn specificity(&self) -> Vec<u8> {
         self.0.iter().map(Part::rank).collect()

@@ -112,7 +112,7 @@ impl Verifier {
             let (answers, output) = pipe()?;
             let limits = limits(CONTENTS_MEMORY_BYTES_MAX, CONTENTS_PIDS_MAX).map_err(io::Error::other)?;
             let (limits, made) = match job.task {
-                LayersTask::Walk | LayersTask::Profile(_) => (None, None),
+                LayersTask::Walk | LayersTask::Profile(_) | LayersTask::Fetch(_) => (None, None),
                 LayersTask::Compare(_) => {
                     judges.fetch_add(1, Ordering::Relaxed);
                     let (cgroup, made) = (host.cgroup(&group), Arc::new(AtomicBool::new(true)));

@@ -4,9 +4,10 @@ use std::{io, path::Path, sync::Mutex};
 
 use bulkhead_containerd::{Judge, VerifyError, examine_elsewhere};
 use bulkhead_gather::{Blobs as _, GatherError, OciLayout};
-use bulkhead_model::{Digest, ImageFacts, Refusal, Rule};
+use bulkhead_model::{Digest, Refusal, Rule};
 use serde::Deserialize;
 
+use super::links::{Blob, Found, Place};
 use crate::answer::Trouble;
 
 /// Largest `index.json`, in bytes.
@@ -32,8 +33,8 @@ struct Entry {
     annotations: std::collections::BTreeMap<String, String>,
 }
 
-/// Name and facts of an image in a layout, or the refusal. `place` is `DIR` or `DIR:TAG`; DIR may be a tarball.
-pub(super) fn facts(place: &str) -> Result<Result<(String, ImageFacts), Refusal>, Trouble> {
+/// An image in a layout, or the refusal. `place` is `DIR` or `DIR:TAG`; DIR may be a tarball.
+pub(super) fn found(place: &str) -> Result<Result<Found, Refusal>, Trouble> {
     let (dir, tag) = match place.rsplit_once(':') {
         Some((dir, tag)) if !Path::new(place).exists() => (dir, Some(tag)),
         _ => (place, None),
@@ -81,10 +82,24 @@ pub(super) fn facts(place: &str) -> Result<Result<(String, ImageFacts), Refusal>
         }
     };
     let judge = Judge::beside_this_executable()?;
-    match super::event_loop()?.block_on(examine_elsewhere(&judge, &name, &entry.digest, &read)) {
-        Ok(facts) => Ok(Ok((name, facts))),
-        Err(VerifyError::Refused(refusal)) => Ok(Err(refusal)),
-        Err(VerifyError::Failed(failure) | VerifyError::Unavailable(failure)) => Err(failure.into()),
+    let facts = match super::event_loop()?.block_on(examine_elsewhere(&judge, &name, &entry.digest, &read)) {
+        Ok(facts) => facts,
+        Err(VerifyError::Refused(refusal)) => return Ok(Err(refusal)),
+        Err(VerifyError::Failed(failure) | VerifyError::Unavailable(failure)) => return Err(failure.into()),
+    };
+    let mut layout = layout.into_inner().map_err(|_| {
+        Trouble::Kernel("read the layout", io::Error::other("an earlier read of it panicked"))
+    })?;
+    let blobs = facts.layers.iter().map(|layer| blob(&mut layout, layer)).collect::<Result<_, _>>()?;
+    Ok(Ok(Found { name, facts, place: Place::Layout(dir.to_owned()), blobs }))
+}
+
+fn blob(layout: &mut OciLayout, layer: &Digest) -> Result<Blob, GatherError> {
+    match layout.hash_blob(layer) {
+        Ok(Ok(bytes)) => Ok(Blob::Hashed(bytes)),
+        Ok(Err(found)) => Ok(Blob::Spoilt(found)),
+        Err(GatherError::Missing(_)) => Ok(Blob::Missing),
+        Err(error) => Err(error),
     }
 }
 

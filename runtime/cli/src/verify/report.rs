@@ -7,36 +7,40 @@ use bulkhead_model::{
 use bulkhead_policy::{Accepted, Preview};
 use serde_json::{Value, json};
 
+use super::links::{Found, Link, Unpacked};
 use crate::answer::{Answer, refusal_json};
 
 /// The chain of digests, the signatures, and what policy says of them.
 pub(super) fn report(
-    image: &str,
-    facts: &ImageFacts,
+    found: &Found,
     signatures: Option<&SignatureFacts>,
+    unpacked: Option<&[Unpacked]>,
     verdict: Result<Preview, Refusal>,
 ) -> Answer {
-    let ImageFacts { target, manifest, config, diff_ids, layers: _, user, volumes } = facts;
+    let Found { name: image, facts, place: _, blobs: _ } = found;
+    let ImageFacts { user, volumes, diff_ids, .. } = facts;
+    let links = found.links();
     let mut lines = vec![format!("image     {image}")];
-    if target != manifest {
-        lines.push(format!("index     {target}"));
-    }
-    lines.push(format!("manifest  {manifest}"));
-    lines.push(format!("config    {config}"));
-    let chain = chain_ids(diff_ids);
-    for (number, (diff_id, chain_id)) in diff_ids.iter().zip(&chain).enumerate() {
-        lines.push(format!("layer {:<3} {diff_id}", number + 1));
-        if diff_id != chain_id {
-            lines.push(format!("  chain   {chain_id}"));
-        }
+    lines.extend(links.iter().map(Link::line));
+    match unpacked {
+        None => lines.push(
+            "snapshots not in containerd: its files are compared where containerd unpacks it".to_owned(),
+        ),
+        Some([]) => lines.push(
+            "snapshots none: containerd has not unpacked it, so no files are there to compare".to_owned(),
+        ),
+        Some(unpacked) => lines.extend(unpacked.iter().flat_map(Unpacked::lines)),
     }
     lines.push(format!("user      {}", if user.0.is_empty() { "(none: root)" } else { &user.0 }));
     if !volumes.is_empty() {
         lines.push(format!("volumes   {}", volumes.iter().cloned().collect::<Vec<_>>().join(", ")));
     }
     let json = |verdict: Value| {
-        let chain: Vec<String> = chain.iter().map(Digest::to_string).collect();
-        json!({ "image": image, "facts": facts, "chain_ids": chain, "signatures": signatures, "verdict": verdict })
+        let chain: Vec<String> = chain_ids(diff_ids).iter().map(Digest::to_string).collect();
+        let links: Vec<Value> = links.iter().map(Link::json).collect();
+        let unpacked: Option<Vec<Value>> = unpacked.map(|all| all.iter().map(Unpacked::json).collect());
+        json!({ "image": image, "facts": facts, "chain_ids": chain, "links": links, "unpacked": unpacked,
+                "signatures": signatures, "verdict": verdict })
     };
     match signatures {
         Some(signatures) => lines.extend(signature_lines(facts, signatures)),

@@ -13,7 +13,7 @@ use super::{
     line::{About, Line},
     tenants::{Tenant, Tenants},
 };
-use crate::answer::full;
+use crate::{answer::full, trust::proven};
 
 /// How long a comparison may take. Nobody waits for it.
 const COMPARE_MAX: std::time::Duration = std::time::Duration::from_secs(1800);
@@ -133,7 +133,7 @@ impl Watch {
             };
             refusal.is_some_and(|refusal| refusal.rule == Rule::ImageSignature)
         };
-        for one in asking.iter().filter(|one| one.policy.fetch() == FetchRule::Watch) {
+        for one in asking.iter().filter(|one| one.policy.fetch() != FetchRule::Never) {
             if Backoff::is_due(known.fetch) && unsigned(one).await {
                 notes.extend(self.fetch(&image.name, &facts).await);
                 known.fetch = Some(Backoff::after(known.fetch));
@@ -238,7 +238,8 @@ impl Watch {
         let (access, layout) = (self.access.clone(), self.layout.clone());
         let fetched = tokio::task::spawn_blocking(move || -> Result<Vec<String>, FetchError> {
             let fetched = bulkhead_gather::fetch(&reference, &access)?;
-            let store = Store::of(&layout);
+            let proven = proven(&layout);
+            let store = Store::making_room(&layout, &proven);
             for found in &fetched.harvest.found {
                 store.add(found)?;
             }

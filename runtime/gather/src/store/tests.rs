@@ -53,6 +53,30 @@ fn subject_gets_no_more_files_than_a_judge_reads() {
     assert!(matches!(store.add(&found(b"other", &large)), Err(StoreError::Large(_))));
 }
 
+/// A tenant's registry may have any number of files about any image.
+#[test]
+fn places_that_are_taken_by_what_nobody_proved_are_given_to_what_comes() {
+    let (_dir, layout) = layout();
+    let good = Digest::of(b"0");
+    let proven = || Some(BTreeSet::from([good]));
+    let store = Store::making_room(&layout, &proven);
+    for number in 0..3 * SIGNATURE_FILES_MAX {
+        assert_eq!(store.add(&found(b"image", number.to_string().as_bytes())).unwrap(), Added::New);
+    }
+    let kept: BTreeSet<Digest> =
+        store.about(&Digest::of(b"image")).unwrap().into_iter().map(|entry| entry.blob).collect();
+    assert_eq!(kept.len(), SIGNATURE_FILES_MAX);
+    assert!(kept.contains(&good), "the proven one, and the oldest");
+    assert!(kept.contains(&Digest::of((3 * SIGNATURE_FILES_MAX - 1).to_string().as_bytes())), "the last");
+    // Where all are proven, or nobody can tell, nothing goes.
+    let all = || Some(kept.clone());
+    let unknown = || None;
+    for proven in [&all as &Proven<'_>, &unknown] {
+        let store = Store::making_room(&layout, proven);
+        assert!(matches!(store.add(&found(b"image", b"more")), Err(StoreError::Full { .. })));
+    }
+}
+
 #[test]
 fn removed_are_one_file_or_all_about_a_subject() {
     let (_dir, layout) = layout();

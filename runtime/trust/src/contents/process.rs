@@ -81,6 +81,11 @@ pub fn layers_main() -> ExitCode {
             let why = ContentsError::Question("it asks for a profile".to_owned());
             return end(&output, Err(why));
         }
+        // No judge reaches the network.
+        LayersTask::Fetch(_) => {
+            let why = ContentsError::Question("it asks for signatures".to_owned());
+            return end(&output, Err(why));
+        }
     };
     let Comparison { question, layers, blobs } = match prepare_comparison(&dirs, &task) {
         Ok(comparison) => comparison,
