@@ -93,13 +93,18 @@ pub(crate) enum Command {
     /// Say which system calls a command of an image can make, from its files alone, and why
     #[command(subcommand)]
     Profile(ProfileCommand),
-    /// Say which system calls a container was denied, and what would allow them
+    /// Say which calls a container was denied, over which paths it stumbled, and what would allow them
     Explain {
         /// Id of the container
         container: ContainerId,
         /// containerd's namespace; that of Kubernetes is k8s.io
         #[arg(short, long, value_name = "NAMESPACE", default_value = "default")]
         namespace: Namespace,
+        /// What it wrote, `-` for standard input [default: the log of a pod's container]
+        #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+        output: Option<PathBuf>,
+        #[command(flatten)]
+        daemon: Daemon,
     },
     /// Print the completion script of a shell
     Completion {

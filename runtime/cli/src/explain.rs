@@ -1,40 +1,143 @@
-//! `bulkhead explain CONTAINER`: which calls it was denied, and what would allow them.
+//! `bulkhead explain CONTAINER`: which calls it was denied, over which paths it stumbled, and what would allow them.
+//!
+//! ```text
+//! denied calls     what the server was told by the kernel                 certain
+//! paths            what the program wrote last, held against its mounts   a hint
+//! ```
+//! The kernel tells nobody about EROFS and EACCES, and to look at every call that opens a path would cost those that are
+//! allowed. So the program's own words count: containerd's log of a pod's container, or an output that is handed in.
+//!
+//! Never here: any change to a policy.
+
+mod advice;
+mod output;
+mod places;
+mod said;
 
 use std::{
     fs::File,
     io::{self, Read as _},
+    path::{Path, PathBuf},
 };
 
-use bulkhead_model::{ContainerId, DENIED_BYTES_MAX, DeniedCall, DeniedFile, Layout, Namespace};
-use serde_json::json;
+use bulkhead_model::{ContainerId, DENIED_BYTES_MAX, DeniedCall, DeniedFile, EndedBadly, Layout, Namespace};
+use serde_json::{Value, json};
 
-use crate::answer::{Answer, Trouble};
+use self::{advice::Cure, output::Known, said::Stumble};
+use crate::{
+    answer::{Answer, Trouble, full},
+    args::Daemon,
+    settings::Settings,
+};
 
 /// `ENOSYS`: what a profile denies with. Source: include/uapi/asm-generic/errno.h.
 const ENOSYS: u16 = 38;
 
-pub(crate) fn explain(
-    layout: &Layout,
-    namespace: &Namespace,
-    container: &ContainerId,
-) -> Result<Answer, Trouble> {
-    let path = layout.denied_file(namespace, container);
-    let failed = |call| {
-        let path = path.clone();
-        move |source| Trouble::File { call, path, source }
-    };
-    let mut text = Vec::new();
-    match File::open(&path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let none = format!("{container} in {namespace}: no denied call is written down");
-            let hint = "calls are told where a generated profile is enforced: seccomp = \"generated\"";
-            return Ok(Answer::yes(format!("{none} ({hint})"), json!({ "denied": [] })));
+/// What is asked.
+pub(crate) struct Question<'a> {
+    pub(crate) namespace: &'a Namespace,
+    pub(crate) container: &'a ContainerId,
+    /// What it wrote, in place of containerd's log.
+    pub(crate) output: Option<&'a Path>,
+    pub(crate) daemon: &'a Daemon,
+}
+
+pub(crate) fn explain(layout: &Layout, question: &Question<'_>) -> Result<Answer, Trouble> {
+    let Question { namespace, container, output, daemon } = question;
+    let written = read(&layout.denied_file(namespace, container))?;
+    let DeniedFile { calls, more, ended } = written.unwrap_or_default();
+    let mut notes = Vec::new();
+    let mut known = match asked(namespace, container, daemon) {
+        Ok(known) => known,
+        // A container that is gone, or containerd that is not there, takes no answer away that is here.
+        Err(trouble) => {
+            notes.push(format!("containerd was not asked: {}", full(&trouble)));
+            Known::default()
         }
+    };
+    if let Some(path) = output {
+        let failed = |source| Trouble::File { call: "read(2)", path: PathBuf::from(path), source };
+        known.output = Some(output::file(path).map_err(failed)?);
+    }
+    let ended_places = ended.as_ref().map(|ended| ended.places.clone());
+    let places = ended_places.or(known.places);
+    let cwd = ended.as_ref().map(|ended| ended.cwd.as_path());
+    let stumbles = known.output.as_deref().map(|text| said::stumbles(text, cwd)).unwrap_or_default();
+    let advised: Vec<(Stumble, String, Cure)> = stumbles
+        .into_iter()
+        .map(|stumble| {
+            let (because, cure) = advice::advise(&stumble, places.as_deref());
+            (stumble, because, cure)
+        })
+        .collect();
+    let allowed = advice::lines(advised.iter().map(|(_, _, cure)| cure));
+
+    let mut lines = said_of_calls(&calls, more);
+    lines.extend(ended.as_ref().map(|EndedBadly { status, .. }| format!("it ended with {status}")));
+    if !advised.is_empty() {
+        lines.push(
+            "from what it wrote last, a hint and no record (what it does not write is not seen):".to_owned(),
+        );
+    }
+    for (Stumble { errno, path, line }, because, _) in &advised {
+        let path = path.as_ref().map_or("?".to_owned(), |path| path.display().to_string());
+        lines.push(format!("  {} on {path}: {because}\n    it said: {line}", errno.name()));
+    }
+    if !allowed.is_empty() {
+        lines.push("what would allow it, in the [confine.NAME] of the image's scope:".to_owned());
+        lines.extend(allowed.iter().map(|(line, cost)| format!("  {line}\n    {cost}")));
+    }
+    if calls.is_empty() && advised.is_empty() {
+        lines.push(nothing(namespace, container, known.output.is_some()));
+    }
+    lines.extend(notes);
+    let stumbles: Vec<Value> = advised
+        .iter()
+        .map(|(Stumble { errno, path, line }, because, _)| {
+            json!({ "errno": errno.name(), "path": path, "said": line, "because": because })
+        })
+        .collect();
+    let allowed: Vec<Value> =
+        allowed.iter().map(|(line, cost)| json!({ "line": line, "cost": cost })).collect();
+    let ended = ended.map(|EndedBadly { status, .. }| status);
+    let json =
+        json!({ "denied": calls, "more": more, "ended": ended, "stumbles": stumbles, "allow": allowed });
+    Ok(Answer::yes(lines.join("\n"), json))
+}
+
+/// What the server wrote down; none if it wrote nothing.
+fn read(path: &Path) -> Result<Option<DeniedFile>, Trouble> {
+    let failed = |call| move |source| Trouble::File { call, path: PathBuf::from(path), source };
+    let mut text = Vec::new();
+    match File::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(failed("open(2)")(error)),
         Ok(file) => file.take(DENIED_BYTES_MAX).read_to_end(&mut text).map_err(failed("read(2)"))?,
     };
-    let DeniedFile { calls, more } =
-        serde_json::from_slice(&text).map_err(|error| failed("decode")(error.into()))?;
+    serde_json::from_slice(&text).map(Some).map_err(|error| failed("decode")(error.into()))
+}
+
+fn asked(namespace: &Namespace, container: &ContainerId, daemon: &Daemon) -> Result<Known, Trouble> {
+    let socket = match &daemon.address {
+        Some(address) => address.clone(),
+        None => Settings::read(daemon)?.socket(daemon),
+    };
+    output::ask(&socket, namespace, container)
+}
+
+fn nothing(namespace: &Namespace, container: &ContainerId, has_output: bool) -> String {
+    let none = format!("{container} in {namespace}: no denied call is written down");
+    let hint = "calls are told where a generated profile is enforced: seccomp = \"generated\"";
+    let output = match has_output {
+        true => "what it wrote names no path that it could not use",
+        false => {
+            "of what it wrote nothing is known: hand it in with --output FILE (or - for standard input), for its paths"
+        }
+    };
+    format!("{none} ({hint}); {output}")
+}
+
+fn said_of_calls(calls: &[DeniedCall], more: u64) -> Vec<String> {
     let mut lines: Vec<String> = calls.iter().map(line).collect();
     if more > 0 {
         lines.push(format!("and {more} denials of other programs and calls"));
@@ -54,7 +157,7 @@ pub(crate) fn explain(
             "what is answered otherwise than by ENOSYS the baseline denies to every container".to_owned(),
         );
     }
-    Ok(Answer::yes(lines.join("\n"), json!({ "denied": calls, "more": more })))
+    lines
 }
 
 fn line(call: &DeniedCall) -> String {

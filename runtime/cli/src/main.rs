@@ -99,7 +99,11 @@ fn run(layout: &Layout, command: Command, as_json: bool) -> Result<Answer, Troub
             TrustCommand::Sweep { days, daemon } => sweep::sweep(layout, days, &daemon),
         },
         Command::Watch(options) => watch::watch(layout, &options, as_json),
-        Command::Explain { container, namespace } => explain::explain(layout, &namespace, &container),
+        Command::Explain { container, namespace, output, daemon } => {
+            let (container, output) = (&container, output.as_deref());
+            let question = explain::Question { namespace: &namespace, container, output, daemon: &daemon };
+            explain::explain(layout, &question)
+        }
         Command::Profile(command) => profile::profile(layout, command),
         Command::Completion { shell } => generate::completion(shell),
         Command::Man => generate::man(),

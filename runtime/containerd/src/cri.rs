@@ -32,6 +32,8 @@ struct Versioned {
 struct Metadata {
     image_ref: String,
     config: Option<Config>,
+    #[serde(default)]
+    log_path: PathBuf,
 }
 
 #[derive(Deserialize)]
@@ -80,12 +82,36 @@ pub(crate) fn record<'a, T>(
     }
 }
 
-fn container(json: &[u8]) -> Result<CriContainer, &'static str> {
+/// Where the CRI plugin writes the output of container `id`, if it made it.
+pub(crate) fn log_path<'a, T>(
+    namespace: &Namespace,
+    id: &str,
+    extensions: &'a HashMap<String, T>,
+    value: impl Fn(&'a T) -> &'a [u8],
+) -> Result<Option<PathBuf>, Failure> {
+    let Some(record) = extensions.get(CONTAINER).filter(|_| namespace.as_str() == NAMESPACE) else {
+        return Ok(None);
+    };
+    let metadata = metadata(value(record));
+    let path = metadata.map(|metadata| metadata.log_path).map_err(|field| Failure::Answer {
+        call: "containers.Get",
+        subject: id.to_owned(),
+        field,
+    })?;
+    Ok(Some(path).filter(|path| path.is_absolute()))
+}
+
+fn metadata(json: &[u8]) -> Result<Metadata, &'static str> {
     let Versioned { version, metadata } =
         serde_json::from_slice(json).map_err(|_| "CRI container metadata")?;
     if version != "v1" {
         return Err("version of its CRI container metadata (v1 is known)");
     }
+    Ok(metadata)
+}
+
+fn container(json: &[u8]) -> Result<CriContainer, &'static str> {
+    let metadata = metadata(json)?;
     let config =
         metadata.image_ref.parse::<Digest>().map_err(|_| "ImageRef in its CRI container metadata")?;
     let (image, mounts) =
@@ -171,6 +197,16 @@ mod tests {
         };
         let volumes = [volume("models:1", "/m", Some("/h")), volume("models:2", "/o", None)];
         assert_eq!(record.image_volumes, volumes);
+    }
+
+    #[test]
+    fn log_is_where_cri_says_and_only_cri() {
+        let json = metadata("{}");
+        let extensions = HashMap::from([(CONTAINER.to_owned(), json.into_bytes())]);
+        let at =
+            |namespace: &str| log_path(&namespace.parse().unwrap(), "c", &extensions, Vec::as_slice).unwrap();
+        assert_eq!(at("k8s.io"), Some("/x".into()));
+        assert_eq!(at("default"), None);
     }
 
     #[test]

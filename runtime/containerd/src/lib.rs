@@ -22,6 +22,7 @@ mod contents;
 mod cri;
 mod error;
 mod evidence;
+mod explained;
 mod fetched;
 mod judge;
 mod observe;

@@ -49,7 +49,7 @@ pub use layout::{Layout, ROOT_VARIABLE};
 pub use material::{RootFile, TrustMaterial};
 pub use mount::{ImageVolume, Mount};
 pub use profile::{
-    DENIED_BYTES_MAX, DENIED_ROWS_MAX, DeniedCall, DeniedFile, GeneratedProfile, LOADER_VARIABLES,
+    DENIED_BYTES_MAX, DENIED_ROWS_MAX, DeniedCall, DeniedFile, EndedBadly, MountedPlace, PLACES_MAX, GeneratedProfile, LOADER_VARIABLES,
     PROFILE_BYTES_MAX, PROFILE_VERSION, ProfileExec, ProfileQuestion, ProfileTask, SeccompRule,
     StoredProfile,
 };

@@ -156,14 +156,46 @@ pub const DENIED_ROWS_MAX: usize = 64;
 /// Longest file of denied calls, in bytes.
 pub const DENIED_BYTES_MAX: u64 = 64 << 10;
 
+/// Most mounts that are written down of a container that ended.
+pub const PLACES_MAX: usize = 64;
+
 /// What a container was denied, as it is written down.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DeniedFile {
     /// A row for each program, call and errno.
     pub calls: Vec<DeniedCall>,
     /// Denials that had no room.
     pub more: u64,
+    /// How it ended, where it said that it failed.
+    #[serde(default)]
+    pub ended: Option<EndedBadly>,
+}
+
+/// The end of a container whose first process exited with something else than 0, and what could be done where in it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EndedBadly {
+    /// Exit status.
+    pub status: u32,
+    /// Its working directory.
+    pub cwd: PathBuf,
+    /// Its mounts, `/` first, but for the kernel's own.
+    pub places: Vec<MountedPlace>,
+}
+
+/// A mount of a container.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MountedPlace {
+    /// Where.
+    pub path: PathBuf,
+    /// Whether it can be written to, by whom the files' modes let.
+    pub writable: bool,
+    /// Whether programs and libraries on it can be executed.
+    pub executable: bool,
+    /// Whether it is memory.
+    pub tmpfs: bool,
 }
 
 /// A call that was denied.

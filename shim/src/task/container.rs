@@ -22,6 +22,7 @@ use super::{
     Process, TaskError,
     denied::Denied,
     oom::{OomCount, OomWatch},
+    places::ended_badly,
     process::Told,
     stdio::{Hub, Role, Whose},
 };
@@ -256,6 +257,10 @@ impl Tasks {
     }
 
     fn publish_exit(&self, container: &Container, process: &Process, exit: Exit) {
+        // Of what a signal ended the program itself said nothing.
+        if process.is_init() && (1..128).contains(&exit.status) {
+            container.denied.ended_badly(ended_badly(container.admitted.plan().spec(), exit.status));
+        }
         let mut event = TaskExit::new();
         event.container_id = container.id.to_string();
         event.id = if process.is_init() { container.id.to_string() } else { process.exec_id.clone() };

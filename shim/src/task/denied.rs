@@ -1,4 +1,4 @@
-//! Calls that a container is denied: answered with their errno, and told.
+//! Calls that a container is denied: answered with their errno, and told. Beside them, how it ended, if badly.
 //!
 //! ```text
 //! denied call ─► listener ─► errno of the program that denied it ─► the process goes on
@@ -24,7 +24,7 @@ use std::{
 };
 
 use bulkhead_model::DENIED_ROWS_MAX as ROWS_MAX;
-use bulkhead_model::{DeniedCall, DeniedFile};
+use bulkhead_model::{DeniedCall, DeniedFile, EndedBadly};
 use bulkhead_profiles::{Call, syscall_name, told_errno};
 use tokio::{
     io::Interest,
@@ -60,6 +60,7 @@ pub(crate) struct Denied {
 struct Rows {
     rows: BTreeMap<(String, u32, u16), DeniedCall>,
     more: u64,
+    ended: Option<EndedBadly>,
     changed: bool,
 }
 
@@ -79,6 +80,15 @@ impl Denied {
             }
             denied.write();
         });
+    }
+
+    /// Writes down how the container ended and what it could do where: for whoever asks why.
+    pub(crate) fn ended_badly(&self, ended: EndedBadly) {
+        let mut rows = self.rows.lock().unwrap_or_else(PoisonError::into_inner);
+        rows.ended = Some(ended);
+        rows.changed = true;
+        drop(rows);
+        self.write();
     }
 
     async fn answer(&self, listener: OwnedFd, program: &[u64]) -> io::Result<()> {
@@ -151,7 +161,8 @@ impl Denied {
             return;
         }
         rows.changed = false;
-        let file = DeniedFile { calls: rows.rows.values().cloned().collect(), more: rows.more };
+        let calls = rows.rows.values().cloned().collect();
+        let file = DeniedFile { calls, more: rows.more, ended: rows.ended.clone() };
         drop(rows);
         if let Err(error) = write_whole(&self.file, &file, &self.tasks) {
             // Tried again with the next.
