@@ -19,7 +19,7 @@ fn lines(bench: &Bench) -> Vec<Value> {
 on_each_containerd! {
     fn every_verdict_is_on_record_with_its_image_its_rule_and_the_policy(release) {
         let bench = Bench::start(release, Cri::Off).unwrap();
-        bench.allow("exec = [\"/bin/true\"]").unwrap();
+        bench.allow("exec = [{ command = \"/bin/true\", stdin = true }]").unwrap();
         let id = bench.start_task("yes", &["/bin/sleep", "600"]).unwrap();
         bench.exec(&id, &["/bin/true"]).unwrap().success().unwrap();
         let refused = Refused::of(bench.exec(&id, &["/bin/cat", "/secret-argument"]).unwrap()).unwrap();

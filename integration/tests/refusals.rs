@@ -107,7 +107,7 @@ on_each_containerd! {
 
     fn a_command_is_refused_unless_policy_names_it_and_the_task_goes_on(release) {
         let bench = Bench::start(release, Cri::Off).unwrap();
-        bench.allow("exec = [\"/bin/echo *\"]").unwrap();
+        bench.allow("exec = [{ command = \"/bin/echo *\", stdin = true }]").unwrap();
         let id = bench.start_task("exec", &["/bin/probe", "pause"]).unwrap();
         assert_eq!(bench.exec(&id, &["/bin/echo", "yes"]).unwrap().success().unwrap().stdout, "yes\n");
         let refused = Refused::of(bench.exec(&id, &["/bin/sh", "-c", "echo no"]).unwrap()).unwrap();
@@ -157,10 +157,14 @@ fn a_policy_that_others_can_write_or_that_has_an_unknown_key_refuses_all_and_nam
     assert_eq!(refused().rule(), "policy");
     fs::set_permissions(dir, fs::Permissions::from_mode(0o755)).unwrap();
 
-    bench.allow("root = \"read-only\"\ninit = true").unwrap();
+    bench.allow("root = \"read-only\"\nisolation = \"microvm\"").unwrap();
     let refusal = refused();
     assert_eq!(refusal.rule(), "policy");
-    assert!(refusal.line().contains("policy.toml") && refusal.line().contains("init"), "{}", refusal.line());
+    assert!(
+        refusal.line().contains("policy.toml") && refusal.line().contains("isolation"),
+        "{}",
+        refusal.line()
+    );
     bench.allow("").unwrap();
     bench.run("again", &["/bin/true"]).unwrap().success().unwrap();
     bench.assert_nothing_left();

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{SeccompRule, TcpRule, UserNamespaceRule};
+use crate::{ProfileRule, ScopeRule, TcpRule, UserNamespaceRule};
 
 /// How a container is confined. Each field's order of strictness is stated and tested in `policy`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,7 +28,7 @@ pub struct Confinement {
     /// Whether memfd_create(2) is there.
     pub memfd: MemfdRule,
     /// Which seccomp profile holds.
-    pub seccomp: SeccompRule,
+    pub seccomp: ProfileRule,
     /// Landlock beyond the mounts.
     pub landlock: LandlockRule,
     /// What may be exec'd; nothing when empty.
@@ -45,6 +45,10 @@ pub struct Confinement {
     pub executable: BTreeSet<PathBuf>,
     /// What a uid that the image does not know is called.
     pub identity: IdentityRule,
+    /// What is the container's first process.
+    pub init: InitRule,
+    /// What becomes of VOLUMEs of the image.
+    pub volumes: VolumesRule,
 }
 
 /// Whose word counts.
@@ -92,6 +96,24 @@ pub enum IdentityRule {
     AsIs,
 }
 
+/// What becomes of the VOLUMEs that an image declares, where the request mounts nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum VolumesRule {
+    /// Each is a small tmpfs, of the same kind as `writable`.
+    Tmpfs,
+    /// They are directories of the image as any other.
+    AsTheyAre,
+}
+
+/// What is a container's first process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InitRule {
+    /// Its program.
+    Program,
+    /// A small init, which runs the program, hands signals on and waits for orphans.
+    Small,
+}
+
 /// Whether memfd_create(2) is there: it goes round noexec and Landlock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MemfdRule {
@@ -102,12 +124,27 @@ pub enum MemfdRule {
 }
 
 /// The part of Landlock that policy sets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LandlockRule {
     /// Oldest Landlock ABI that a launch may rely on.
     pub floor_abi: u8,
-    /// Outgoing TCP.
+    /// Which of the image's files may be executed and read.
+    pub files: ProfileRule,
+    /// TCP ports that may be bound.
+    pub tcp_bind: BindRule,
+    /// TCP ports that may be connected to.
     pub tcp_connect: TcpRule,
+    /// What does not leave a process and its children.
+    pub scope: BTreeSet<ScopeRule>,
+}
+
+/// Which TCP ports may be bound.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BindRule {
+    /// Whether only those that the image's config EXPOSEs.
+    pub exposed: bool,
+    /// And of those only these.
+    pub ports: TcpRule,
 }
 
 /// argv that may be exec'd: each word literal, `*` at the end for any rest.
@@ -117,10 +154,44 @@ pub struct ExecPattern {
     pub words: Vec<String>,
     /// Whether more words may follow.
     pub open_end: bool,
+    /// What of a person at the other end it may have.
+    pub interaction: Interaction,
+}
+
+/// What a process that is exec'd has of whoever asked for it; output it always has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Interaction {
+    /// Its standard input: what is typed, or piped into it.
+    pub stdin: bool,
+    /// A terminal.
+    pub tty: bool,
+}
+
+impl Interaction {
+    /// Both.
+    pub const ALL: Self = Self { stdin: true, tty: true };
+
+    /// Whether whoever may have this may have `other`.
+    #[must_use]
+    pub fn covers(self, other: Self) -> bool {
+        (self.stdin || !other.stdin) && (self.tty || !other.tty)
+    }
+
+    /// What both have.
+    #[must_use]
+    pub fn common(self, other: Self) -> Self {
+        Self { stdin: self.stdin && other.stdin, tty: self.tty && other.tty }
+    }
 }
 
 impl ExecPattern {
-    /// Whether `argv` is one of those that the pattern means.
+    /// Whether it lets `argv` be exec'd so.
+    #[must_use]
+    pub fn allows(&self, argv: &[String], interaction: Interaction) -> bool {
+        self.matches(argv) && self.interaction.covers(interaction)
+    }
+
+    /// Whether `argv` is one of those that the pattern means, with whatever interaction.
     #[must_use]
     pub fn matches(&self, argv: &[String]) -> bool {
         argv.starts_with(&self.words) && (self.open_end || argv.len() == self.words.len())

@@ -25,12 +25,12 @@ mod signature;
 mod user_namespace;
 
 pub use confine::{
-    CapabilitySets, CompatibleSpec, ConfineSpec, Credentials, DeniedCalls, HardenedSpec, LandlockSpec,
-    PathAccess, PathRule, SeccompFilter, TcpRule,
+    CapabilitySets, CompatibleSpec, ConfineSpec, Credentials, DeniedCalls, HardenedSpec, ImageAccess,
+    LandlockSpec, PathAccess, PathRule, ScopeRule, SeccompFilter, TcpRule,
 };
 pub use confinement::{
-    Confinement, ExecPattern, HostPath, IdentityRule, LandlockRule, Level, MemfdRule, MountAccess,
-    PodSecurityRule, RootRule, UserRule,
+    BindRule, Confinement, ExecPattern, HostPath, IdentityRule, InitRule, Interaction, LandlockRule, Level,
+    MemfdRule, MountAccess, PodSecurityRule, RootRule, UserRule, VolumesRule,
 };
 pub use contents::{
     CONTENTS_QUESTION_BYTES_MAX, CONTENTS_VERSION, CompareTask, ContentsFacts, ContentsFlaw, ContentsLine,
@@ -49,8 +49,9 @@ pub use layout::{Layout, ROOT_VARIABLE};
 pub use material::{RootFile, TrustMaterial};
 pub use mount::{ImageVolume, Mount};
 pub use profile::{
-    DENIED_BYTES_MAX, DENIED_ROWS_MAX, DeniedCall, DeniedFile, EndedBadly, MountedPlace, PLACES_MAX, GeneratedProfile, LOADER_VARIABLES,
-    PROFILE_BYTES_MAX, PROFILE_VERSION, ProfileExec, ProfileQuestion, ProfileTask, SeccompRule,
+    DENIED_BYTES_MAX, DENIED_ROWS_MAX, DeniedCall, DeniedFile, EndedBadly, FILE_RULES_BYTES_MAX,
+    FILE_RULES_MAX, FileRules, GeneratedFiles, GeneratedProfile, LOADER_VARIABLES, MountedPlace, PLACES_MAX,
+    PROFILE_BYTES_MAX, PROFILE_VERSION, ProfileExec, ProfileQuestion, ProfileRule, ProfileTask,
     StoredProfile,
 };
 pub use refusal::{LINE_BYTES_MAX, Refusal, Rule};
@@ -60,4 +61,6 @@ pub use signature::{
     SIGNATURE_TEXT_BYTES_MAX, SIGNATURES_BYTES_MAX, SIGNERS_MAX, Signature, SignatureFacts,
     SignatureFactsError, SignatureFormat, Signer, SimpleSigningFile,
 };
-pub use user_namespace::{IdExtent, MountOwners, NODE_RANGES, RANGE_IDS, UserNamespace, UserNamespaceRule};
+pub use user_namespace::{
+    IdExtent, Ids, MountOwners, NODE_RANGES, RANGE_IDS, UserNamespace, UserNamespaceRule,
+};

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use oci_spec::runtime::{Process, Spec};
 
-use crate::{ContainerId, Mount, Tenant};
+use crate::{ContainerId, Interaction, Mount, Tenant};
 
 /// What part a container has in a pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,4 +46,6 @@ pub struct ExecRequest {
     pub exec: ContainerId,
     /// The process, as the client wrote it.
     pub process: Process,
+    /// Whether it gets standard input and a terminal.
+    pub interaction: Interaction,
 }

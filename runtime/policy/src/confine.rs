@@ -6,8 +6,9 @@
 use std::{collections::BTreeSet, path::PathBuf};
 
 use bulkhead_model::{
-    Confinement, ExecPattern, HostPath, IdentityRule, LandlockRule, Level, MemfdRule, Namespace,
-    PodSecurityRule, RootRule, SeccompRule, TcpRule, UserNamespaceRule, UserRule,
+    BindRule, Confinement, ExecPattern, HostPath, IdentityRule, InitRule, LandlockRule, Level, MemfdRule,
+    Namespace, PodSecurityRule, ProfileRule, RootRule, ScopeRule, TcpRule, UserNamespaceRule, UserRule,
+    VolumesRule,
 };
 
 use crate::{
@@ -36,8 +37,14 @@ pub(crate) fn built_in() -> Confinement {
         tmpfs_bytes_max: TMPFS_BYTES_MAX,
         tmpfs_inodes_max: TMPFS_INODES_MAX,
         memfd: MemfdRule::Denied,
-        seccomp: SeccompRule::Baseline,
-        landlock: LandlockRule { floor_abi: 1, tcp_connect: TcpRule::Any },
+        seccomp: ProfileRule::Baseline,
+        landlock: LandlockRule {
+            floor_abi: 1,
+            files: ProfileRule::Baseline,
+            tcp_bind: BindRule { exposed: false, ports: TcpRule::Any },
+            tcp_connect: TcpRule::Any,
+            scope: BTreeSet::new(),
+        },
         exec: Vec::new(),
         host_paths: BTreeSet::new(),
         hooks: BTreeSet::new(),
@@ -45,6 +52,8 @@ pub(crate) fn built_in() -> Confinement {
         pod_security: PodSecurityRule::Tightened,
         executable: BTreeSet::new(),
         identity: IdentityRule::FilledIn,
+        init: InitRule::Program,
+        volumes: VolumesRule::Tmpfs,
     }
 }
 
@@ -71,9 +80,8 @@ pub(crate) struct Section {
     pub(crate) tmpfs_bytes_max: Option<u64>,
     pub(crate) tmpfs_inodes_max: Option<u64>,
     pub(crate) memfd: Option<MemfdRule>,
-    pub(crate) seccomp: Option<SeccompRule>,
-    pub(crate) floor_abi: Option<u8>,
-    pub(crate) tcp_connect: Option<TcpRule>,
+    pub(crate) seccomp: Option<ProfileRule>,
+    pub(crate) landlock: LandlockKeys,
     pub(crate) exec: Option<Vec<ExecPattern>>,
     pub(crate) host_paths: Option<BTreeSet<HostPath>>,
     pub(crate) hooks: Option<BTreeSet<PathBuf>>,
@@ -81,6 +89,42 @@ pub(crate) struct Section {
     pub(crate) pod_security: Option<PodSecurityRule>,
     pub(crate) executable: Option<BTreeSet<PathBuf>>,
     pub(crate) identity: Option<IdentityRule>,
+    pub(crate) init: Option<InitRule>,
+    pub(crate) volumes: Option<VolumesRule>,
+}
+
+/// The keys that its `landlock` writes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct LandlockKeys {
+    pub(crate) floor_abi: Option<u8>,
+    pub(crate) files: Option<ProfileRule>,
+    pub(crate) tcp_bind: Option<BindRule>,
+    pub(crate) tcp_connect: Option<TcpRule>,
+    pub(crate) scope: Option<BTreeSet<ScopeRule>>,
+}
+
+impl LandlockKeys {
+    fn over(self, below: &Self) -> Self {
+        let Self { floor_abi, files, tcp_bind, tcp_connect, scope } = self;
+        Self {
+            floor_abi: floor_abi.or(below.floor_abi),
+            files: files.or_else(|| below.files.clone()),
+            tcp_bind: tcp_bind.or_else(|| below.tcp_bind.clone()),
+            tcp_connect: tcp_connect.or_else(|| below.tcp_connect.clone()),
+            scope: scope.or_else(|| below.scope.clone()),
+        }
+    }
+
+    fn resolve(self, unsaid: &LandlockRule) -> LandlockRule {
+        let Self { floor_abi, files, tcp_bind, tcp_connect, scope } = self;
+        LandlockRule {
+            floor_abi: floor_abi.unwrap_or(unsaid.floor_abi),
+            files: files.unwrap_or_else(|| unsaid.files.clone()),
+            tcp_bind: tcp_bind.unwrap_or_else(|| unsaid.tcp_bind.clone()),
+            tcp_connect: tcp_connect.unwrap_or_else(|| unsaid.tcp_connect.clone()),
+            scope: scope.unwrap_or_else(|| unsaid.scope.clone()),
+        }
+    }
 }
 
 impl Section {
@@ -98,8 +142,7 @@ impl Section {
             tmpfs_inodes_max,
             memfd,
             seccomp,
-            floor_abi,
-            tcp_connect,
+            landlock,
             exec,
             host_paths,
             hooks,
@@ -107,6 +150,8 @@ impl Section {
             pod_security,
             executable,
             identity,
+            init,
+            volumes,
         } = self.clone();
         Self {
             level: level.or(below.level),
@@ -120,8 +165,7 @@ impl Section {
             tmpfs_inodes_max: tmpfs_inodes_max.or(below.tmpfs_inodes_max),
             memfd: memfd.or(below.memfd),
             seccomp: seccomp.or_else(|| below.seccomp.clone()),
-            floor_abi: floor_abi.or(below.floor_abi),
-            tcp_connect: tcp_connect.or(below.tcp_connect),
+            landlock: landlock.over(&below.landlock),
             exec: exec.or_else(|| below.exec.clone()),
             host_paths: host_paths.or_else(|| below.host_paths.clone()),
             hooks: hooks.or_else(|| below.hooks.clone()),
@@ -129,6 +173,8 @@ impl Section {
             pod_security: pod_security.or(below.pod_security),
             executable: executable.or_else(|| below.executable.clone()),
             identity: identity.or(below.identity),
+            init: init.or(below.init),
+            volumes: volumes.or(below.volumes),
         }
     }
 
@@ -147,8 +193,7 @@ impl Section {
             tmpfs_inodes_max,
             memfd,
             seccomp,
-            floor_abi,
-            tcp_connect,
+            landlock,
             exec,
             host_paths,
             hooks,
@@ -156,11 +201,10 @@ impl Section {
             pod_security,
             executable,
             identity,
+            init,
+            volumes,
         } = self.clone();
-        let landlock = LandlockRule {
-            floor_abi: floor_abi.unwrap_or(unsaid.landlock.floor_abi),
-            tcp_connect: tcp_connect.unwrap_or(unsaid.landlock.tcp_connect),
-        };
+        let landlock = landlock.resolve(&unsaid.landlock);
         Confinement {
             level: level.unwrap_or(if hardens { Level::Hardened } else { unsaid.level }),
             user: user.unwrap_or(unsaid.user),
@@ -181,6 +225,8 @@ impl Section {
             pod_security: pod_security.unwrap_or(unsaid.pod_security),
             executable: executable.unwrap_or_else(|| unsaid.executable.clone()),
             identity: identity.unwrap_or(unsaid.identity),
+            init: init.unwrap_or(unsaid.init),
+            volumes: volumes.unwrap_or(unsaid.volumes),
         }
     }
 

@@ -1,6 +1,7 @@
-//! Patterns of argv that may be exec'd: from text, and what two lists of them have in common.
+//! Patterns of argv that may be exec'd, each with or without standard input and a terminal: from text, and what two lists
+//! of them have in common.
 
-use bulkhead_model::ExecPattern;
+use bulkhead_model::{ExecPattern, Interaction};
 
 /// Why a text is no pattern: what is wrong, and what to write.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,7 +24,13 @@ pub(crate) fn from_words(mut words: Vec<String>) -> Result<ExecPattern, PatternE
     if words.is_empty() && !open_end {
         return Err(EMPTY);
     }
-    Ok(ExecPattern { words, open_end })
+    Ok(plain(words, open_end))
+}
+
+/// A pattern that says no more than its words: every command comes as it likes, any other alone.
+fn plain(words: Vec<String>, open_end: bool) -> ExecPattern {
+    let interaction = if words.is_empty() { Interaction::ALL } else { Interaction::default() };
+    ExecPattern { words, open_end, interaction }
 }
 
 /// A pattern from one text, split into words as a shell would: blanks separate, quotes and backslash keep together.
@@ -83,7 +90,7 @@ pub(crate) fn from_text(text: &str) -> Result<ExecPattern, PatternError> {
     if words.is_empty() && !open_end {
         return Err(EMPTY);
     }
-    Ok(ExecPattern { words, open_end })
+    Ok(plain(words, open_end))
 }
 
 const UNCLOSED: PatternError = PatternError {
@@ -111,27 +118,41 @@ pub(crate) fn canonical(patterns: &[ExecPattern]) -> Vec<ExecPattern> {
     kept
 }
 
-/// Exactly the commands that both lists allow.
+/// Exactly what both lists allow.
 pub(crate) fn common(left: &[ExecPattern], right: &[ExecPattern]) -> Vec<ExecPattern> {
-    let pairs = left.iter().flat_map(|one| right.iter().filter_map(|other| narrower(one, other)));
-    canonical(&pairs.cloned().collect::<Vec<_>>())
+    let pairs = left.iter().flat_map(|one| right.iter().filter_map(|other| both(one, other)));
+    canonical(&pairs.collect::<Vec<_>>())
+}
+
+/// Whether `outer` allows all that `inner` does.
+fn covers(outer: &ExecPattern, inner: &ExecPattern) -> bool {
+    covers_words(outer, inner) && outer.interaction.covers(inner.interaction)
 }
 
 /// Whether every command of `inner` is one of `outer`.
-fn covers(outer: &ExecPattern, inner: &ExecPattern) -> bool {
+fn covers_words(outer: &ExecPattern, inner: &ExecPattern) -> bool {
     inner.words.starts_with(&outer.words)
         && (outer.open_end || (!inner.open_end && inner.words.len() == outer.words.len()))
 }
 
-/// Two patterns have either nothing in common, or all of the narrower one.
-fn narrower<'a>(one: &'a ExecPattern, other: &'a ExecPattern) -> Option<&'a ExecPattern> {
-    if covers(one, other) {
-        Some(other)
-    } else if covers(other, one) {
-        Some(one)
+/// What two patterns both allow: their words have nothing in common, or all of the narrower one.
+fn both(one: &ExecPattern, other: &ExecPattern) -> Option<ExecPattern> {
+    let narrower = if covers_words(one, other) {
+        other
+    } else if covers_words(other, one) {
+        one
     } else {
-        None
-    }
+        return None;
+    };
+    Some(ExecPattern { interaction: one.interaction.common(other.interaction), ..narrower.clone() })
+}
+
+/// An entry of `exec` that allows this and nothing else, as TOML: `text` is the command as [`quote`] writes it.
+pub(crate) fn entry(text: &str, interaction: Interaction) -> String {
+    let asked = [("stdin", interaction.stdin), ("tty", interaction.tty)];
+    let keys: String =
+        asked.iter().filter(|(_, asked)| *asked).map(|(key, _)| format!(", {key} = true")).collect();
+    if keys.is_empty() { format!("{text:?}") } else { format!("{{ command = {text:?}{keys} }}") }
 }
 
 /// A command as the text of a pattern that allows it, and nothing else.
@@ -170,7 +191,8 @@ mod tests {
             ("ls '*'", vec!["ls", "*"], false),
             ("*", vec![], true),
         ] {
-            assert_eq!(pattern(text), ExecPattern { words: argv(&words), open_end }, "{text}");
+            let pattern = pattern(text);
+            assert_eq!((pattern.words, pattern.open_end), (argv(&words), open_end), "{text}");
         }
     }
 
@@ -203,6 +225,33 @@ mod tests {
     }
 
     #[test]
+    fn words_alone_allow_neither_input_nor_terminal_but_a_star_alone_allows_all() {
+        for (text, interaction) in [("sh", Interaction::default()), ("*", Interaction::ALL)] {
+            let pattern = pattern(text);
+            assert!(pattern.allows(&argv(&["sh"]), Interaction::default()));
+            for asked in [Interaction { stdin: true, tty: false }, Interaction { stdin: false, tty: true }] {
+                assert_eq!(pattern.allows(&argv(&["sh"]), asked), interaction.covers(asked), "{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn common_pattern_has_the_interaction_that_both_have() {
+        let one =
+            |text: &str, stdin, tty| ExecPattern { interaction: Interaction { stdin, tty }, ..pattern(text) };
+        let found = common(&[one("sh *", true, false)], &[one("sh -c x", true, true), one("ls", true, true)]);
+        assert_eq!(found, [one("sh -c x", true, false)]);
+        let kept = canonical(&[one("sh", true, false), one("sh", false, true), one("sh", false, false)]);
+        assert_eq!(kept, [one("sh", false, true), one("sh", true, false)]);
+    }
+
+    #[test]
+    fn entry_asks_for_no_more_than_was_asked() {
+        assert_eq!(entry("id", Interaction::default()), r#""id""#);
+        assert_eq!(entry("sh", Interaction::ALL), r#"{ command = "sh", stdin = true, tty = true }"#);
+    }
+
+    #[test]
     fn quoted_command_is_what_a_person_would_write() {
         assert_eq!(quote(&argv(&["sh", "-c", "echo 'a' *"])), r"sh -c 'echo '\''a'\'' *'");
     }
@@ -210,7 +259,7 @@ mod tests {
     proptest::proptest! {
         #[test]
         fn quoted_command_reads_back_as_itself_alone(command in proptest::collection::vec(".{0,8}", 1..5)) {
-            let wanted = ExecPattern { words: command.clone(), open_end: false };
+            let wanted = ExecPattern { words: command.clone(), open_end: false, interaction: Interaction::default() };
             proptest::prop_assert_eq!(from_text(&quote(&command)), Ok(wanted));
         }
     }

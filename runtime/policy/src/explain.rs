@@ -27,7 +27,7 @@ roots = ["trusted_root.json"]
 tmpfs_bytes_max = 16_777_216
 [confine.web]
 writable = ["/var/cache/nginx"]
-exec = ["nginx -s quit", ["sh", "-c", "cat /etc/nginx/nginx.conf"], "/bin/health *"]
+exec = ["nginx -s quit", ["sh", "-c", "cat /etc/nginx/nginx.conf"], "/bin/health *", { command = "sh", stdin = true, tty = true }]
 ```
 
 ## Rules of reading
@@ -72,8 +72,8 @@ exec = ["nginx -s quit", ["sh", "-c", "cat /etc/nginx/nginx.conf"], "/bin/health
   exec = ["/bin/cni-agent status"]
   ```
 - **Commands.** A text in `exec` is split into words as a shell would, nothing is expanded; an array has its words
-  already. Each word is literal; `*` as the last stands for any rest, `["*"]` allows every command. `sh *` is every
-  command too. Without a slash a word is looked up in the PATH that the exec brings: name the whole path.
+  already. Each word is literal; `*` as the last stands for any rest, `["*"]` allows every command, with
+  standard input and terminal; any other gets those where its entry says so. `sh *` is every command too. Without a slash a word is looked up in the PATH that the exec brings: name the whole path.
 "#;
 
 /// The reference, in Markdown: `bulkhead policy explain`, and docs/policy.md.
@@ -88,6 +88,7 @@ pub fn explain() -> String {
         (Table::Trust, "`[trust]`"),
         (Table::Confine, "A section `[confine.NAME]`"),
         (Table::Landlock, "`landlock = { … }`"),
+        (Table::Exec, "An entry of `exec`"),
         (Table::HostPath, "An entry of `host_paths`"),
     ] {
         section(&mut page, table, title);
@@ -96,7 +97,6 @@ pub fn explain() -> String {
     for key in KEYS.iter().filter(|key| key.built == Built::NotYet) {
         line(&mut page, format_args!("- `{}` in {}: {}", key.name, key.table.title(), key.meaning));
     }
-    page.push_str("- `writable = \"image-volumes\"`\n");
     page
 }
 

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use bulkhead_model::{Confinement, Digest, ExecPattern, ImageVolume, Refusal, Rule, Signer};
+use bulkhead_model::{Confinement, Digest, ExecPattern, ImageVolume, Interaction, Refusal, Rule, Signer};
 
 use crate::{Mode, exec};
 
@@ -118,14 +118,14 @@ impl Grant {
         &self.0.image_volumes
     }
 
-    /// Whether `argv` may be exec'd in the container.
+    /// Whether `argv` may be exec'd in the container, with this of whoever asks.
     ///
     /// # Errors
     /// The refusal, unless the mode is audit: the grant carries it then.
-    pub fn admit_exec(&self, argv: &[String]) -> Result<ExecGrant, Refusal> {
+    pub fn admit_exec(&self, argv: &[String], interaction: Interaction) -> Result<ExecGrant, Refusal> {
         let mut granted = self.0.clone();
-        if !granted.confinement.exec.iter().any(|pattern| pattern.matches(argv)) {
-            let refusal = refuse(&granted, argv);
+        if !granted.confinement.exec.iter().any(|pattern| pattern.allows(argv, interaction)) {
+            let refusal = refuse(&granted, argv, interaction);
             match granted.mode {
                 Mode::Enforce => return Err(refusal),
                 Mode::Audit => granted.would_refuse = Some(refusal),
@@ -135,21 +135,40 @@ impl Grant {
     }
 }
 
-fn refuse(granted: &Granted, argv: &[String]) -> Refusal {
+fn refuse(granted: &Granted, argv: &[String], interaction: Interaction) -> Refusal {
     let quoted = exec::quote(argv);
     let short: String = quoted.chars().take(120).collect();
     let short = if short.len() < quoted.len() { format!("{short}…") } else { short };
-    let missing = |list: &&ExecList| !list.patterns.iter().any(|pattern| pattern.matches(argv));
+    let entry = exec::entry(&short, interaction);
+    let missing = |list: &&ExecList| !list.patterns.iter().any(|pattern| pattern.allows(argv, interaction));
     let (why, fix) = match granted.exec_lists.iter().find(missing) {
-        Some(ExecList { file, section, patterns }) => (
-            format!(
-                "exec of [confine.{section}] in {} has {} patterns and none is this command",
-                file.display(),
-                patterns.len()
-            ),
-            format!("add {short:?} to exec of [confine.{section}] in {}, if it may run", file.display()),
-        ),
-        None => ("no exec list allows it".to_owned(), format!("add it to exec: {short:?}")),
+        Some(ExecList { file, section, patterns }) => {
+            let list = format!("exec of [confine.{section}] in {}", file.display());
+            let without = || patterns.iter().any(|pattern| pattern.matches(argv));
+            match lacking(interaction).filter(|_| without()) {
+                Some(lacking) => (
+                    format!("{list} allows it without {lacking}"),
+                    format!(
+                        "ask for it without (kubectl exec: no -i, no -t), or add {entry} to {list}, if it may have that"
+                    ),
+                ),
+                None => (
+                    format!("{list} has {} patterns and none is this command", patterns.len()),
+                    format!("add {entry} to {list}, if it may run"),
+                ),
+            }
+        }
+        None => ("no exec list allows it".to_owned(), format!("add it to exec: {entry}")),
     };
     Refusal::new(Rule::Exec, format!("exec of {short:?} in {}", granted.place), why, fix)
+}
+
+/// What was asked for beside the command, in words.
+fn lacking(asked: Interaction) -> Option<&'static str> {
+    match asked {
+        Interaction { stdin: false, tty: false } => None,
+        Interaction { stdin: true, tty: false } => Some("standard input"),
+        Interaction { stdin: false, tty: true } => Some("a terminal"),
+        Interaction { stdin: true, tty: true } => Some("standard input and a terminal"),
+    }
 }

@@ -19,6 +19,8 @@ pub(crate) enum Table {
     Confine,
     /// `landlock = { … }`.
     Landlock,
+    /// An entry of `exec`.
+    Exec,
     /// An entry of `host_paths`.
     HostPath,
 }
@@ -33,6 +35,7 @@ impl Table {
             Table::Image => "a scope of [image]",
             Table::Confine => "[confine.NAME]",
             Table::Landlock => "landlock",
+            Table::Exec => "an entry of exec",
             Table::HostPath => "an entry of host_paths",
         }
     }
@@ -343,7 +346,7 @@ pub(crate) const KEYS: &[Key] = &[
     key(
         Table::Confine,
         "landlock",
-        "{ floor_abi, tcp_connect }",
+        "{ floor_abi, files, tcp_bind, tcp_connect, scope }",
         "{}",
         "key by key",
         "Landlock beyond the mounts",
@@ -351,10 +354,11 @@ pub(crate) const KEYS: &[Key] = &[
     key(
         Table::Confine,
         "exec",
-        r#"["COMMAND", ["WORD", …], …]"#,
+        r#"["COMMAND", ["WORD", …], { command, stdin, tty }, …]"#,
         "[]",
-        "the commands in both",
-        "what may be exec'd in a running container: probes, hooks and kubectl exec are the same call",
+        "the commands in both, with what both give them",
+        "what may be exec'd in a running container: probes, hooks and kubectl exec are the same call. A command alone \
+         gets neither standard input nor a terminal (probes and hooks have none)",
     ),
     key(
         Table::Confine,
@@ -408,8 +412,27 @@ pub(crate) const KEYS: &[Key] = &[
         "as-is",
         "filled-in gives a uid that the image does not know a line in /etc/passwd and /etc/group, with /tmp for a HOME",
     ),
+    key(
+        Table::Confine,
+        "init",
+        "true | false",
+        "false",
+        "true",
+        "true makes a small init the container's first process: it runs the program, hands signals on to it (a program \
+         without a handler ignores SIGTERM as process 1) and waits for orphans. It is confined as the program is, which is \
+         allowed its dozen calls",
+    ),
+    key(
+        Table::Confine,
+        "volumes",
+        r#""tmpfs" | "read-only""#,
+        r#""tmpfs""#,
+        "read-only",
+        "what becomes of VOLUMEs that the image declares and the request mounts nothing on: tmpfs makes each one of the \
+         kind of writable, with what the image has there; read-only leaves them as they are. In Kubernetes containerd \
+         mounts them itself",
+    ),
     not_yet(Table::Confine, "capabilities", "anything but []: a container has none"),
-    not_yet(Table::Confine, "init", "true: a small init as PID 1"),
     not_yet(Table::Confine, "isolation", r#"anything but "shared-kernel": a microVM"#),
     key(
         Table::Landlock,
@@ -421,11 +444,56 @@ pub(crate) const KEYS: &[Key] = &[
     ),
     key(
         Table::Landlock,
-        "tcp_connect",
-        r#""any" | "none""#,
+        "files",
+        r#""baseline" | "generated-when-ready" | "generated" | "sha256:…""#,
+        r#""baseline""#,
+        "sha256:…, then generated, then generated-when-ready; two different hashes come to none",
+        "which files of the image may be executed and read: baseline is all of them; generated is the programs and libraries \
+         that the command and exec need, and data, so that a shell or curl that only lies in the image can be neither. The \
+         words are those of seccomp. docs/profiles.md",
+    ),
+    key(
+        Table::Landlock,
+        "tcp_bind",
+        r#""any" | "exposed" | "none" | [ports]"#,
         r#""any""#,
-        "none",
-        "outgoing TCP; none raises floor_abi to 4, the first that has it",
+        "fewer ports; exposed and a list come to what is in both",
+        "TCP ports that may be bound; exposed is those that the image EXPOSEs, 0 in a list is any free port. Anything but any \
+         raises floor_abi to 4, the first that has it",
+    ),
+    key(
+        Table::Landlock,
+        "tcp_connect",
+        r#""any" | "none" | [ports]"#,
+        r#""any""#,
+        "fewer ports",
+        "TCP ports, of whatever host, that may be connected to; anything but any raises floor_abi to 4, the first that has it",
+    ),
+    key(
+        Table::Landlock,
+        "scope",
+        r#"["signals", "abstract-sockets"]"#,
+        "[]",
+        "what is in either",
+        "what reaches no process but the children of the one that is started, raises floor_abi to 6. An exec is no child of the \
+         container's first process: it cannot signal that one then, as a preStop hook wants to",
+    ),
+    key(Table::Exec, "command", r#""COMMAND" | ["WORD", …]"#, "", "", "required: as in the list itself"),
+    key(
+        Table::Exec,
+        "stdin",
+        "true | false",
+        "false",
+        "false",
+        "whether it may have standard input (kubectl exec -i; ctr task exec always asks for it)",
+    ),
+    key(
+        Table::Exec,
+        "tty",
+        "true | false",
+        "false",
+        "false",
+        "whether it may have a terminal (kubectl exec -t)",
     ),
     key(
         Table::HostPath,

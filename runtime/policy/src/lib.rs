@@ -25,6 +25,8 @@ mod keys;
 mod material;
 mod parse;
 mod parse_confine;
+mod parse_exec;
+mod parse_landlock;
 mod parse_level;
 mod parse_rule;
 mod policy;

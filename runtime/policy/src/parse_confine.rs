@@ -3,28 +3,22 @@
 use std::collections::BTreeSet;
 
 use bulkhead_model::{
-    Digest, ExecPattern, HostPath, IdentityRule, MemfdRule, MountAccess, PodSecurityRule, RootRule,
-    SeccompRule, TcpRule, UserNamespaceRule, UserRule,
+    HostPath, IdentityRule, InitRule, MemfdRule, MountAccess, PodSecurityRule, ProfileRule, RootRule,
+    UserNamespaceRule, UserRule, VolumesRule,
 };
 use toml::de::{DeTable, DeValue};
 
 use crate::{
     confine::Section,
-    exec,
     keys::Table,
     parse::Role,
-    parse_level,
-    read::{Value, number, path, paths, refuse_key, refuse_not_yet, refuse_value, table, word},
+    parse_exec, parse_landlock, parse_level,
+    read::{Value, flag, number, path, paths, refuse_key, refuse_value, table, word},
     source::Problems,
 };
 
 /// Directories of a container that the runtime fills itself.
 const RESERVED: [&str; 3] = ["/proc", "/sys", "/dev"];
-
-/// Newest Landlock ABI that this version knows: Linux 6.15.
-///
-/// Source: landlock(7).
-const LANDLOCK_ABI_MAX: u64 = 7;
 
 /// Smallest tmpfs: one page. 0 would mean "no limit" to the kernel.
 ///
@@ -60,12 +54,6 @@ pub(crate) fn section(problems: &mut Problems<'_>, keys: &DeTable<'_>, section: 
                 read.root = word(problems, value, IN, name, &words);
             }
             "tmpfs" => read.tmpfs = paths(problems, value, name, &RESERVED),
-            "writable" if value.get_ref().as_str() == Some("image-volumes") => refuse_not_yet(
-                problems,
-                value,
-                name,
-                "list the paths: writable = [\"/var/cache/app\"]; each is an empty tmpfs",
-            ),
             "writable" => read.writable = paths(problems, value, name, &RESERVED),
             "tmpfs_bytes_max" => {
                 read.tmpfs_bytes_max = number(problems, value, IN, name, TMPFS_BYTES_MIN..=i64::MAX as u64);
@@ -77,17 +65,9 @@ pub(crate) fn section(problems: &mut Problems<'_>, keys: &DeTable<'_>, section: 
                 let words = [("denied", MemfdRule::Denied), ("allowed", MemfdRule::Allowed)];
                 read.memfd = word(problems, value, IN, name, &words);
             }
-            "seccomp" => match value.get_ref().as_str() {
-                Some("baseline") => read.seccomp = Some(SeccompRule::Baseline),
-                Some("generated-when-ready") => read.seccomp = Some(SeccompRule::WhenReady),
-                Some("generated") => read.seccomp = Some(SeccompRule::Generated),
-                Some(pin) if pin.parse::<Digest>().is_ok() => {
-                    read.seccomp = pin.parse().ok().map(|pin| SeccompRule::Pinned(BTreeSet::from([pin])));
-                }
-                _ => refuse_value(problems, value, IN, name),
-            },
-            "landlock" => landlock(problems, value, &mut read),
-            "exec" => read.exec = patterns(problems, value),
+            "seccomp" => read.seccomp = profile(problems, value, IN, name),
+            "landlock" => read.landlock = parse_landlock::read(problems, value),
+            "exec" => read.exec = parse_exec::patterns(problems, value),
             "host_paths" => read.host_paths = host_paths(problems, value),
             "hooks" => read.hooks = paths(problems, value, name, &[]),
             "pids_max" => {
@@ -104,9 +84,16 @@ pub(crate) fn section(problems: &mut Problems<'_>, keys: &DeTable<'_>, section: 
                 let words = [("filled-in", IdentityRule::FilledIn), ("as-is", IdentityRule::AsIs)];
                 read.identity = word(problems, value, IN, name, &words);
             }
+            "init" => {
+                read.init = flag(problems, value, IN, name)
+                    .map(|init| if init { InitRule::Small } else { InitRule::Program });
+            }
+            "volumes" => {
+                let words = [("tmpfs", VolumesRule::Tmpfs), ("read-only", VolumesRule::AsTheyAre)];
+                read.volumes = word(problems, value, IN, name, &words);
+            }
             // What this version does anyway may be said.
             "capabilities" if value.get_ref().as_array().is_some_and(|list| list.is_empty()) => {}
-            "init" if value.get_ref().as_bool() == Some(false) => {}
             "isolation" if value.get_ref().as_str() == Some("shared-kernel") => {}
             other => refuse_key(problems, &key.span(), IN, other),
         }
@@ -132,53 +119,26 @@ fn user(problems: &mut Problems<'_>, value: &Value<'_>) -> Option<UserRule> {
     u32::try_from(id).ok().map(UserRule::Force)
 }
 
-fn landlock(problems: &mut Problems<'_>, value: &Value<'_>, read: &mut Section) {
-    const IN: Table = Table::Landlock;
-    let Some(keys) = table(problems, value, Table::Confine, "landlock") else { return };
-    for (key, value) in keys {
-        match key.get_ref().as_ref() {
-            name @ "floor_abi" => {
-                let abi = number(problems, value, IN, name, 1..=LANDLOCK_ABI_MAX);
-                read.floor_abi = abi.and_then(|abi| u8::try_from(abi).ok());
+/// Which profile holds: a word, or the hash of one.
+pub(crate) fn profile(
+    problems: &mut Problems<'_>,
+    value: &Value<'_>,
+    table: Table,
+    name: &str,
+) -> Option<ProfileRule> {
+    match value.get_ref().as_str() {
+        Some("baseline") => return Some(ProfileRule::Baseline),
+        Some("generated-when-ready") => return Some(ProfileRule::WhenReady),
+        Some("generated") => return Some(ProfileRule::Generated),
+        Some(pin) => {
+            if let Ok(pin) = pin.parse() {
+                return Some(ProfileRule::Pinned(BTreeSet::from([pin])));
             }
-            name @ "tcp_connect" => {
-                let words = [("any", TcpRule::Any), ("none", TcpRule::None)];
-                read.tcp_connect = word(problems, value, IN, name, &words);
-            }
-            other => refuse_key(problems, &key.span(), IN, other),
         }
+        None => {}
     }
-}
-
-fn patterns(problems: &mut Problems<'_>, value: &Value<'_>) -> Option<Vec<ExecPattern>> {
-    let Some(list) = value.get_ref().as_array() else {
-        refuse_value(problems, value, Table::Confine, "exec");
-        return None;
-    };
-    let mut patterns = Vec::new();
-    for item in list.iter() {
-        let pattern = match item.get_ref() {
-            DeValue::String(text) => exec::from_text(text),
-            DeValue::Array(words) => {
-                let words: Option<Vec<String>> =
-                    words.iter().map(|word| word.get_ref().as_str().map(str::to_owned)).collect();
-                let Some(words) = words else {
-                    refuse_value(problems, item, Table::Confine, "exec");
-                    continue;
-                };
-                exec::from_words(words)
-            }
-            _ => {
-                refuse_value(problems, item, Table::Confine, "exec");
-                continue;
-            }
-        };
-        match pattern {
-            Ok(pattern) => patterns.push(pattern),
-            Err(error) => problems.add(&item.span(), error.what, error.fix),
-        }
-    }
-    Some(patterns)
+    refuse_value(problems, value, table, name);
+    None
 }
 
 fn host_paths(problems: &mut Problems<'_>, value: &Value<'_>) -> Option<BTreeSet<HostPath>> {

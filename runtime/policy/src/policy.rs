@@ -9,7 +9,7 @@ use std::{collections::BTreeSet, path::Path};
 
 use bulkhead_binding::{VerifiedImage, VerifiedVolume};
 use bulkhead_model::{
-    Confinement, ContentsFacts, ContentsRule, CreateRequest, Digest, FetchFrom, ImageFacts,
+    Confinement, ContentsFacts, ContentsRule, CreateRequest, Digest, FetchFrom, ImageFacts, Interaction,
     Level, Namespace, Refusal, Rule, SignatureFacts, TrustMaterial,
 };
 
@@ -296,7 +296,7 @@ impl Policy {
         self.decide(&image, "a container to be", tenant).map(Preview::new)
     }
 
-    /// Whether `argv` may be exec'd now in a container that was created from `image` by `created`: both are judged by
+    /// Whether `argv` may be exec'd so now in a container that was created from `image` by `created`: both are judged by
     /// this policy, which may be another than that of the create.
     ///
     /// # Errors
@@ -306,8 +306,9 @@ impl Policy {
         image: &VerifiedImage,
         created: &CreateRequest,
         argv: &[String],
+        interaction: Interaction,
     ) -> Result<ExecGrant, Refusal> {
-        self.admit(image, created)?.admit_exec(argv)
+        self.admit(image, created)?.admit_exec(argv, interaction)
     }
 
     fn decide(&self, image: &Image<'_>, place: &str, tenant: &Namespace) -> Result<Granted, Refusal> {

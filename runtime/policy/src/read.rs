@@ -53,15 +53,6 @@ pub(crate) fn refuse_value(problems: &mut Problems<'_>, value: &Value<'_>, table
     problems.add(&value.span(), format!("`{name}` is {found}"), format!("write {name} = {accepts}"));
 }
 
-/// Says that a value is right, but its feature not built yet.
-pub(crate) fn refuse_not_yet(problems: &mut Problems<'_>, value: &Value<'_>, name: &str, instead: &str) {
-    let what = match value.get_ref() {
-        DeValue::String(text) => format!("`{name} = {text:?}` is not built yet"),
-        _ => format!("this value of `{name}` is not built yet"),
-    };
-    problems.add(&value.span(), what, instead);
-}
-
 pub(crate) fn table<'v, 'a>(
     problems: &mut Problems<'_>,
     value: &'v Value<'a>,
@@ -85,6 +76,15 @@ pub(crate) fn word<T: Copy>(
 ) -> Option<T> {
     let text = value.get_ref().as_str();
     let found = words.iter().find(|(word, _)| Some(*word) == text).map(|(_, meaning)| *meaning);
+    if found.is_none() {
+        refuse_value(problems, value, table, name);
+    }
+    found
+}
+
+/// true or false.
+pub(crate) fn flag(problems: &mut Problems<'_>, value: &Value<'_>, table: Table, name: &str) -> Option<bool> {
+    let found = value.get_ref().as_bool();
     if found.is_none() {
         refuse_value(problems, value, table, name);
     }

@@ -7,16 +7,22 @@
 use std::{collections::BTreeSet, path::PathBuf};
 
 use bulkhead_model::{
-    Confinement, ExecPattern, HostPath, IdentityRule, LandlockRule, Level, MemfdRule, MountAccess,
-    PodSecurityRule, RootRule, SeccompRule, TcpRule, UserNamespaceRule, UserRule,
+    BindRule, Confinement, ExecPattern, HostPath, IdentityRule, InitRule, LandlockRule, Level, MemfdRule,
+    MountAccess, PodSecurityRule, ProfileRule, RootRule, ScopeRule, TcpRule, UserNamespaceRule, UserRule,
+    VolumesRule,
 };
 
 use crate::{Mode, exec};
 
-/// Oldest Landlock ABI that has a rule for outgoing TCP.
+/// Oldest Landlock ABI that has rules for TCP.
 ///
 /// Source: landlock(7), `LANDLOCK_ACCESS_NET_CONNECT_TCP`, Linux 6.7.
 pub(crate) const TCP_ABI_MIN: u8 = 4;
+
+/// Oldest Landlock ABI that scopes signals and abstract sockets.
+///
+/// Source: landlock(7), `LANDLOCK_SCOPE_SIGNAL`, Linux 6.12.
+pub(crate) const SCOPE_ABI_MIN: u8 = 6;
 
 /// An order of strictness.
 pub(crate) trait Stricter: Sized {
@@ -111,30 +117,55 @@ impl Stricter for IdentityRule {
     }
 }
 
-/// Pinned < `generated` < `generated-when-ready` < `baseline`; of two pins what both name.
-impl Stricter for SeccompRule {
+/// `true` < `false`: either file may ask for it, for it gives nobody more than the program has.
+impl Stricter for InitRule {
     fn stricter(&self, other: &Self) -> Self {
         match (self, other) {
-            (SeccompRule::Pinned(one), SeccompRule::Pinned(two)) => {
-                SeccompRule::Pinned(one.intersection(two).copied().collect())
-            }
-            (SeccompRule::Pinned(pins), _) | (_, SeccompRule::Pinned(pins)) => {
-                SeccompRule::Pinned(pins.clone())
-            }
-            (SeccompRule::Generated, _) | (_, SeccompRule::Generated) => SeccompRule::Generated,
-            (SeccompRule::WhenReady, _) | (_, SeccompRule::WhenReady) => SeccompRule::WhenReady,
-            (SeccompRule::Baseline, SeccompRule::Baseline) => SeccompRule::Baseline,
+            (InitRule::Program, InitRule::Program) => InitRule::Program,
+            (InitRule::Small, _) | (_, InitRule::Small) => InitRule::Small,
         }
     }
 }
 
-/// `none` < `any`.
-impl Stricter for TcpRule {
+/// `read-only` < `tmpfs`.
+impl Stricter for VolumesRule {
     fn stricter(&self, other: &Self) -> Self {
         match (self, other) {
-            (TcpRule::Any, TcpRule::Any) => TcpRule::Any,
-            (TcpRule::None, _) | (_, TcpRule::None) => TcpRule::None,
+            (VolumesRule::Tmpfs, VolumesRule::Tmpfs) => VolumesRule::Tmpfs,
+            (VolumesRule::AsTheyAre, _) | (_, VolumesRule::AsTheyAre) => VolumesRule::AsTheyAre,
         }
+    }
+}
+
+/// Pinned < `generated` < `generated-when-ready` < `baseline`; of two pins what both name.
+impl Stricter for ProfileRule {
+    fn stricter(&self, other: &Self) -> Self {
+        match (self, other) {
+            (ProfileRule::Pinned(one), ProfileRule::Pinned(two)) => {
+                ProfileRule::Pinned(one.intersection(two).copied().collect())
+            }
+            (ProfileRule::Pinned(pins), _) | (_, ProfileRule::Pinned(pins)) => {
+                ProfileRule::Pinned(pins.clone())
+            }
+            (ProfileRule::Generated, _) | (_, ProfileRule::Generated) => ProfileRule::Generated,
+            (ProfileRule::WhenReady, _) | (_, ProfileRule::WhenReady) => ProfileRule::WhenReady,
+            (ProfileRule::Baseline, ProfileRule::Baseline) => ProfileRule::Baseline,
+        }
+    }
+}
+
+/// Fewer ports, `none` the fewest; every list < `any`.
+impl Stricter for TcpRule {
+    fn stricter(&self, other: &Self) -> Self {
+        self.common(other)
+    }
+}
+
+/// `exposed` < `any`, and fewer ports.
+impl Stricter for BindRule {
+    fn stricter(&self, other: &Self) -> Self {
+        let Self { exposed, ports } = self;
+        Self { exposed: *exposed || other.exposed, ports: ports.stricter(&other.ports) }
     }
 }
 
@@ -148,13 +179,23 @@ impl Stricter for MountAccess {
     }
 }
 
-/// A higher `floor_abi` refuses more kernels.
+/// A higher `floor_abi` refuses more kernels, and more `scope` lets out less.
 impl Stricter for LandlockRule {
     fn stricter(&self, other: &Self) -> Self {
-        let Self { floor_abi, tcp_connect } = self;
+        let Self { floor_abi, files, tcp_bind, tcp_connect, scope } = self;
+        let tcp_bind = tcp_bind.stricter(&other.tcp_bind);
         let tcp_connect = tcp_connect.stricter(&other.tcp_connect);
-        let needed = if tcp_connect == TcpRule::None { TCP_ABI_MIN } else { 0 };
-        Self { floor_abi: (*floor_abi).max(other.floor_abi).max(needed), tcp_connect }
+        let scope: BTreeSet<ScopeRule> = scope.union(&other.scope).copied().collect();
+        let any_port = !tcp_bind.exposed && tcp_bind.ports == TcpRule::Any && tcp_connect == TcpRule::Any;
+        let for_tcp = if any_port { 0 } else { TCP_ABI_MIN };
+        let for_scope = if scope.is_empty() { 0 } else { SCOPE_ABI_MIN };
+        Self {
+            floor_abi: (*floor_abi).max(other.floor_abi).max(for_tcp).max(for_scope),
+            files: files.stricter(&other.files),
+            tcp_bind,
+            tcp_connect,
+            scope,
+        }
     }
 }
 
@@ -225,6 +266,8 @@ impl Stricter for Confinement {
             pod_security,
             executable,
             identity,
+            init,
+            volumes,
         } = self;
         Self {
             level: level.stricter(&other.level),
@@ -245,6 +288,8 @@ impl Stricter for Confinement {
             pod_security: pod_security.stricter(&other.pod_security),
             executable: executable.stricter(&other.executable),
             identity: identity.stricter(&other.identity),
+            init: init.stricter(&other.init),
+            volumes: volumes.stricter(&other.volumes),
         }
     }
 }

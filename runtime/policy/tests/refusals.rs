@@ -79,7 +79,7 @@ fn admit(node: &str, exec: Option<&[&str]>) -> Refusal {
         None => policy.admit(&image, &request).unwrap_err(),
         Some(argv) => {
             let argv: Vec<String> = argv.iter().map(|word| (*word).to_owned()).collect();
-            policy.admit_exec(&image, &request, &argv).unwrap_err()
+            policy.admit_exec(&image, &request, &argv, bulkhead_model::Interaction::default()).unwrap_err()
         }
     }
 }

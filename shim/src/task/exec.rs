@@ -1,6 +1,6 @@
 //! Exec: one more process for a container, through the same gates, waiting for its Start.
 
-use bulkhead_model::{ContainerId, ExecRequest};
+use bulkhead_model::{ContainerId, ExecRequest, Interaction};
 use containerd_shim_protos::{api::ExecProcessRequest, events::task::TaskExecAdded};
 
 use super::{
@@ -38,7 +38,8 @@ pub(crate) async fn exec(
             )))?;
     process.set_terminal(Some(request.terminal));
 
-    let asked = ExecRequest { container: container.id.clone(), exec, process };
+    let interaction = Interaction { stdin: !request.stdin.is_empty(), tty: request.terminal };
+    let asked = ExecRequest { container: container.id.clone(), exec, process, interaction };
     let plan = container.admitted.admit_exec(tasks.stages(), &asked).await?;
     // A judge may have been asked: meanwhile the container may have stopped.
     container.takes_execs()?;

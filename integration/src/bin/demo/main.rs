@@ -72,7 +72,7 @@ impl Stage {
              \"registry.test/strict/*\" = {{ digests = [{0:?}] }}\n\
              \"registry.test/signed/*\" = {{ require = [\"team-a\"], confine = \"app\" }}\n\
              [rule.team-a]\nkeys = [\"keys/demo.pub\"]\n\
-             [confine.app]\nuser = {{ force = 65532 }}\nexec = [\"/bin/probe *\"]\n",
+             [confine.app]\nuser = {{ force = 65532 }}\nexec = [{{ command = \"/bin/probe *\", stdin = true }}]\n",
             self.app.manifest
         ))
     }

@@ -2,7 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use bulkhead_model::{ExecPattern, HostPath, LandlockRule, MountAccess, TcpRule, UserRule};
+use bulkhead_model::{
+    ExecPattern, HostPath, Interaction, LandlockRule, MountAccess, ProfileRule, TcpRule, UserRule,
+};
 
 use super::*;
 use crate::{
@@ -43,7 +45,7 @@ fn file_of_the_reference_is_understood() {
     let file = File::parse(&source(&text), Role::Node).unwrap();
     assert_eq!(file.mode, Some(Mode::Enforce));
     assert_eq!(file.scopes.len(), 2);
-    assert_eq!(file.section("web").exec.unwrap().len(), 3);
+    assert_eq!(file.section("web").exec.unwrap().len(), 4);
     assert_eq!(
         file.section("web").tmpfs_bytes_max,
         Some(16_777_216),
@@ -57,7 +59,13 @@ fn every_default_of_the_reference_is_the_built_in_one() {
         let keys = match key.table {
             Table::Confine => format!("{} = {}", key.name, key.default),
             Table::Landlock => format!("landlock = {{ {} = {} }}", key.name, key.default),
-            Table::File | Table::Trust | Table::Rule | Table::Keyless | Table::Image | Table::HostPath => {
+            Table::File
+            | Table::Trust
+            | Table::Rule
+            | Table::Keyless
+            | Table::Image
+            | Table::Exec
+            | Table::HostPath => {
                 continue;
             }
         };
@@ -82,6 +90,7 @@ fn every_key_of_the_table_is_known_and_those_not_built_yet_refuse() {
             Table::Image => format!("version = 1\n[image]\n\"**\" = {{ {entry} }}"),
             Table::Confine => format!("version = 1\n[confine.default]\n{entry}"),
             Table::Landlock => format!("version = 1\n[confine.default]\nlandlock = {{ {entry} }}"),
+            Table::Exec => format!("version = 1\n[confine.default]\nexec = [{{ {entry} }}]"),
             Table::HostPath => format!("version = 1\n[confine.default]\nhost_paths = [{{ {entry} }}]"),
         };
         let found: Vec<String> = problems(&text).into_iter().map(|problem| problem.what).collect();
@@ -96,9 +105,7 @@ fn every_key_of_the_table_is_known_and_those_not_built_yet_refuse() {
 fn what_this_version_does_anyway_may_be_said_and_the_rest_is_not_built_yet() {
     for (yes, no) in [
         ("capabilities = []", "capabilities = [\"CAP_NET_RAW\"]"),
-        ("init = false", "init = true"),
         ("isolation = \"shared-kernel\"", "isolation = \"microvm\""),
-        ("writable = [\"/data\"]", "writable = \"image-volumes\""),
     ] {
         default_section(yes);
         let what = problem(&format!("version = 1\n[confine.default]\n{no}"));
@@ -234,20 +241,56 @@ fn values_are_what_they_say() {
     assert_eq!(confinement.user, UserRule::Force(65532));
     assert_eq!(
         confinement.landlock,
-        LandlockRule { floor_abi: 4, tcp_connect: TcpRule::None },
+        LandlockRule { floor_abi: 4, tcp_connect: TcpRule::NONE, ..built_in().landlock },
         "none needs ABI 4"
     );
     let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
     assert_eq!(
         confinement.exec,
         [
-            ExecPattern { words: words(&["cat", "/a"]), open_end: false },
-            ExecPattern { words: words(&["sh", "-c", "a b"]), open_end: true }
+            ExecPattern {
+                words: words(&["cat", "/a"]),
+                open_end: false,
+                interaction: Interaction::default()
+            },
+            ExecPattern {
+                words: words(&["sh", "-c", "a b"]),
+                open_end: true,
+                interaction: Interaction::default()
+            }
         ]
     );
     let data = HostPath { path: PathBuf::from("/data"), access: MountAccess::ReadWrite };
     assert_eq!(confinement.host_paths, [data].into(), "the wider one covers the other");
     assert!(confinement.hooks.contains(Path::new("/opt/hook")));
+}
+
+#[test]
+fn landlock_is_what_it_says_and_what_needs_a_newer_kernel_raises_the_floor() {
+    let landlock =
+        |keys: &str| default_section(&format!("landlock = {{ {keys} }}")).resolve(&built_in()).landlock;
+    let ports = |ports: &[u16]| TcpRule::Ports(ports.iter().copied().collect());
+    assert_eq!(landlock("files = \"generated\"").files, ProfileRule::Generated);
+    let bound = landlock("tcp_bind = [8080, 0], tcp_connect = [443]");
+    assert_eq!((bound.tcp_bind.ports, bound.tcp_connect), (ports(&[0, 8080]), ports(&[443])));
+    assert_eq!(bound.floor_abi, 4);
+    let exposed = landlock("tcp_bind = \"exposed\"");
+    assert_eq!((exposed.tcp_bind.exposed, exposed.floor_abi), (true, 4));
+    let scoped = landlock("scope = [\"signals\", \"abstract-sockets\"]");
+    assert_eq!((scoped.scope.len(), scoped.floor_abi), (2, 6));
+    for wrong in [
+        "files = \"all\"",
+        "files = [\"/bin\"]",
+        "tcp_bind = \"some\"",
+        "tcp_bind = [65536]",
+        "tcp_connect = \"exposed\"",
+        "tcp_connect = [0]",
+        "tcp_connect = 443",
+        "scope = \"signals\"",
+        "scope = [\"files\"]",
+    ] {
+        problem(&format!("version = 1\n[confine.default]\nlandlock = {{ {wrong} }}"));
+    }
 }
 
 #[test]

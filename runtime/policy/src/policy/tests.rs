@@ -3,13 +3,16 @@
 use std::path::PathBuf;
 
 use bulkhead_binding::{CriContainer, CriRecord, bind, example};
-use bulkhead_model::{ContainerKind, Level, MemfdRule, RootRule, Tenant, UserRule};
+use bulkhead_model::{ContainerKind, Interaction, Level, MemfdRule, RootRule, Tenant, UserRule};
 use oci_spec::runtime::Spec;
 use proptest::prelude::*;
 
 use super::*;
 
 mod volumes;
+
+/// As probes and hooks come.
+const ALONE: Interaction = Interaction { stdin: false, tty: false };
 
 const APP: &str = "registry.example/team-a/app:1";
 
@@ -191,11 +194,11 @@ exec = [\"/bin/true\"]";
     assert_eq!(both.confinement().root, RootRule::ReadOnly);
     assert_eq!(both.confinement().memfd, MemfdRule::Denied);
     assert_eq!(both.confinement().pids_max, 100);
-    assert!(both.admit_exec(&["/bin/true".to_owned()]).is_ok());
-    assert!(both.admit_exec(&["/bin/false".to_owned()]).is_err());
+    assert!(both.admit_exec(&["/bin/true".to_owned()], ALONE).is_ok());
+    assert!(both.admit_exec(&["/bin/false".to_owned()], ALONE).is_err());
     let one = policy(text).admit(&image(APP, &[]), &request()).unwrap();
     assert_eq!(one.confinement().root, RootRule::Writable);
-    assert!(one.admit_exec(&["/bin/false".to_owned()]).is_ok());
+    assert!(one.admit_exec(&["/bin/false".to_owned()], ALONE).is_ok());
 }
 
 #[test]
@@ -217,7 +220,7 @@ fn audit_admits_and_carries_the_refusal() {
     let text = format!("mode = \"audit\"\n{}", BY_TARGET.replace("TARGET", "OTHER"));
     let grant = policy(&text).admit(&image(APP, &[]), &request()).unwrap();
     assert_eq!(grant.would_refuse().map(|refusal| refusal.rule), Some(Rule::ImageDigest));
-    let exec = grant.admit_exec(&["id".to_owned()]).unwrap();
+    let exec = grant.admit_exec(&["id".to_owned()], ALONE).unwrap();
     assert_eq!(exec.would_refuse().map(|refusal| refusal.rule), Some(Rule::Exec));
     let outside = policy("mode = \"audit\"").admit(&image(APP, &[]), &request()).unwrap();
     assert_eq!(outside.would_refuse().map(|refusal| refusal.rule), Some(Rule::ImageScope));
@@ -237,8 +240,8 @@ fn exec_of_listed_command_is_admitted_and_of_any_other_refused_with_its_pattern(
     let text = format!("{BY_TARGET}\n[confine.default]\nexec = [\"/bin/health *\"]");
     let grant = policy(&text).admit(&image(APP, &[]), &request()).unwrap();
     let argv = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
-    assert!(grant.admit_exec(&argv(&["/bin/health", "--live"])).is_ok());
-    let refusal = grant.admit_exec(&argv(&["sh", "-c", "id; id"])).unwrap_err();
+    assert!(grant.admit_exec(&argv(&["/bin/health", "--live"]), ALONE).is_ok());
+    let refusal = grant.admit_exec(&argv(&["sh", "-c", "id; id"]), ALONE).unwrap_err();
     assert_eq!(refusal.rule, Rule::Exec);
     assert!(
         refusal.fix.starts_with(r#"add "sh -c 'id; id'" to exec of [confine.default] in node.toml"#),
@@ -248,12 +251,33 @@ fn exec_of_listed_command_is_admitted_and_of_any_other_refused_with_its_pattern(
 }
 
 #[test]
+fn input_and_terminal_are_given_where_the_entry_says_so_and_the_refusal_writes_that_entry() {
+    let asks = |keys: &str, interaction| {
+        let text = format!("{BY_TARGET}\n[confine.default]\nexec = [{keys}]");
+        policy(&text).admit(&image(APP, &[]), &request()).unwrap().admit_exec(&["sh".to_owned()], interaction)
+    };
+    let typed = Interaction { stdin: true, tty: false };
+    assert!(asks("\"sh\"", ALONE).is_ok());
+    let refusal = asks("\"sh\"", typed).unwrap_err();
+    assert!(refusal.why.ends_with("allows it without standard input"), "{refusal}");
+    let entry = "{ command = \"sh\", stdin = true }";
+    assert!(refusal.fix.contains(&format!("add {entry} to exec of")), "{refusal}");
+    assert!(asks(entry, typed).is_ok() && asks(entry, ALONE).is_ok());
+    assert!(asks(entry, Interaction { stdin: false, tty: true }).is_err());
+    assert!(asks(entry, Interaction::ALL).unwrap_err().fix.contains("stdin = true, tty = true"));
+    for all in ["\"*\"", "{ command = [\"sh\", \"*\"], stdin = true, tty = true }"] {
+        assert!(asks(all, Interaction::ALL).is_ok(), "{all}");
+    }
+    assert!(asks("{ command = \"*\" }", typed).is_err());
+}
+
+#[test]
 fn exec_is_judged_by_the_policy_of_its_moment() {
     let before = policy(&format!("{BY_TARGET}\n[confine.default]\nexec = [\"id\"]"));
     let (image, argv) = (image(APP, &[]), ["id".to_owned()]);
-    assert!(before.admit_exec(&image, &request(), &argv).is_ok());
-    assert_eq!(policy(BY_TARGET).admit_exec(&image, &request(), &argv).unwrap_err().rule, Rule::Exec);
-    assert_eq!(policy("").admit_exec(&image, &request(), &argv).unwrap_err().rule, Rule::ImageScope);
+    assert!(before.admit_exec(&image, &request(), &argv, ALONE).is_ok());
+    assert_eq!(policy(BY_TARGET).admit_exec(&image, &request(), &argv, ALONE).unwrap_err().rule, Rule::Exec);
+    assert_eq!(policy("").admit_exec(&image, &request(), &argv, ALONE).unwrap_err().rule, Rule::ImageScope);
 }
 
 #[test]
@@ -261,8 +285,8 @@ fn tenant_whose_list_lacks_a_command_is_named_in_the_refusal() {
     let node = format!("{BY_TARGET}\n[confine.default]\nexec = [\"*\"]");
     let tenant = "[image]\n\"**\" = { confine = \"web\" }\n[confine.web]\nexec = [\"id\"]";
     let grant = policies(&node, tenant).admit(&image(APP, &[]), &request()).unwrap();
-    assert!(grant.admit_exec(&["id".to_owned()]).is_ok());
-    let refusal = grant.admit_exec(&["sh".to_owned()]).unwrap_err();
+    assert!(grant.admit_exec(&["id".to_owned()], ALONE).is_ok());
+    let refusal = grant.admit_exec(&["sh".to_owned()], ALONE).unwrap_err();
     assert!(refusal.fix.contains("[confine.web] in tenant.toml"), "{}", refusal.fix);
 }
 

@@ -1,7 +1,7 @@
 use bulkhead_model::Digest;
 use proptest::{prelude::*, sample::select};
 
-use bulkhead_model::MountOwners;
+use bulkhead_model::{InitRule, Interaction, MountOwners, VolumesRule};
 
 use super::*;
 
@@ -10,13 +10,20 @@ fn paths() -> impl Strategy<Value = BTreeSet<PathBuf>> {
 }
 
 fn patterns() -> impl Strategy<Value = Vec<ExecPattern>> {
-    let one = (argv(), any::<bool>())
-        .prop_filter("a pattern has a word or an open end", |(words, open_end)| {
+    let one = (argv(), any::<bool>(), select(INTERACTIONS.to_vec()))
+        .prop_filter("a pattern has a word or an open end", |(words, open_end, _)| {
             *open_end || !words.is_empty()
         })
-        .prop_map(|(words, open_end)| ExecPattern { words, open_end });
+        .prop_map(|(words, open_end, interaction)| ExecPattern { words, open_end, interaction });
     prop::collection::vec(one, 0..4).prop_map(|patterns| exec::canonical(&patterns))
 }
+
+const INTERACTIONS: [Interaction; 4] = [
+    Interaction { stdin: false, tty: false },
+    Interaction { stdin: true, tty: false },
+    Interaction { stdin: false, tty: true },
+    Interaction::ALL,
+];
 
 fn argv() -> impl Strategy<Value = Vec<String>> {
     prop::collection::vec(select(vec!["a", "b"]).prop_map(str::to_owned), 0..4)
@@ -33,18 +40,40 @@ fn host_paths() -> impl Strategy<Value = BTreeSet<HostPath>> {
 }
 
 fn landlock() -> impl Strategy<Value = LandlockRule> {
-    (1..8_u8, select(vec![TcpRule::None, TcpRule::Any])).prop_map(|(floor_abi, tcp_connect)| {
-        let rule = LandlockRule { floor_abi, tcp_connect };
-        rule.stricter(&rule)
-    })
+    let scope =
+        prop::collection::btree_set(select(vec![ScopeRule::Signals, ScopeRule::AbstractSockets]), 0..3);
+    (1..8_u8, profile(), any::<bool>(), tcp(), tcp(), scope).prop_map(
+        |(floor_abi, files, exposed, ports, tcp_connect, scope)| {
+            let tcp_bind = BindRule { exposed, ports };
+            let rule = LandlockRule { floor_abi, files, tcp_bind, tcp_connect, scope };
+            rule.stricter(&rule)
+        },
+    )
 }
 
-fn seccomp() -> impl Strategy<Value = SeccompRule> {
-    let pins = |pins: &[u8]| SeccompRule::Pinned(pins.iter().map(|pin| Digest::of(&[*pin])).collect());
+fn tcp() -> impl Strategy<Value = TcpRule> {
+    let ports = prop::collection::btree_set(1..4_u16, 0..4).prop_map(TcpRule::Ports);
+    prop_oneof![Just(TcpRule::Any), ports]
+}
+
+fn lets(rule: &TcpRule, port: u16) -> bool {
+    match rule {
+        TcpRule::Any => true,
+        TcpRule::Ports(ports) => ports.contains(&port),
+    }
+}
+
+/// Whether a port may be bound of an image that EXPOSEs 1 and 2.
+fn binds(rule: &BindRule, port: u16) -> bool {
+    lets(&rule.ports, port) && (!rule.exposed || port < 3)
+}
+
+fn profile() -> impl Strategy<Value = ProfileRule> {
+    let pins = |pins: &[u8]| ProfileRule::Pinned(pins.iter().map(|pin| Digest::of(&[*pin])).collect());
     select(vec![
-        SeccompRule::Baseline,
-        SeccompRule::WhenReady,
-        SeccompRule::Generated,
+        ProfileRule::Baseline,
+        ProfileRule::WhenReady,
+        ProfileRule::Generated,
         pins(&[1]),
         pins(&[2]),
         pins(&[1, 2]),
@@ -54,12 +83,12 @@ fn seccomp() -> impl Strategy<Value = SeccompRule> {
 
 /// Whether a command may run whose profile is not ready, or has this hash and is widened to the baseline or not; and
 /// whether it is then held by a profile narrower than the baseline.
-fn takes(rule: &SeccompRule, profile: Option<(u8, bool)>) -> Option<bool> {
+fn takes(rule: &ProfileRule, profile: Option<(u8, bool)>) -> Option<bool> {
     match (rule, profile) {
-        (SeccompRule::Baseline, _) | (SeccompRule::WhenReady, None | Some((_, true))) => Some(false),
-        (SeccompRule::WhenReady | SeccompRule::Generated, Some((_, false))) => Some(true),
-        (SeccompRule::Generated | SeccompRule::Pinned(_), None | Some((_, true))) => None,
-        (SeccompRule::Pinned(pins), Some((hash, false))) => {
+        (ProfileRule::Baseline, _) | (ProfileRule::WhenReady, None | Some((_, true))) => Some(false),
+        (ProfileRule::WhenReady | ProfileRule::Generated, Some((_, false))) => Some(true),
+        (ProfileRule::Generated | ProfileRule::Pinned(_), None | Some((_, true))) => None,
+        (ProfileRule::Pinned(pins), Some((hash, false))) => {
             pins.contains(&Digest::of(&[hash])).then_some(true)
         }
     }
@@ -74,7 +103,7 @@ fn confinement() -> impl Strategy<Value = Confinement> {
             1..4_u64,
             select(vec![MemfdRule::Denied, MemfdRule::Allowed]),
             landlock(),
-            seccomp(),
+            profile(),
         ),
         (patterns(), host_paths(), paths(), 1..4_u32, select(vec![Level::Hardened, Level::Compatible])),
         (
@@ -82,6 +111,10 @@ fn confinement() -> impl Strategy<Value = Confinement> {
             paths(),
             select(vec![IdentityRule::FilledIn, IdentityRule::AsIs]),
             select(NAMESPACES.to_vec()),
+            (
+                select(vec![InitRule::Program, InitRule::Small]),
+                select(vec![VolumesRule::Tmpfs, VolumesRule::AsTheyAre]),
+            ),
         ),
     )
         .prop_map(
@@ -89,7 +122,7 @@ fn confinement() -> impl Strategy<Value = Confinement> {
                 (user, root, tmpfs, writable),
                 (bytes, inodes, memfd, landlock, seccomp),
                 (exec, host, hooks, pids, level),
-                (pod_security, executable, identity, user_namespace),
+                (pod_security, executable, identity, user_namespace, (init, volumes)),
             )| {
                 Confinement {
                     level,
@@ -110,6 +143,8 @@ fn confinement() -> impl Strategy<Value = Confinement> {
                     pod_security,
                     executable,
                     identity,
+                    init,
+                    volumes,
                 }
             },
         )
@@ -136,8 +171,9 @@ fn runs_in(rule: UserNamespaceRule, pod: Option<MountOwners>) -> bool {
     }
 }
 
-fn execs(patterns: &[ExecPattern], argv: &[String]) -> bool {
-    patterns.iter().any(|pattern| pattern.matches(argv))
+fn execs(patterns: &[ExecPattern], argv: &[String], interaction: Interaction) -> bool {
+    let enough = |given: Interaction| given.stdin >= interaction.stdin && given.tty >= interaction.tty;
+    patterns.iter().any(|pattern| pattern.matches(argv) && enough(pattern.interaction))
 }
 
 fn mounts(paths: &BTreeSet<HostPath>, path: &str, access: MountAccess) -> bool {
@@ -168,6 +204,8 @@ fn allows_no_more(inner: &Confinement, outer: &Confinement, argv: &[String]) -> 
         pod_security,
         executable,
         identity,
+        init: _, // confined as the program is
+        volumes,
     } = inner;
     prop_assert!(*level == Level::Hardened || outer.level == Level::Compatible);
     for uid in [0, 1, 2, 3] {
@@ -185,11 +223,19 @@ fn allows_no_more(inner: &Confinement, outer: &Confinement, argv: &[String]) -> 
     for profile in [None, Some((1, false)), Some((2, false)), Some((1, true))] {
         let held = |narrow: bool| takes(&outer.seccomp, profile).is_some_and(|needs| narrow || !needs);
         prop_assert!(takes(seccomp, profile).is_none_or(held));
+        let held = |narrow: bool| takes(&outer.landlock.files, profile).is_some_and(|needs| narrow || !needs);
+        prop_assert!(takes(&landlock.files, profile).is_none_or(held));
     }
     prop_assert!(*memfd == MemfdRule::Denied || outer.memfd == MemfdRule::Allowed);
     prop_assert!(landlock.floor_abi >= outer.landlock.floor_abi);
-    prop_assert!(landlock.tcp_connect == TcpRule::None || outer.landlock.tcp_connect == TcpRule::Any);
-    prop_assert!(!execs(exec, argv) || execs(&outer.exec, argv));
+    for port in 1..5 {
+        prop_assert!(!lets(&landlock.tcp_connect, port) || lets(&outer.landlock.tcp_connect, port));
+        prop_assert!(!binds(&landlock.tcp_bind, port) || binds(&outer.landlock.tcp_bind, port));
+    }
+    prop_assert!(landlock.scope.is_superset(&outer.landlock.scope));
+    for asked in INTERACTIONS {
+        prop_assert!(!execs(exec, argv, asked) || execs(&outer.exec, argv, asked));
+    }
     for path in ["/", "/a", "/a/b", "/a/b/c", "/a/b/c/d", "/ab", "/d"] {
         for access in [MountAccess::ReadOnly, MountAccess::ReadWrite] {
             prop_assert!(!mounts(host_paths, path, access) || mounts(&outer.host_paths, path, access));
@@ -201,6 +247,7 @@ fn allows_no_more(inner: &Confinement, outer: &Confinement, argv: &[String]) -> 
         *pod_security == PodSecurityRule::Restricted || outer.pod_security == PodSecurityRule::Tightened
     );
     prop_assert!(executable.is_subset(&outer.executable));
+    prop_assert!(*volumes == VolumesRule::AsTheyAre || outer.volumes == VolumesRule::Tmpfs);
     prop_assert!(*identity == IdentityRule::AsIs || outer.identity == IdentityRule::FilledIn);
     Ok(())
 }
@@ -216,7 +263,12 @@ proptest! {
     #[test]
     fn stricter_allows_all_that_both_allow(one in confinement(), two in confinement(), argv in argv()) {
         let both = one.stricter(&two);
-        prop_assert_eq!(execs(&both.exec, &argv), execs(&one.exec, &argv) && execs(&two.exec, &argv));
+        for asked in INTERACTIONS {
+            prop_assert_eq!(
+                execs(&both.exec, &argv, asked),
+                execs(&one.exec, &argv, asked) && execs(&two.exec, &argv, asked)
+            );
+        }
         for path in ["/a", "/a/b", "/a/b/c", "/d"] {
             for access in [MountAccess::ReadOnly, MountAccess::ReadWrite] {
                 let wanted = mounts(&one.host_paths, path, access) && mounts(&two.host_paths, path, access);
