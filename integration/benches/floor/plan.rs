@@ -63,6 +63,7 @@ fn facts(stage: &Stage) -> Result<ImageFacts, HarnessError> {
         layers: digests.diff_ids.iter().map(digest).collect::<Result<_, _>>()?,
         user: ImageUser(bulkhead_integration::UID.to_string()),
         volumes: BTreeSet::new(),
+        exposed: BTreeSet::new(),
     })
 }
 
@@ -111,11 +112,14 @@ fn host(stage: &Stage, request: &CreateRequest) -> Result<HostFacts, HarnessErro
         sys_resource: SysResource::Missing,
         oom_score_adj: score.trim().parse().map_err(|_| wrong("an OOM score", score))?,
         canary_source: run_dir.join("canary"),
+        init_source: run_dir.join("init"),
+        volumes: BTreeSet::new(),
         cgroup_view: Some(run_dir.join("tasks").join(daemon.tag()).join(request.id.as_str()).join("cgroup")),
         id_range: None,
         modules: SecurityModules::default(),
         mountinfo: needs_mountinfo(request).then(|| read("/proc/self/mountinfo")).transpose()?,
         profile: None,
+        exposed: BTreeSet::new(),
     })
 }
 

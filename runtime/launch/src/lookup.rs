@@ -57,6 +57,16 @@ impl Program {
             envp: strings(&envp, "the environment")?,
         })
     }
+
+    /// The same, run by the small init at `init`. Whether there is such a program was seen before.
+    pub(crate) fn under(self, init: &Path) -> Result<Self, NoProgram> {
+        let null =
+            |_| NoProgram { errno: libc::EINVAL, message: "exec: a path holds a zero byte".to_owned() };
+        let name = CString::new(bulkhead_init::NAME).map_err(null)?;
+        let argv = [name, self.path].into_iter().chain(self.argv).collect();
+        let path = CString::new(init.as_os_str().as_bytes()).map_err(null)?;
+        Ok(Self { path, argv, envp: self.envp })
+    }
 }
 
 /// The environment in its order; of several entries for one name the last counts, as for the shell. HOME is

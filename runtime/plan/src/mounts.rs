@@ -4,7 +4,7 @@
 //! request ─► path, options ─┬─► kernel   /proc /dev /sys …  always there, always the same
 //!                           ├─► tmpfs    limited
 //!                           └─► bind     source judged by its shape ─► Refusal
-//! order of the plan: kernel, policy's tmpfs, the request's, the canary
+//! order of the plan: kernel, policy's tmpfs and the image's VOLUMEs, the request's, the canary, the small init
 //! ```
 //! Invariant: nothing that can be written is executable, set-uid or a device; nothing is shared with the host;
 //! no destination hides another; every mount has its Landlock rule.
@@ -24,12 +24,12 @@ use std::{
 };
 
 use bulkhead_model::{
-    Confinement, CreateRequest, ImageVolume, PathAccess, PathRule, Refusal, Rule, UserNamespace,
+    Confinement, CreateRequest, ImageVolume, InitRule, PathAccess, PathRule, Refusal, Rule, UserNamespace,
 };
 use oci_spec::runtime::{Linux, Mount, MountBuilder};
 
 use crate::{
-    CANARY,
+    CANARY, INIT,
     change::{Changes, Section},
     facts::HostFacts,
     limits::{MOUNTS_MAX, at_most},
@@ -50,6 +50,8 @@ pub(crate) struct Context<'a> {
     /// Who the container runs as: owns what policy makes writable.
     pub(crate) uid: u32,
     pub(crate) gid: u32,
+    /// What its first process is.
+    pub(crate) init: InitRule,
 }
 
 /// The mounts of a plan.
@@ -113,6 +115,13 @@ pub(crate) fn harden(
         &["bind", "private", "nosuid", "nodev", "noexec", "ro"],
     )?;
     mounts.list.push(canary); // without a rule: opening it must fail
+    if context.init == InitRule::Small {
+        let options = ["bind", "private", "nosuid", "nodev", "exec", "ro"];
+        mounts.add(
+            make(Path::new(INIT), "bind", &context.host.init_source, &options)?,
+            PathAccess::ReadExecute,
+        );
+    }
     Ok(mounts)
 }
 

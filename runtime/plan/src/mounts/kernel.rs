@@ -6,7 +6,7 @@ use bulkhead_model::{PathAccess, Refusal, Rule};
 
 use super::{Asked, Context, Mounts, make, options::bytes, record};
 use crate::{
-    CANARY,
+    CANARY, INIT,
     change::Changes,
     refuse::{refuse, short},
 };
@@ -16,7 +16,7 @@ use crate::{
 /// Source: `populateDefaultUnixSpec`, containerd oci/spec.go: size=65536k.
 const DEFAULT_BYTES: u64 = 64 << 20;
 
-/// Files of /dev: 6 devices, 7 links, console, 3 directories, a termination log, the canary.
+/// Files of /dev: 6 devices, 7 links, console, 3 directories, a termination log, the canary, the small init.
 const DEV_INODES: u64 = 64;
 
 /// The one place of each file system.
@@ -98,7 +98,7 @@ pub(super) fn take(
     Ok(rest)
 }
 
-/// What an earlier plan put there: the cgroup view and the canary.
+/// What an earlier plan put there: the cgroup view, the canary and the small init.
 fn is_ours(mount: &Asked, context: &Context<'_>) -> bool {
     let is = |destination: &str, source: Option<&Path>| {
         mount.options.bind
@@ -106,7 +106,9 @@ fn is_ours(mount: &Asked, context: &Context<'_>) -> bool {
             && source.is_some()
             && mount.source.as_deref() == source
     };
-    is(CANARY, Some(&context.host.canary_source)) || is(CGROUP, context.host.cgroup_view.as_deref())
+    is(CANARY, Some(&context.host.canary_source))
+        || is(INIT, Some(&context.host.init_source))
+        || is(CGROUP, context.host.cgroup_view.as_deref())
 }
 
 fn is_at(mount: &Asked, place: &Place) -> bool {

@@ -58,6 +58,7 @@ impl Run {
             host: &self.host,
             uid: 1000,
             gid: 1000,
+            init: self.confinement.init,
         };
         let mut changes = Changes::default();
         let mounts = harden(Some(&asked.to_vec()), &context, &mut changes)?;

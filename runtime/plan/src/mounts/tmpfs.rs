@@ -1,12 +1,13 @@
-//! tmpfs: policy's, and those that a request brings. All limited in bytes and inodes, none executable.
+//! tmpfs: policy's, the image's VOLUMEs, and those that a request brings. All limited in bytes and inodes, none executable.
 
 use std::path::{Path, PathBuf};
 
-use bulkhead_model::{ContainerKind, PathAccess, Refusal, Rule};
+use bulkhead_model::{ContainerKind, PathAccess, Refusal, Rule, VolumesRule};
 
 use super::{Asked, Context, Mounts, make, options::bytes, record};
 use crate::{
     change::Changes,
+    limits::{MOUNTS_MAX, at_most},
     refuse::{refuse, short},
 };
 
@@ -35,6 +36,8 @@ pub(super) fn take_ours(
     }
     let mut ours: Vec<(&PathBuf, Owner)> = confinement.tmpfs.iter().map(|path| (path, Owner::All)).collect();
     ours.extend(confinement.writable.iter().map(|path| (path, Owner::User)));
+    let volumes = declared(context, changes)?;
+    ours.extend(volumes.iter().map(|path| (path, Owner::User)));
     ours.sort_by_key(|(path, _)| *path); // outer directories first
     ours.dedup_by(|later, earlier| {
         let same = later.0 == earlier.0;
@@ -91,6 +94,24 @@ pub(super) fn take_ours(
         mounts.add(make(&path, "tmpfs", Path::new("tmpfs"), &options)?, read_write(executable));
     }
     Ok(rest)
+}
+
+/// VOLUMEs of the image that can be places of a tmpfs. The others are the image's own mistakes, or worse: they get nothing.
+fn declared(context: &Context<'_>, changes: &mut Changes) -> Result<Vec<PathBuf>, Refusal> {
+    let volumes = &context.host.volumes;
+    match context.confinement.volumes {
+        VolumesRule::AsTheyAre => return Ok(Vec::new()),
+        VolumesRule::Tmpfs => at_most("the image's VOLUMEs", volumes.len(), MOUNTS_MAX, "places")?,
+    }
+    let places = volumes.iter().filter_map(|text| {
+        let place = valid(Path::new(text)).ok();
+        if place.is_none() {
+            let what = "no tmpfs for this VOLUME of the image";
+            record(changes, Path::new(&short(text)), what, "it is no place for one");
+        }
+        place
+    });
+    Ok(places.collect())
 }
 
 /// Adds a tmpfs of the request, limited.
