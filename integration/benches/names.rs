@@ -24,7 +24,7 @@ impl Part {
 }
 
 /// All of them, in the order of the table.
-pub(crate) const PARTS: [Part; 10] = [
+pub(crate) const PARTS: [Part; 12] = [
     Part { name: "start", about: "Start: `ctr run --rm … true`", rows: &["start"] },
     Part { name: "exec", about: "Exec: `ctr task exec … true`", rows: &["exec"] },
     Part { name: "task", about: "Kill and delete", rows: &["kill-to-event", "delete"] },
@@ -34,6 +34,12 @@ pub(crate) const PARTS: [Part; 10] = [
         rows: &["own-", "create"],
     },
     Part { name: "gates", about: "Gates: policy, verdict and plan of a warm start", rows: &["gates-"] },
+    Part {
+        name: "contents",
+        about: "Layers: the first look beside sha256sum, a later walk beside find",
+        rows: &["contents-"],
+    },
+    Part { name: "policy", about: "A start with a line of policy beside one without", rows: &["policy-"] },
     Part { name: "rate", about: "Starts at once (more is better)", rows: &["starts-per-second-"] },
     Part {
         name: "memory",

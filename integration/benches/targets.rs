@@ -10,7 +10,7 @@ struct Target {
     at_most: f64,
 }
 
-const TARGETS: [Target; 8] = [
+const TARGETS: [Target; 13] = [
     Target { what: "start / runc", found: |f| ratio(f, "start", "runc"), at_most: 0.60 },
     Target { what: "start / crun", found: |f| ratio(f, "start", "crun"), at_most: 0.99 },
     Target { what: "exec / runc", found: |f| ratio(f, "exec", "runc"), at_most: 0.80 },
@@ -23,6 +23,40 @@ const TARGETS: [Target; 8] = [
             Some(compared.subject_median - compared.baseline_median)
         },
         at_most: 3.0,
+    },
+    Target {
+        what: "a signature judged, cold - warm, ms",
+        found: |f| {
+            let compared = f.row("gates-cold-keyed", "warm")?.compared;
+            Some(compared.subject_median - compared.baseline_median)
+        },
+        at_most: 15.0,
+    },
+    Target {
+        what: "first look at layers / sha256sum on all cores",
+        found: |f| ratio(f, "contents-first-look", "sha256sum"),
+        at_most: 1.5,
+    },
+    Target {
+        what: "walk of layers / find -printf",
+        found: |f| ratio(f, "contents-receipt-walk", "find"),
+        at_most: 1.5,
+    },
+    Target {
+        what: "start with shifted ids - without, ms",
+        found: |f| {
+            let compared = f.row("policy-shifted", "without")?.compared;
+            Some(compared.subject_median - compared.baseline_median)
+        },
+        at_most: 5.0,
+    },
+    Target {
+        what: "allowed call, generated / containerd's default",
+        found: |f| {
+            let getppid = ratio(f, "syscall-generated-getppid", "runc")?;
+            Some(getppid.max(ratio(f, "syscall-generated-open-close", "runc")?))
+        },
+        at_most: 1.0,
     },
     Target {
         what: "PSS of each of 20 pods, MB",

@@ -1,9 +1,11 @@
 //! The measurements, one file for each thing that is measured alike.
 
+mod contents;
 mod ctr;
 mod memory;
 mod own;
 mod pods;
+mod policy;
 mod prepare;
 mod syscalls;
 mod task;
@@ -20,13 +22,16 @@ use crate::{
 /// A measurement.
 type Measure = fn(&Stage, &mut Findings) -> Result<(), HarnessError>;
 
-const MEASURES: [(&str, Measure); 10] = [
+const MEASURES: [(&str, Measure); 13] = [
     ("start", ctr::start),
     ("exec", ctr::exec),
     ("task", task::kill_and_delete),
     ("own", own::own_part),
     ("gates", own::gates),
     ("gates", warm::gates),
+    ("gates", warm::cold),
+    ("contents", contents::looks),
+    ("policy", policy::lines),
     ("stdio", own::throughput),
     ("rate", ctr::rate),
     ("syscalls", syscalls::cost),

@@ -227,10 +227,11 @@ pub(crate) enum ProfileCommand {
         #[arg(value_name = "PROFILE", value_hint = ValueHint::FilePath)]
         profile: PathBuf,
     },
-    /// Say which functions make a system call, and who calls them
+    /// Say which functions make a system call, or what the rules give on a file, and why
     Why {
-        /// Name of the system call
-        syscall: String,
+        /// Name of the system call, or path of a file in the image
+        #[arg(value_name = "SYSCALL|PATH")]
+        what: String,
         /// A profile that `generate` wrote
         #[arg(value_name = "PROFILE", value_hint = ValueHint::FilePath)]
         profile: PathBuf,
@@ -261,18 +262,23 @@ pub(crate) enum ProfileCommand {
 /// What is run of which files, and where the profile goes.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct GenerateOptions {
-    /// Root directory of the unpacked image, or its top layer
-    #[arg(value_name = "DIR", value_hint = ValueHint::DirPath)]
-    pub(crate) root: PathBuf,
+    /// An image of containerd's, by name or digest; or the root directory of an unpacked one, or its top layer
+    #[arg(value_name = "IMAGE|DIR", value_hint = ValueHint::DirPath)]
+    pub(crate) root: String,
+    /// containerd's namespace; that of Kubernetes is k8s.io
+    #[arg(short, long, value_name = "NAMESPACE", default_value = "default")]
+    pub(crate) namespace: Namespace,
+    #[command(flatten)]
+    pub(crate) daemon: Daemon,
     /// A layer below, overlayfs whiteouts respected; the nearest first
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub(crate) lower: Vec<PathBuf>,
     /// A variable of the command's environment: PATH and what loaders and interpreters read count
     #[arg(long, value_name = "NAME=VALUE")]
     pub(crate) env: Vec<String>,
-    /// The command's working directory
-    #[arg(long, value_name = "DIR", default_value = "/")]
-    pub(crate) cwd: String,
+    /// The command's working directory [default: that of the image, else /]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) cwd: Option<String>,
     /// A command that may be exec'd besides, such as a probe
     #[arg(long, value_name = "COMMAND")]
     pub(crate) exec: Vec<String>,
@@ -285,8 +291,8 @@ pub(crate) struct GenerateOptions {
     /// Write the profile to FILE
     #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) output: Option<PathBuf>,
-    /// The command: entrypoint and arguments
-    #[arg(required = true, last = true, value_name = "ARGV")]
+    /// The command: entrypoint and arguments [default: those of the image]
+    #[arg(last = true, value_name = "ARGV")]
     pub(crate) argv: Vec<String>,
 }
 

@@ -9,8 +9,8 @@ use std::{
     path::Path,
 };
 
-use bulkhead_model::{Digest, Layout, Namespace};
-use bulkhead_node::{load_policy, tenants_dir};
+use bulkhead_model::{Digest, Layout, Namespace, UserNamespaceRule};
+use bulkhead_node::{KernelFacts, load_policy, tenants_dir};
 use serde_json::json;
 
 use crate::{
@@ -50,7 +50,8 @@ pub(crate) fn init(layout: &Layout, daemon: &Daemon) -> Result<Answer, Trouble> 
     let pause = pause(layout, daemon);
     make_dirs(&layout.config_dir())?;
     make_dirs(&tenants_dir(&path))?;
-    if !write_new(&path, &text(&pause))? {
+    let kernel = KernelFacts::read().map_err(|error| Trouble::Kernel("ask the kernel", error))?;
+    if !write_new(&path, &text(&pause, kernel.user_namespace()))? {
         return Ok(exists());
     }
     let (image, digest, note) = match &pause {
@@ -93,7 +94,25 @@ pub(crate) fn pause(layout: &Layout, daemon: &Daemon) -> Pause {
     }
 }
 
-fn text(pause: &Pause) -> String {
+/// What is written of user namespaces, and why no more.
+fn user_namespace(strongest: UserNamespaceRule) -> &'static str {
+    match strongest {
+        UserNamespaceRule::Shifted => {
+            "# Ids of its own for each pod, which nobody on the node has (docs/user-namespaces.md).\n\
+             user_namespace = \"shifted\""
+        }
+        UserNamespaceRule::RootOnly => {
+            "# Root of a pod is nobody on the node. \"shifted\" is stronger, and needs id-mapped mounts of every file system,\n\
+             # which this kernel lacks (bulkhead doctor).\nuser_namespace = \"root-only\""
+        }
+        UserNamespaceRule::Request => {
+            "# This kernel makes no user namespaces (bulkhead doctor); else: user_namespace = \"shifted\" or \"root-only\""
+        }
+    }
+}
+
+fn text(pause: &Pause, strongest: UserNamespaceRule) -> String {
+    let users = user_namespace(strongest);
     let line = match pause {
         Pause::Known(name, digest) => {
             format!(
@@ -118,10 +137,9 @@ mode = "enforce"
 # "registry.example/team-a/**" = {{ digests = ["sha256:…"] }}
 
 # How they are confined: non-root, read-only root, small tmpfs on /tmp, /var/tmp and /run, no exec.
-# [confine.default]
+[confine.default]
+{users}
 # exec = ["/bin/health *"]
-# Ids of its own for each pod, where bulkhead doctor finds id-mapped mounts; "root-only" on any kernel:
-# user_namespace = "shifted"
 "#
     )
 }
@@ -177,8 +195,13 @@ mod tests {
     #[test]
     fn first_policy_is_understood_with_and_without_a_pause_image() {
         let known = Pause::Known("localhost:5000/pause:3.9".to_owned(), Digest::of(b"pause"));
-        for (pause, scopes) in [(known, 1), (Pause::Unknown("no\nsocket".to_owned()), 0)] {
-            let text = text(&pause);
+        let unknown = Pause::Unknown("no\nsocket".to_owned());
+        for (pause, scopes, strongest) in [
+            (&known, 1, UserNamespaceRule::Shifted),
+            (&known, 1, UserNamespaceRule::RootOnly),
+            (&unknown, 0, UserNamespaceRule::Request),
+        ] {
+            let text = text(pause, strongest);
             let source = Source { path: "policy.toml".into(), text: text.clone() };
             Policy::parse(&source, None).unwrap_or_else(|error| panic!("{text}\n{error}"));
             assert_eq!(text.matches("\n\"localhost:5000/pause\" = ").count(), scopes);

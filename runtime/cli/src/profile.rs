@@ -1,14 +1,14 @@
 //! `bulkhead profile`: which system calls a command of an image can make, and why.
 
+mod image;
+
 use std::{
     fs::File,
     io::Read as _,
     path::{Path, PathBuf},
 };
 
-use bulkhead_generate::{
-    Access, Command, DirectoryCache, FilesError, Layer, Limits, Profile, Root, Site, generate,
-};
+use bulkhead_generate::{Command, DirectoryCache, FilesError, Layer, Limits, Profile, Root, Site, generate};
 use bulkhead_model::Layout;
 use serde_json::json;
 
@@ -43,7 +43,10 @@ pub(crate) fn profile(layout: &Layout, command: ProfileCommand) -> Result<Answer
             let profile = read(&profile)?;
             Ok(Answer::yes(shown(&profile), json!({ "profile": profile })))
         }
-        ProfileCommand::Why { syscall, profile } => Ok(why(&read(&profile)?, &syscall)),
+        ProfileCommand::Why { what, profile } => {
+            let profile = read(&profile)?;
+            Ok(if what.starts_with('/') { why_file(&profile, &what) } else { why(&profile, &what) })
+        }
         ProfileCommand::Diff { before, after } => {
             let difference = read(&before)?.difference(&read(&after)?);
             let mut lines = Vec::new();
@@ -52,6 +55,8 @@ pub(crate) fn profile(layout: &Layout, command: ProfileCommand) -> Result<Answer
                 ("-", &difference.less),
                 ("+", &difference.members_more),
                 ("-", &difference.members_less),
+                ("+", &difference.rules_more),
+                ("-", &difference.rules_less),
             ] {
                 lines.extend(names.iter().map(|name| format!("{sign} {name}")));
             }
@@ -79,10 +84,37 @@ pub(crate) fn profile(layout: &Layout, command: ProfileCommand) -> Result<Answer
 }
 
 fn make(layout: &Layout, options: GenerateOptions) -> Result<Answer, Trouble> {
-    let GenerateOptions { root, lower, env, cwd, exec, image, no_cache, output, argv } = options;
+    let GenerateOptions { root, namespace, daemon, lower, env, cwd, exec, image, no_cache, output, argv } =
+        options;
+    let found = match image::is_directory(&root) {
+        true => None,
+        false => match image::unpacked(layout, &daemon, &namespace, &root)? {
+            Ok(found) => Some(found),
+            Err(refusal) => return Ok(refusal.into()),
+        },
+    };
+    // What is said beats what the image says.
+    let (directories, argv, env, cwd, image) = match &found {
+        None => {
+            let directories = std::iter::once(PathBuf::from(&root)).chain(lower).collect();
+            (directories, argv, env, cwd, image)
+        }
+        Some(found) => (
+            found.layers.clone(),
+            if argv.is_empty() { found.argv() } else { argv },
+            env.into_iter().chain(found.env().iter().cloned()).collect(),
+            cwd.or_else(|| found.cwd().map(str::to_owned)),
+            image.or_else(|| Some(found.digest.clone())),
+        ),
+    };
+    if argv.is_empty() {
+        return Ok(Answer::usage(&format!("{root} names no command: say one, after --")));
+    }
+    let cwd = cwd.unwrap_or_else(|| "/".to_owned());
+    let directories: Vec<PathBuf> = directories;
     let limits = Limits::everyday();
     let mut layers = Vec::new();
-    for directory in std::iter::once(&root).chain(&lower) {
+    for directory in &directories {
         let layer = Layer::open(directory);
         layers.push(layer.map_err(|source| Trouble::File {
             call: "open(2)",
@@ -175,13 +207,12 @@ fn shown(profile: &Profile) -> String {
                 landlock.libraries_out,
                 landlock.libraries_readable
             ));
-            lines.extend(landlock.rules.iter().map(|rule| {
-                let access = match rule.access {
-                    Access::Read => "read   ",
-                    Access::ReadExecute => "execute",
-                };
-                format!("  {access} {}", rule.path.display())
-            }));
+            lines.extend(
+                landlock
+                    .rules
+                    .iter()
+                    .map(|rule| format!("  {:7} {}", rule.access.word(), rule.path.display())),
+            );
         }
     }
     if !profile.denied_by_baseline.is_empty() {
@@ -221,4 +252,31 @@ fn why(profile: &Profile, syscall: &str) -> Answer {
         lines.push(format!("  argument {at} is one of {values:?}"));
     }
     Answer::yes(lines.join("\n"), json!({ "syscall": syscall, "row": row }))
+}
+
+/// What the rules give on a file of the image, and why.
+fn why_file(profile: &Profile, path: &str) -> Answer {
+    let member = profile.members.iter().find(|member| member.path == Path::new(path));
+    let because = match member {
+        Some(member) => match &member.needed_by {
+            Some(by) => format!("  needed by {}: {}", by.display(), member.because),
+            None => format!("  {}", member.because),
+        },
+        None => "  no program or library that the command is known to need; a link leads to another path"
+            .to_owned(),
+    };
+    if let Some(why) = &profile.landlock.widened {
+        let text = format!("{path} may be executed and read, as all of the image: {why}\n{because}");
+        return Answer::yes(text, json!({ "path": path, "widened": why, "member": member }));
+    }
+    let Some(rule) = profile.landlock.rule_for(Path::new(path)) else {
+        let text = format!("{path} can be neither executed nor read: no rule reaches it\n{because}");
+        return Answer::refused(text, json!({ "denied": { "path": path, "member": member } }));
+    };
+    let text = format!(
+        "{path} may be {}: by the rule for {}\n{because}",
+        if rule.access.word() == "read" { "read" } else { "executed and read" },
+        rule.path.display()
+    );
+    Answer::yes(text, json!({ "path": path, "rule": rule, "member": member }))
 }

@@ -6,7 +6,9 @@ use std::{collections::BTreeSet, fs, io, path::Path};
 
 use serde::Serialize;
 
-use crate::{idmap, sys};
+use bulkhead_model::UserNamespaceRule;
+
+use crate::{idmap, landlock, sys};
 
 /// Oldest kernel: the first with Landlock.
 ///
@@ -176,10 +178,11 @@ impl KernelFacts {
                     Ok(abi) => format!("ABI {abi}"),
                     Err(error) => error.clone(),
                 },
-                "ABI 1 or newer (4 for tcp_connect = \"none\")",
+                "ABI 1 or newer",
                 required(landlock_abi.as_ref().is_ok_and(|abi| *abi >= 1)),
                 "build the kernel with CONFIG_SECURITY_LANDLOCK=y, and boot with landlock in lsm=",
             ),
+            landlock::finding(landlock_abi),
             Finding::new(
                 "seccomp",
                 seccomp_actions.iter().cloned().collect::<Vec<_>>().join(" "),
@@ -214,10 +217,7 @@ impl KernelFacts {
                     Err(error) => format!("not tried: {error}"),
                 },
                 "for user_namespace = \"shifted\" and hostUsers: false; with Linux 5.19 or newer for layers",
-                optional(
-                    id_mapped.as_ref().is_ok_and(|kinds| kinds.len() == idmap::KINDS.len())
-                        && version(release).is_some_and(|version| version >= MAPPED_LAYERS_MIN),
-                ),
+                optional(maps_all(release, id_mapped)),
                 "boot Linux 6.3 or newer (tmpfs), and ask as root; or write user_namespace = \"root-only\"",
             ),
             Finding::new(
@@ -238,6 +238,26 @@ impl KernelFacts {
                 "enable virtualisation in the firmware, or nested virtualisation, and load kvm",
             ),
         ]
+    }
+}
+
+/// Whether images, volumes and what is in memory can be shown with other owners.
+fn maps_all(release: &str, id_mapped: &Result<Vec<&'static str>, String>) -> bool {
+    id_mapped.as_ref().is_ok_and(|kinds| kinds.len() == idmap::KINDS.len())
+        && version(release).is_some_and(|version| version >= MAPPED_LAYERS_MIN)
+}
+
+impl KernelFacts {
+    /// The strongest `user_namespace` that this kernel keeps for pods: their /dev/shm and tokens are in memory.
+    #[must_use]
+    pub fn user_namespace(&self) -> UserNamespaceRule {
+        if self.user_namespaces_max.is_none_or(|count| count == 0) {
+            UserNamespaceRule::Request
+        } else if maps_all(&self.release, &self.id_mapped) {
+            UserNamespaceRule::Shifted
+        } else {
+            UserNamespaceRule::RootOnly
+        }
     }
 }
 
@@ -317,7 +337,7 @@ mod tests {
     fn good() -> KernelFacts {
         KernelFacts {
             release: "6.1.0-9-amd64".to_owned(),
-            landlock_abi: Ok(2),
+            landlock_abi: Ok(6),
             seccomp_actions: words("kill_process kill_thread trap errno user_notif trace log allow"),
             cgroups: CgroupFacts { v1: [].into(), v2: true, v2_controllers: words("cpu memory pids io") },
             user_namespaces_max: Some(1000),
@@ -374,6 +394,18 @@ mod tests {
     }
 
     #[test]
+    fn strongest_user_namespace_is_the_one_that_the_kernel_keeps() {
+        let mut facts = good();
+        assert_eq!(facts.user_namespace(), UserNamespaceRule::Shifted);
+        facts.id_mapped = Ok(vec!["/var/lib"]);
+        assert_eq!(facts.user_namespace(), UserNamespaceRule::RootOnly);
+        facts.id_mapped = Err("EPERM".to_owned());
+        assert_eq!(facts.user_namespace(), UserNamespaceRule::RootOnly);
+        facts.user_namespaces_max = None;
+        assert_eq!(facts.user_namespace(), UserNamespaceRule::Request);
+    }
+
+    #[test]
     fn hybrid_hierarchies_count_together() {
         let text = "30 1 0:26 / /sys/fs/cgroup rw - tmpfs tmpfs rw\n\
                     31 30 0:27 / /sys/fs/cgroup/unified rw,nosuid shared:9 - cgroup2 cgroup2 rw\n\
@@ -400,6 +432,6 @@ mod tests {
         let facts = KernelFacts::read().unwrap();
         let uname = std::process::Command::new("uname").arg("-r").output().unwrap();
         assert_eq!(facts.release, String::from_utf8(uname.stdout).unwrap().trim());
-        assert_eq!(facts.findings().len(), 10);
+        assert_eq!(facts.findings().len(), 11);
     }
 }

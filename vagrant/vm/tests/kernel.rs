@@ -4,15 +4,8 @@
 
 mod guest;
 
-use guest::{PATIENCE, bench};
+use guest::{PATIENCE, bench, kernel};
 use serde_json::Value;
-
-/// Linux's version: major, minor.
-fn kernel() -> (u32, u32) {
-    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
-    let mut numbers = release.split(['.', '-']).map(|part| part.trim().parse().unwrap_or(0));
-    (numbers.next().unwrap(), numbers.next().unwrap())
-}
 
 /// The Landlock ABI that a kernel is documented to have.
 ///

@@ -144,6 +144,8 @@ pub(super) struct SecurityContext {
     #[serde(default)]
     pub(super) privileged: bool,
     #[serde(default)]
+    pub(super) read_only_root_filesystem: bool,
+    #[serde(default)]
     pub(super) capabilities: Capabilities,
 }
 
@@ -197,7 +199,18 @@ fn pod(number: usize, document: serde_json::Value) -> Result<Pod, String> {
     Ok(Pod { origin, name, spec })
 }
 
+/// Variables by which programs are told where to write.
+///
+/// Source: environ(7) and POSIX for TMPDIR, Python's tempfile for TMP and TEMP, the XDG Base Directory Specification.
+const WRITTEN: [&str; 6] = ["TMPDIR", "TMP", "TEMP", "XDG_CACHE_HOME", "XDG_RUNTIME_DIR", "XDG_STATE_HOME"];
+
 impl Container {
+    /// Directories that its environment tells it to write to.
+    pub(super) fn written(&self) -> impl Iterator<Item = &str> {
+        let written = self.env.iter().filter(|variable| WRITTEN.contains(&variable.name.as_str()));
+        written.filter_map(|variable| variable.value.as_deref())
+    }
+
     /// The commands that the kubelet runs in it, each with what runs it.
     ///
     /// Source: kubernetes pkg/kubelet/prober/prober.go expands `$(NAME)` in a probe's command by what `env` says as it stands;

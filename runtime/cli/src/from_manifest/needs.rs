@@ -1,6 +1,9 @@
 //! What containers need of policy, gathered by repository: a scope is one, whichever pods run it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+};
 
 use bulkhead_model::Digest;
 
@@ -28,7 +31,14 @@ pub(super) struct Need {
     /// What is refused at the hardened level, whatever the section says.
     pub(super) refused: BTreeSet<String>,
     pub(super) root: bool,
+    /// Places outside of volumes that the environment says to write to.
+    pub(super) writable: BTreeSet<String>,
+    /// Whether a manifest leaves a root file system writable, which it is not here.
+    pub(super) wrote_to_root: bool,
 }
+
+/// What every container has as a small tmpfs, unless the section says otherwise.
+const TMPFS: [&str; 3] = ["/tmp", "/var/tmp", "/run"];
 
 /// By repository, as a scope spells it.
 pub(super) fn needs(pods: &[Pod]) -> Result<BTreeMap<String, Need>, String> {
@@ -72,10 +82,7 @@ fn add(need: &mut Need, pod: &Pod, container: &Container) -> Result<(), String> 
             }
             Some(Some(host)) => {
                 let path = host.path.trim_end_matches('/');
-                let plain = path.starts_with('/')
-                    && !path.chars().any(char::is_control)
-                    && path[1..].split('/').all(|name| !matches!(name, "" | "." | ".."));
-                if !plain {
+                if !plain(path) {
                     return Err(format!(
                         "{}: hostPath {:?} cannot be named in a policy",
                         pod.origin, host.path
@@ -83,6 +90,19 @@ fn add(need: &mut Need, pod: &Pod, container: &Container) -> Result<(), String> 
                 }
                 *need.host_paths.entry(path.to_owned()).or_default() |= !mount.read_only;
             }
+        }
+    }
+    need.wrote_to_root |= !container.security_context.read_only_root_filesystem;
+    for path in container.written() {
+        let path = path.trim_end_matches('/');
+        if !plain(path) {
+            continue;
+        }
+        let mounts = container.volume_mounts.iter().map(|mount| mount.mount_path.trim_end_matches('/'));
+        let below = |mount: &str| Path::new(path).starts_with(mount);
+        let kernels = ["/proc", "/sys", "/dev"].into_iter().any(below);
+        if !kernels && !mounts.chain(TMPFS).any(below) {
+            need.writable.insert(path.to_owned());
         }
     }
     let user = container.security_context.run_as_user.or(pod.spec.security_context.run_as_user);
@@ -99,6 +119,13 @@ fn add(need: &mut Need, pod: &Pod, container: &Container) -> Result<(), String> 
     let beyond = added.iter().filter(|name| *name != "NET_BIND_SERVICE");
     need.refused.extend(beyond.map(|name| format!("capability {}", name.replace(char::is_control, "?"))));
     Ok(())
+}
+
+/// Whether policy takes it for a path.
+fn plain(path: &str) -> bool {
+    path.starts_with('/')
+        && !path.chars().any(char::is_control)
+        && path[1..].split('/').all(|name| !matches!(name, "" | "." | ".."))
 }
 
 /// A section's name that no other has: of the pod's and the container's.

@@ -58,6 +58,17 @@ fn section(text: &mut String, need: &Need) {
             &format!("volumes of the pod, and /tmp, /var/tmp and /run, need no line: {}", volumes.join(", ")),
         );
     }
+    if need.wrote_to_root {
+        comment(
+            text,
+            "the root file system is read-only here, which not all of its containers ask for: where one stumbles, `bulkhead \
+             explain CONTAINER` prints the line that it needs",
+        );
+    }
+    if !need.writable.is_empty() {
+        let paths: Vec<String> = need.writable.iter().cloned().collect();
+        line(text, &format!("writable = {}", array(&paths)));
+    }
     let (low, high): (Vec<u16>, Vec<u16>) = need.ports.iter().partition(|port| **port < UNPRIVILEGED_PORT);
     if !high.is_empty() {
         comment(text, &format!("ports need no line: {}", numbers(&high)));

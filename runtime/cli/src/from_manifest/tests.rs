@@ -115,3 +115,20 @@ fn text_of_a_manifest_cannot_write_a_line_of_policy() {
     let bomb = "a: &a [x,x,x,x,x,x,x,x,x]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a,*a]\nc: &c [*b,*b,*b,*b,*b,*b,*b,*b,*b]\nd: &d [*c,*c,*c,*c,*c,*c,*c,*c,*c]\ne: &e [*d,*d,*d,*d,*d,*d,*d,*d,*d]\nf: &f [*e,*e,*e,*e,*e,*e,*e,*e,*e]\ng: &g [*f,*f,*f,*f,*f,*f,*f,*f,*f]\nh: [*g,*g,*g,*g,*g,*g,*g,*g,*g]\n";
     assert!(super::lines(bomb).is_err());
 }
+
+#[test]
+fn places_that_the_environment_says_to_write_to_are_writable_unless_they_are_already() {
+    let pod = |security: &str| {
+        format!(
+            "kind: Pod\nmetadata: {{ name: p }}\nspec:\n  containers:\n  - name: p\n    image: x@{DIGEST}\n    \
+             securityContext: {{ {security} }}\n    volumeMounts: [{{ name: v, mountPath: /data/ }}]\n    env:\n    \
+             - {{ name: TMPDIR, value: /var/scratch/ }}\n    - {{ name: XDG_CACHE_HOME, value: /data/cache }}\n    \
+             - {{ name: TMP, value: /tmp/app }}\n    - {{ name: TEMP, value: /proc/x }}\n    - {{ name: HOME, value: /srv }}\n    \
+             - {{ name: XDG_RUNTIME_DIR, value: /a/../b }}\n    - {{ name: XDG_STATE_HOME, value: /database }}\n"
+        )
+    };
+    let lines = lines(&pod("readOnlyRootFilesystem: true")).unwrap();
+    assert!(lines.contains("\nwritable = [\"/database\", \"/var/scratch\"]\n"), "{lines}");
+    assert!(!lines.contains("read-only here"), "{lines}");
+    assert!(super::lines(&pod("runAsUser: 1")).unwrap().contains("is read-only here"));
+}

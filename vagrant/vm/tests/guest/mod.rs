@@ -22,6 +22,13 @@ use serde_json::Value;
 /// How long something may take on a machine whose every instruction is translated.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
+/// Linux's version: major, minor.
+pub fn kernel() -> (u32, u32) {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+    let mut numbers = release.split(['.', '-']).map(|part| part.trim().parse().unwrap_or(0));
+    (numbers.next().unwrap(), numbers.next().unwrap())
+}
+
 static BENCH: LazyLock<Bench> = LazyLock::new(|| {
     assert!(
         Path::new("/sys/fs/cgroup/cgroup.controllers").exists() && Path::new("/run/systemd/system").exists(),

@@ -1,0 +1,149 @@
+//! Where the files of `bulkhead profile generate` lie, and what is run of them: a directory, or an image of containerd's.
+//!
+//! Invariant: an image's layers are those that its digest names, by the chain of containerd's snapshots, as at a launch.
+
+use std::path::{Path, PathBuf};
+
+use bulkhead_containerd::{CALL_TIMEOUT, Containerd, layer_dirs};
+use bulkhead_model::{ImageFacts, Layout, Namespace, Refusal, Rule};
+use serde::Deserialize;
+
+use crate::{
+    answer::Trouble,
+    args::Daemon,
+    settings::Settings,
+    verify::{event_loop, facts},
+};
+
+/// What an image's config says of its command.
+///
+/// Source: OCI image specification, config.md.
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct Config {
+    #[serde(rename = "Entrypoint")]
+    entrypoint: Option<Vec<String>>,
+    #[serde(rename = "Cmd")]
+    cmd: Option<Vec<String>>,
+    #[serde(rename = "Env")]
+    env: Option<Vec<String>>,
+    #[serde(rename = "WorkingDir")]
+    working_dir: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Document {
+    config: Option<Config>,
+}
+
+/// An image, unpacked.
+pub(super) struct Unpacked {
+    /// Directories of its layers, the uppermost first.
+    pub(super) layers: Vec<PathBuf>,
+    /// What its name points to.
+    pub(super) digest: String,
+    config: Config,
+}
+
+impl Unpacked {
+    /// Entrypoint and arguments, if it says any.
+    pub(super) fn argv(&self) -> Vec<String> {
+        let Config { entrypoint, cmd, .. } = &self.config;
+        entrypoint.iter().chain(cmd).flatten().cloned().collect()
+    }
+
+    pub(super) fn env(&self) -> &[String] {
+        self.config.env.as_deref().unwrap_or_default()
+    }
+
+    pub(super) fn cwd(&self) -> Option<&str> {
+        self.config.working_dir.as_deref().filter(|dir| !dir.is_empty())
+    }
+}
+
+/// Whether a person means a directory of this machine, and no name of an image.
+pub(super) fn is_directory(text: &str) -> bool {
+    text.starts_with(['/', '.']) || Path::new(text).is_dir()
+}
+
+/// An image that containerd has, by name or digest, or the refusal.
+pub(super) fn unpacked(
+    layout: &Layout,
+    daemon: &Daemon,
+    namespace: &Namespace,
+    image: &str,
+) -> Result<Result<Unpacked, Refusal>, Trouble> {
+    let socket = match &daemon.address {
+        Some(address) => address.clone(),
+        None => Settings::read(daemon)?.socket(daemon),
+    };
+    let facts = match facts(layout, &socket, namespace, image)? {
+        Ok(facts) => facts,
+        Err(refusal) => return Ok(Err(refusal)),
+    };
+    event_loop()?.block_on(async {
+        let containerd = Containerd::connect(&socket, namespace, CALL_TIMEOUT).await?;
+        let document = containerd.config(&facts).await?;
+        // It hashed to its name, and the judge has read it before.
+        let document: Document = serde_json::from_slice(&document)
+            .map_err(|error| Trouble::Odd(format!("config of {image}: {error}")))?;
+        let layers = match layers(&containerd, &facts, image).await? {
+            Ok(layers) => layers,
+            Err(refusal) => return Ok(Err(refusal)),
+        };
+        let digest = facts.target.to_string();
+        Ok(Ok(Unpacked { layers, digest, config: document.config.unwrap_or_default() }))
+    })
+}
+
+async fn layers(
+    containerd: &Containerd,
+    facts: &ImageFacts,
+    image: &str,
+) -> Result<Result<Vec<PathBuf>, Refusal>, Trouble> {
+    let mut why = "no snapshotter of containerd has unpacked it".to_owned();
+    for unpacked in containerd.unpacked(facts).await? {
+        if let Err(refusal) = unpacked.check(facts, image) {
+            return Ok(Err(refusal));
+        }
+        match layer_dirs(&unpacked.mounts, facts.diff_ids.len()) {
+            Ok(dirs) => return Ok(Ok(dirs.into_iter().rev().collect())),
+            Err(lacking) => why = format!("snapshotter {}: {lacking}", unpacked.snapshotter),
+        }
+    }
+    Ok(Err(Refusal::new(
+        Rule::ImageContents,
+        format!("the layers of image {image} are not at hand"),
+        why,
+        "unpack it with the overlayfs snapshotter (ctr images pull, or crictl pull), or name a directory",
+    )))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn command_is_entrypoint_with_arguments_and_what_is_null_or_missing_says_nothing() {
+        let read = |text: &str| {
+            let document: Document = serde_json::from_str(text).unwrap();
+            let config = document.config.unwrap_or_default();
+            Unpacked { layers: Vec::new(), digest: String::new(), config }
+        };
+        let whole =
+            read(r#"{"config":{"Entrypoint":["/a","b"],"Cmd":["c"],"Env":["A=b"],"WorkingDir":"/w"}}"#);
+        assert_eq!(whole.argv(), ["/a", "b", "c"]);
+        assert_eq!((whole.env(), whole.cwd()), (&["A=b".to_owned()][..], Some("/w")));
+        for bare in ["{}", r#"{"config":null}"#, r#"{"config":{"Cmd":null,"WorkingDir":""}}"#] {
+            assert!(read(bare).argv().is_empty() && read(bare).cwd().is_none(), "{bare}");
+        }
+    }
+
+    #[test]
+    fn directory_is_told_from_an_image() {
+        for (text, directory) in [("/srv/root", true), ("./root", true), ("registry.example/app:1", false)] {
+            assert_eq!(is_directory(text), directory, "{text}");
+        }
+    }
+}
