@@ -22,16 +22,16 @@ use std::{
     os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
     sync::Arc,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use bulkhead_audit::Call;
 use bulkhead_binding::VerifiedImage;
 use bulkhead_cgroup::{CgroupError, CgroupPath, systemd_runs};
-use bulkhead_launch::Zygote;
+use bulkhead_launch::{HookMoment, Zygote};
 use bulkhead_model::{
-    Confinement, ContainerId, ContainerKind, CreateRequest, ExecRequest, FetchOutcome, GeneratedProfile, Layout, Level,
-    Mount, Namespace, Refusal, Rule,
+    Confinement, ContainerId, ContainerKind, CreateRequest, ExecRequest, FetchOutcome, GeneratedProfile,
+    InitRule, Layout, Level, Mount, Namespace, Refusal, Rule,
 };
 use bulkhead_node::load_policy;
 use bulkhead_plan::{ExecPlan, Plan};
@@ -139,7 +139,7 @@ impl Stages {
         known.signed_by(grant.accepted());
         known.would_refuse = grant.would_refuse().cloned();
         say_what_audit_lets_through("create", &request.id, grant.would_refuse());
-        self.prepare()?;
+        self.prepare(grant.confinement().init)?;
         let profile = self.profile(&request, &image, grant.confinement())?;
         let needed = bulkhead_plan::ranges_needed(&request, &grant)?;
         let who = (&self.namespace, &request.id);
@@ -147,6 +147,8 @@ impl Stages {
         let range = ids.as_ref().and_then(Claim::first);
         let mut facts = self.facts.for_request(&request, pod, &task_dir, policy.kubelet_root(), range)?;
         facts.profile = profile;
+        facts.exposed.clone_from(&image.facts().exposed);
+        facts.volumes.clone_from(&image.facts().volumes);
         let plan = bulkhead_plan::plan(&request, &grant, &facts)?;
         let ids = match (ids, plan.confine().user_namespace()) {
             (None, Some(of_pod)) => {
@@ -196,14 +198,19 @@ impl Stages {
     }
 
     /// Makes what every plan relies on, where it is not there yet.
-    fn prepare(&self) -> Result<(), TaskError> {
+    fn prepare(&self, init: InitRule) -> Result<(), TaskError> {
         let run_dir = self.layout.run_dir();
         std::fs::DirBuilder::new()
             .recursive(true)
             .mode(0o700)
             .create(&run_dir)
             .map_err(|error| TaskError::Internal(format!("mkdir(2) {}: {error}", run_dir.display())))?;
-        bulkhead_launch::prepare_canary(self.facts.canary()).map_err(|error| TaskError::internal(&error))
+        bulkhead_launch::prepare_canary(self.facts.canary())
+            .and_then(|()| match init {
+                InitRule::Program => Ok(()),
+                InitRule::Small => bulkhead_launch::prepare_init(self.facts.init()),
+            })
+            .map_err(|error| TaskError::internal(&error))
     }
 }
 
@@ -241,7 +248,7 @@ impl Admitted {
             .verifier
             .signatures(&self.layout, &self.request.id, &policy, self.image.clone(), &known.judges)
             .await?;
-        let grant = policy.admit_exec(&image, &self.request, argv)?;
+        let grant = policy.admit_exec(&image, &self.request, argv, asked.interaction)?;
         known.scope = grant.scope().map(str::to_owned);
         known.signed_by(grant.accepted());
         known.would_refuse = grant.would_refuse().cloned();
@@ -287,6 +294,12 @@ impl Admitted {
             Some(ids) => ids.keep(),
             None => {}
         }
+    }
+
+    /// How long its hooks of a moment may take; none where it has none.
+    pub(crate) fn hooks(&self, moment: HookMoment) -> Option<Duration> {
+        let time = bulkhead_launch::hooks_may_take(self.plan.spec().hooks().as_ref(), moment);
+        (!time.is_zero()).then_some(time)
     }
 
     /// Its directory.

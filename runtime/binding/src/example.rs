@@ -20,6 +20,7 @@ pub fn facts(seed: &str) -> ImageFacts {
         layers: vec![digest("lower blob"), digest("upper blob")],
         user: ImageUser("65532".to_owned()),
         volumes: BTreeSet::new(),
+        exposed: BTreeSet::new(),
     }
 }
 

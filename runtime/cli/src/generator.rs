@@ -5,8 +5,8 @@
 //!  │       writes the store; parses nothing that came from the image
 //!  └ child own uid, Landlock: reading below that root, seccomp, limits: parses the image's files (`generator/child.rs`)
 //! ```
-//! The child's words are bounded, and its calls are names of the baseline or dropped. A child that dies gives a profile that
-//! is the baseline's, with the reason, for ten minutes. What it can gain at most is a profile as wide as the baseline, for
+//! The child's words are bounded, its calls are names of the baseline or dropped, and its rules are paths below the root. A
+//! child that dies gives a profile that is the baseline's, with the reason, for ten minutes. What it can gain at most is a profile as wide as the baseline, for
 //! its own image, and for files of other images that it has never seen the same as: their analysis is shared by hash.
 //!
 //! Invariant: one child at a time on a node: its memory is bounded once.
@@ -30,7 +30,10 @@ use std::{
 
 use bulkhead_containerd::{Lock, keep_analysis_small, keep_profile, stored_profile, try_lock};
 use bulkhead_generate::DirectoryCache;
-use bulkhead_model::{Digest, Layout, PROFILE_VERSION, ProfileQuestion, ProfileTask, StoredProfile};
+use bulkhead_layers::mount_images;
+use bulkhead_model::{
+    Digest, FileRules, Layout, PROFILE_VERSION, ProfileQuestion, ProfileTask, StoredProfile,
+};
 use nix::{
     mount::{MsFlags, mount},
     sched::{CloneFlags, unshare},
@@ -62,8 +65,14 @@ pub(crate) enum Line {
     Get(String),
     /// It has made one.
     Put { hash: String, bytes: u64 },
-    /// The end: the calls, and why they are the baseline's; the reasons follow.
-    Profile { calls: BTreeSet<String>, widened: Option<String>, bytes: u64 },
+    /// The end: the calls, and why they are the baseline's; rules for files, and why there are none; the reasons follow.
+    Profile {
+        calls: BTreeSet<String>,
+        widened: Option<String>,
+        files: FileRules,
+        files_widened: Option<String>,
+        bytes: u64,
+    },
     /// The end: the machine broke.
     Failed(String),
 }
@@ -116,18 +125,27 @@ fn keep_locked(layout: &Layout, question: &ProfileQuestion, key: Digest, only: &
         return Ok(());
     }
     let (stored, reasons) = match work_out(layout, question, only) {
-        Ok((calls, widened, reasons)) => (stored(key, calls, widened, false), reasons),
-        Err(error) => {
-            let why = format!("the generator failed: {error}");
-            (stored(key, baseline_calls(), Some(why), true), Vec::new())
+        Ok(hear::Worked { calls, widened, files, files_widened, reasons }) => {
+            let version = PROFILE_VERSION;
+            (StoredProfile { version, key, calls, widened, files, files_widened, passing: false }, reasons)
         }
+        Err(error) => (failed(key, format!("the generator failed: {error}")), Vec::new()),
     };
     keep_profile(layout, &stored, &reasons)?;
     Ok(keep_analysis_small(layout)?)
 }
 
-fn stored(key: Digest, calls: BTreeSet<String>, widened: Option<String>, passing: bool) -> StoredProfile {
-    StoredProfile { version: PROFILE_VERSION, key, calls, widened, passing }
+/// What is kept of a failure: no narrower than the baseline, for some minutes.
+fn failed(key: Digest, why: String) -> StoredProfile {
+    StoredProfile {
+        version: PROFILE_VERSION,
+        key,
+        calls: baseline_calls(),
+        widened: Some(why.clone()),
+        files: FileRules::default(),
+        files_widened: Some(why),
+        passing: true,
+    }
 }
 
 /// Names of all calls that the baseline allows.
@@ -158,19 +176,21 @@ fn work_out(layout: &Layout, question: &ProfileQuestion, only: &Lock) -> io::Res
     heard.map_err(|error| io::Error::other(format!("{error} ({status})")))
 }
 
-/// The root that the layers make, read-only: one layer's directory, or an overlay in a mount namespace of this process.
+/// The root that the layers make, read-only: one layer's directory, or an overlay, in a mount namespace of this process.
 fn root_of(layout: &Layout, layers: &[PathBuf]) -> io::Result<OwnedFd> {
     let (Some(top), Some(above)) = (layers.last(), layers.first().and_then(|layer| common(layer, layers)))
     else {
         return Err(io::Error::other("an image without layers"));
     };
+    unshare(CloneFlags::CLONE_NEWNS)?;
+    mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)?;
+    // As a container sees them: of the EROFS snapshotter the images themselves.
+    mount_images(layers).map_err(io::Error::other)?;
     if layers.len() == 1 {
         return Ok(File::open(top)?.into());
     }
     let at = layout.run_dir().join("generator");
     DirBuilder::new().recursive(true).mode(0o700).create(&at)?;
-    unshare(CloneFlags::CLONE_NEWNS)?;
-    mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)?;
     // Names from here on: a page of options has room for some 500 layers then.
     std::env::set_current_dir(&above)?;
     let mut options = "lowerdir=".to_owned();

@@ -110,6 +110,7 @@ fn decide(layout: &Layout, image: &Announced) -> Result<Answer, Trouble> {
         layers: Vec::new(),
         user: ImageUser::default(),
         volumes: Default::default(),
+        exposed: Default::default(),
     };
     let signatures = if policy.requires(name) {
         Some(verify::signatures(layout, &facts, policy.material())?)

@@ -160,6 +160,7 @@ fn facts(row: &Row, material: &TrustMaterial) -> (ImageFacts, SignatureFacts) {
         layers: Vec::new(),
         user: ImageUser::default(),
         volumes: Default::default(),
+        exposed: Default::default(),
     };
     let root_of =
         |name: &str| material.roots.get(name).map_or(Digest::of(name.as_bytes()), |root| root.digest);

@@ -69,7 +69,7 @@ impl Compatible {
         let found = read_status(&after)?;
         // As at the hardened level: close(2) may be more than the profile has.
         std::mem::forget(after);
-        status::check_compatible(&found, &spec)?;
+        status::check_compatible(&found, &spec, &spec.credentials)?;
         let loaded = found.seccomp_filters.checked_sub(before.seccomp_filters);
         let wanted = u32::from(filter.is_some());
         if loaded == Some(wanted) {

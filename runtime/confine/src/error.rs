@@ -38,6 +38,9 @@ pub enum ConfineError {
     /// A rule that would reach every mount.
     #[error("Landlock rule for {} would hold for the whole of /", .0.display())]
     RuleIsRoot(PathBuf),
+    /// Too many files that somebody would have to hold open.
+    #[error("more than {} files of the image with several names need Landlock rules of their own; the next is {}", crate::PINS_MAX, .0.display())]
+    Pins(PathBuf),
     /// The ruleset is not fully enforced.
     #[error("Landlock is not fully enforced: {0}")]
     NotFullyEnforced(String),

@@ -12,6 +12,9 @@
 //! ```
 //! A directory is taken apart like this only while it has at most [`APART_ENTRIES_MAX`] entries and the image is
 //! read-only; else the image's rights reach the mount too, and only its noexec flag stops execution.
+//!
+//! Where the image's files are told one by one, each path is opened from `/` without following a link and without entering
+//! a mount: the image chose neither, and what is mounted over a file of it is none of its files.
 
 use std::{
     fs, io,
@@ -19,10 +22,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use bulkhead_model::{LandlockSpec, PathAccess, PathRule, TcpRule};
+use bulkhead_model::{FileRules, ImageAccess, LandlockSpec, PathAccess, PathRule, ScopeRule, TcpRule};
 use landlock::{
-    ABI, Access, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, PathBeneath, RestrictionStatus,
-    Ruleset, RulesetAttr, RulesetCreated, RulesetCreatedAttr, RulesetError, RulesetStatus,
+    ABI, Access, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, NetPort, PathBeneath,
+    RestrictionStatus, Ruleset, RulesetAttr, RulesetCreated, RulesetCreatedAttr, RulesetError, RulesetStatus,
+    Scope,
 };
 use nix::{
     errno::Errno,
@@ -33,6 +37,9 @@ use crate::{ConfineError, streams, sys};
 
 /// Most entries of a directory that is taken apart: each costs an open and a rule, some 3 µs, at each start.
 const APART_ENTRIES_MAX: usize = 128;
+
+/// Most files with several names that have rules of their own: somebody holds each of them open.
+pub const PINS_MAX: usize = 64;
 
 /// The ABI of the running kernel: 0 without Landlock.
 #[must_use]
@@ -51,44 +58,75 @@ pub(crate) fn abi(floor: u8) -> Result<ABI, ConfineError> {
     Ok(abi)
 }
 
-/// Opens every path and adds every rule; nothing is enforced yet.
-pub(crate) fn ruleset(spec: &LandlockSpec) -> Result<RulesetCreated, ConfineError> {
-    let LandlockSpec { floor_abi, image, paths, tcp_connect, canary } = spec;
+/// Opens every path and adds every rule; nothing is enforced yet. Beside it, what somebody must hold open: see
+/// [`Prepared::take_pins`](crate::Prepared::take_pins).
+pub(crate) fn ruleset(spec: &LandlockSpec) -> Result<(RulesetCreated, Vec<OwnedFd>), ConfineError> {
+    let LandlockSpec { floor_abi, image, paths, tcp_bind, tcp_connect, scope, canary } = spec;
     let abi = abi(*floor_abi)?;
     let failed = |step| move |source| ConfineError::Landlock { step, source: Box::new(source) };
     let mut ruleset = Ruleset::default()
         .set_compatibility(CompatLevel::HardRequirement)
         .handle_access(AccessFs::from_all(abi))
         .map_err(failed("handling file access"))?;
-    match tcp_connect {
-        TcpRule::Any => {}
-        TcpRule::None if abi < ABI::V4 => {
-            let what = "tcp_connect = \"none\"";
+    let directions =
+        [(AccessNet::BindTcp, tcp_bind, "tcp_bind"), (AccessNet::ConnectTcp, tcp_connect, "tcp_connect")];
+    for (access, rule, what) in directions {
+        if *rule == TcpRule::Any {
+            continue;
+        }
+        if abi < ABI::V4 {
             return Err(ConfineError::LandlockAbi { found: landlock_abi(), needed: 4, what });
         }
-        TcpRule::None => {
-            ruleset = ruleset.handle_access(AccessNet::ConnectTcp).map_err(failed("handling connect(2)"))?;
+        ruleset = ruleset.handle_access(access).map_err(failed("handling TCP"))?;
+    }
+    for scope in scope {
+        if abi < ABI::V6 {
+            let what = "scope";
+            return Err(ConfineError::LandlockAbi { found: landlock_abi(), needed: 6, what });
         }
+        let scope = match scope {
+            ScopeRule::Signals => Scope::Signal,
+            ScopeRule::AbstractSockets => Scope::AbstractUnixSocket,
+        };
+        ruleset = ruleset.scope(scope).map_err(failed("scoping"))?;
     }
     let mut created = ruleset.create().map_err(failed("creating the ruleset"))?;
     if abi >= ABI::V7 {
         // Our own probe of the canary is no news for the audit log.
         created = created.log_same_exec(false).map_err(failed("keeping the probe out of the audit log"))?;
     }
-    let mut rules = Rules { abi, image: rights(*image, abi), canary, created, apart: Vec::new() };
+    for (access, rule, _) in directions {
+        let TcpRule::Ports(ports) = rule else { continue };
+        for port in ports {
+            let rule = NetPort::new(*port, access).set_compatibility(CompatLevel::HardRequirement);
+            (&mut created).add_rule(rule).map_err(failed("allowing a TCP port"))?;
+        }
+    }
+    let mut rules = Rules { abi, canary, created, mounts: Vec::new(), pins: Vec::new() };
     let root = open(Path::new("/")).map_err(ConfineError::errno("openat2(2)", "/"))?;
     let root_id = sys::node(&root).map_err(ConfineError::call("statx(2)", "/"))?.id;
     for rule in paths {
         rules.add_path(rule, root_id)?;
     }
     rules.add(root, Path::new("/"), AccessFs::ReadDir.into())?;
-    rules.add_children(Path::new("/"), entries(Path::new("/"))?)?;
+    match image {
+        ImageAccess::Whole(access) => {
+            rules.add_children(entries(Path::new("/"))?, rights(*access, abi))?;
+        }
+        ImageAccess::Files(FileRules { execute, read }) => {
+            for (paths, access) in [(execute, PathAccess::ReadExecute), (read, PathAccess::Read)] {
+                for path in paths {
+                    rules.add_file(path, rights(access, abi))?;
+                }
+            }
+        }
+    }
     for (fifo, rights) in
         streams::named_fifos().map_err(ConfineError::call("fstat(2)", "standard streams"))?
     {
         rules.add(fifo, Path::new("standard stream"), rights)?;
     }
-    Ok(rules.created)
+    Ok((rules.created, rules.pins))
 }
 
 /// Restricts this process, and demands that nothing was left out.
@@ -139,12 +177,11 @@ pub(crate) fn read_below(dirs: &[BorrowedFd<'_>]) -> Result<RulesetCreated, Conf
 
 struct Rules<'a> {
     abi: ABI,
-    /// Rights below the image's directories.
-    image: BitFlags<AccessFs>,
     canary: &'a Path,
     created: RulesetCreated,
-    /// Real paths of mounts that must not get the image's rights.
-    apart: Vec<PathBuf>,
+    /// Real paths of mounts that are directories, and what their own rules give.
+    mounts: Vec<(PathBuf, BitFlags<AccessFs>)>,
+    pins: Vec<OwnedFd>,
 }
 
 impl Rules<'_> {
@@ -166,17 +203,59 @@ impl Rules<'_> {
         if node.directory {
             // The image may have a link on the way, so ask where it led.
             let real = real_path(&fd).map_err(ConfineError::call("readlink(2)", shown()))?;
-            if !rights.contains(self.image) {
-                self.apart.push(real);
-            }
+            self.mounts.push((real, rights));
         } else {
             rights &= AccessFs::from_file(self.abi);
         }
         self.add(fd, path, rights)
     }
 
-    /// The image's rights for what lies in `directory`, mounts left out.
-    fn add_children(&mut self, directory: &Path, children: Vec<PathBuf>) -> Result<(), ConfineError> {
+    /// These rights for a file or directory of the image, and for nothing that is mounted there.
+    fn add_file(&mut self, path: &Path, rights: BitFlags<AccessFs>) -> Result<(), ConfineError> {
+        let shown = || path.display().to_string();
+        let fd = match open_of_image(path) {
+            Ok(fd) => fd,
+            // This user cannot reach it, now or ever.
+            Err(Errno::EACCES) => return Ok(()),
+            // What hides it is a mount, which has its own rule. A single file may be the runtime's own, without one: the
+            // passwd with one line more.
+            Err(Errno::EXDEV) if !rights.contains(AccessFs::Execute) => {
+                return self.add_mounted_file(path, rights);
+            }
+            Err(Errno::EXDEV) => return Ok(()),
+            Err(errno) => return Err(ConfineError::errno("openat2(2)", shown())(errno)),
+        };
+        let node = sys::node(&fd).map_err(ConfineError::call("statx(2)", shown()))?;
+        match node.directory {
+            true => self.add_directory(fd, path, rights),
+            false => self.add_single(fd, path, &node, rights),
+        }
+    }
+
+    /// Reading for a file that is mounted in the place of one of the image.
+    fn add_mounted_file(&mut self, path: &Path, rights: BitFlags<AccessFs>) -> Result<(), ConfineError> {
+        let shown = || path.display().to_string();
+        let in_image = path.parent().map(open_of_image);
+        if !matches!(in_image, Some(Ok(_))) {
+            return Ok(());
+        }
+        let fd = match open_beneath(path) {
+            Ok(fd) => fd,
+            Err(Errno::EACCES) => return Ok(()),
+            Err(errno) => return Err(ConfineError::errno("openat2(2)", shown())(errno)),
+        };
+        if sys::node(&fd).map_err(ConfineError::call("statx(2)", shown()))?.directory {
+            return Ok(());
+        }
+        self.add(fd, path, rights & AccessFs::from_file(self.abi))
+    }
+
+    /// These rights for what lies in a directory of the image, mounts left out.
+    fn add_children(
+        &mut self,
+        children: Vec<PathBuf>,
+        rights: BitFlags<AccessFs>,
+    ) -> Result<(), ConfineError> {
         for child in children {
             if child == self.canary {
                 continue;
@@ -191,27 +270,61 @@ impl Rules<'_> {
             if node.mount_root {
                 continue;
             }
-            if !node.directory {
-                self.add(fd, &child, self.image & AccessFs::from_file(self.abi))?;
-                continue;
-            }
-            match self.inside_to_take_apart(&child) {
-                None => self.add(fd, &child, self.image)?,
-                Some(inside) => {
-                    self.add(fd, &child, AccessFs::ReadDir.into())?;
-                    self.add_children(&child, inside)?;
-                }
+            match node.directory {
+                true => self.add_directory(fd, &child, rights)?,
+                false => self.add_single(fd, &child, &node, rights)?,
             }
         }
-        // The root's own right was added by the caller.
-        debug_assert!(directory.is_absolute());
         Ok(())
     }
 
-    /// What is in `directory`, if a mount below it must not get the image's rights.
-    fn inside_to_take_apart(&self, directory: &Path) -> Option<Vec<PathBuf>> {
-        let writable_image = self.image.contains(AccessFs::WriteFile);
-        if writable_image || !self.apart.iter().any(|path| path.starts_with(directory) && path != directory) {
+    /// These rights for one file of the image.
+    ///
+    /// A rule is for an inode. Overlay makes a new one of a file with several names whenever the last name that was looked
+    /// up is forgotten, as memory gets short: the rule would be for a file that nobody can open any more. What is open is
+    /// not forgotten.
+    ///
+    /// Source: `ovl_hash_bylower`, fs/overlayfs/inode.c: "No, if lower hardlink is or will be broken on copy up".
+    fn add_single(
+        &mut self,
+        fd: OwnedFd,
+        path: &Path,
+        node: &sys::Node,
+        rights: BitFlags<AccessFs>,
+    ) -> Result<(), ConfineError> {
+        if node.links > 1 {
+            if self.pins.len() == PINS_MAX {
+                return Err(ConfineError::Pins(path.to_owned()));
+            }
+            let pin = fd.try_clone().map_err(ConfineError::call("fcntl(2)", path.display().to_string()))?;
+            self.pins.push(pin);
+        }
+        self.add(fd, path, rights & AccessFs::from_file(self.abi))
+    }
+
+    /// These rights for a directory, or one by one for what is in it.
+    fn add_directory(
+        &mut self,
+        fd: OwnedFd,
+        path: &Path,
+        rights: BitFlags<AccessFs>,
+    ) -> Result<(), ConfineError> {
+        match self.inside_to_take_apart(path, rights) {
+            None => self.add(fd, path, rights),
+            Some(inside) => {
+                self.add(fd, path, AccessFs::ReadDir.into())?;
+                self.add_children(inside, rights)
+            }
+        }
+    }
+
+    /// What is in `directory`, if a mount below it must not get these rights.
+    fn inside_to_take_apart(&self, directory: &Path, rights: BitFlags<AccessFs>) -> Option<Vec<PathBuf>> {
+        let writable_image = rights.contains(AccessFs::WriteFile);
+        let below = |(path, own): &(PathBuf, BitFlags<AccessFs>)| {
+            path.starts_with(directory) && path != directory && !own.contains(rights)
+        };
+        if writable_image || !self.mounts.iter().any(below) {
             return None;
         }
         // One that this user cannot list, or that is too large, stays whole.
@@ -276,6 +389,11 @@ fn open(path: &Path) -> Result<OwnedFd, Errno> {
 
 fn open_beneath(path: &Path) -> Result<OwnedFd, Errno> {
     open_how(path, ResolveFlag::RESOLVE_NO_SYMLINKS)
+}
+
+/// A file of the image itself: no link on the way, and no mount.
+fn open_of_image(path: &Path) -> Result<OwnedFd, Errno> {
+    open_how(path, ResolveFlag::RESOLVE_NO_SYMLINKS | ResolveFlag::RESOLVE_NO_XDEV)
 }
 
 fn open_how(path: &Path, resolve: ResolveFlag) -> Result<OwnedFd, Errno> {

@@ -20,9 +20,9 @@
 //! (`compatible.rs`).
 //!
 //! What Landlock does not do here, and why:
-//! - Signals and abstract sockets are not scoped (ABI 6): PID and network namespaces separate them from other
-//!   pods already, and an exec is a sibling domain that must still be able to `kill -HUP 1`.
-//! - bind(2) of TCP is not handled (ABI 4): a server's ports are its own network namespace's.
+//! - Signals and abstract sockets are scoped (ABI 6) only where the spec says so: PID and network namespaces separate
+//!   them from other pods already, and an exec is a sibling domain that must still be able to `kill -HUP 1`.
+//! - TCP is handled (ABI 4) only where the spec names ports: a server's ports are its own network namespace's.
 //! - Unix sockets by path (ABI 9) can be connected to below every rule: mounts decide which there are.
 //! - stat, chdir, chmod and xattr calls are not covered by any ABI.
 
@@ -42,7 +42,7 @@ mod streams;
 mod sys;
 
 pub use error::ConfineError;
-pub use landlock::landlock_abi;
+pub use landlock::{PINS_MAX, landlock_abi};
 pub use lock_down::{LockDown, lock_down, lock_down_to};
 pub use prepared::Prepared;
 pub use server::{SERVER_CAPABILITIES, ServerAccess, ServerNeeds, confine_server};

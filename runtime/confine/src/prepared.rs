@@ -3,7 +3,7 @@
 use std::{
     fs::File,
     io::{self, Read as _},
-    os::fd::BorrowedFd,
+    os::fd::{BorrowedFd, OwnedFd},
     path::PathBuf,
 };
 
@@ -41,6 +41,17 @@ impl Prepared {
         }
     }
 
+    /// Files that somebody must hold open while this process, or a child of its, lives: some of its Landlock rules are for
+    /// them and hold no longer than they are known to the kernel. To be called before [`Prepared::enforce`]; at most
+    /// [`PINS_MAX`](crate::PINS_MAX).
+    #[must_use]
+    pub fn take_pins(&mut self) -> Vec<OwnedFd> {
+        match self {
+            Self::Hardened(prepared) => std::mem::take(&mut prepared.pins),
+            Self::Compatible(_) => Vec::new(),
+        }
+    }
+
     /// Confines this process for good. After `Ok`, execve(2) is all that should follow. Where denied calls are told, the
     /// listener is given to `hand_over`, which may call sendmsg(2) and nothing else; execve(2) closes it here.
     ///
@@ -64,6 +75,7 @@ pub struct Hardened {
     root_read_only: bool,
     canary: PathBuf,
     ruleset: RulesetCreated,
+    pins: Vec<OwnedFd>,
     programs: Vec<BpfProgram>,
     denied_calls: DeniedCalls,
 }
@@ -81,20 +93,23 @@ impl Hardened {
             user_namespace: _,
         } = spec;
         let programs = seccomp::unpack(seccomp)?;
-        let ruleset = ruleset::ruleset(landlock)?;
+        let (ruleset, pins) = ruleset::ruleset(landlock)?;
         canary::opens(&landlock.canary)?;
         Ok(Self {
             credentials: credentials.clone(),
             root_read_only: *root_read_only,
             canary: landlock.canary.clone(),
             ruleset,
+            pins,
             programs,
             denied_calls: *denied_calls,
         })
     }
 
     fn enforce(self, hand_over: impl FnOnce(BorrowedFd<'_>) -> io::Result<()>) -> Result<(), ConfineError> {
-        let Self { credentials, root_read_only, canary, ruleset, programs, denied_calls } = self;
+        let Self { credentials, root_read_only, canary, ruleset, pins, programs, denied_calls } = self;
+        // Those that nobody took: to close them here would be a call more.
+        std::mem::forget(pins);
         no_new_privs()?;
         root(root_read_only)?;
         let before = read_status(&open_status()?)?;

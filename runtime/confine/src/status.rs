@@ -2,7 +2,7 @@
 //!
 //! Invariant: pure. A field that is missing or unreadable is a [`Difference`], like one that is wrong.
 
-use bulkhead_model::{CapabilitySets, CompatibleSpec, ConfineSpec, Credentials, HardenedSpec};
+use bulkhead_model::{CapabilitySets, CompatibleSpec, ConfineSpec, Credentials, Ids};
 
 /// A field of the process that is not what the spec says.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -81,13 +81,8 @@ pub fn parse_status(text: &str) -> Result<Status, Difference> {
 pub fn check_status(spec: &ConfineSpec, text: &str) -> Result<(), Difference> {
     let status = parse_status(text)?;
     match spec {
-        ConfineSpec::Hardened(HardenedSpec { credentials, .. }) => {
-            let on_node = spec.credentials_on_node();
-            let on_node =
-                on_node.ok_or_else(|| Difference::new("Uid", "one that is mapped", credentials.uid))?;
-            check(&status, &on_node)?;
-        }
-        ConfineSpec::Compatible(spec) => check_compatible(&status, spec)?,
+        ConfineSpec::Hardened(_) => check(&status, &on_node(spec)?)?,
+        ConfineSpec::Compatible(compatible) => check_compatible(&status, compatible, &on_node(spec)?)?,
     }
     let (wanted, found) = (spec.seccomp_programs(), status.seccomp_filters);
     if u32::try_from(wanted).is_ok_and(|wanted| found >= wanted) {
@@ -97,6 +92,11 @@ pub fn check_status(spec: &ConfineSpec, text: &str) -> Result<(), Difference> {
     }
 }
 
+fn on_node(spec: &ConfineSpec) -> Result<Credentials, Difference> {
+    spec.credentials_on_node()
+        .ok_or_else(|| Difference::new("Uid", "one that is mapped", spec.credentials().uid))
+}
+
 /// Whether the process whose `/proc/<pid>/uid_map` and `gid_map` these are is in the user namespace that the spec says:
 /// as the node's own user namespace sees them.
 ///
@@ -104,9 +104,9 @@ pub fn check_status(spec: &ConfineSpec, text: &str) -> Result<(), Difference> {
 /// The first map that is not as it should be.
 pub fn check_maps(spec: &ConfineSpec, uid_map: &str, gid_map: &str) -> Result<(), Difference> {
     let Some(namespace) = spec.user_namespace() else { return Ok(()) };
-    for (field, text) in [("uid_map", uid_map), ("gid_map", gid_map)] {
-        if !namespace.is_map(text) {
-            return Err(Difference::new(field, format!("{:?}", namespace.map()), format!("{text:?}")));
+    for (field, which, text) in [("uid_map", Ids::Users, uid_map), ("gid_map", Ids::Groups, gid_map)] {
+        if !namespace.is_map(which, text) {
+            return Err(Difference::new(field, format!("{:?}", namespace.map(which)), format!("{text:?}")));
         }
     }
     Ok(())
@@ -133,8 +133,20 @@ pub(crate) fn check_unfiltered(status: &Status, credentials: &Credentials) -> Re
 }
 
 /// What a request asks for at the compatible level, no more and no less, but how many filters there are.
-pub(crate) fn check_compatible(status: &Status, spec: &CompatibleSpec) -> Result<(), Difference> {
-    let CompatibleSpec { credentials, capabilities, no_new_privileges, seccomp, selinux_label: _ } = spec;
+/// `credentials` are the ids as who reads the status counts them.
+pub(crate) fn check_compatible(
+    status: &Status,
+    spec: &CompatibleSpec,
+    credentials: &Credentials,
+) -> Result<(), Difference> {
+    let CompatibleSpec {
+        credentials: _,
+        capabilities,
+        no_new_privileges,
+        seccomp,
+        selinux_label: _,
+        user_namespace: _,
+    } = spec;
     let CapabilitySets { bounding, permitted, inheritable, effective, ambient } = *capabilities;
     check_ids(status.uids, status.gids, &status.groups, credentials)?;
     is("Threads", 1, status.threads)?;
@@ -207,7 +219,9 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
-    use bulkhead_model::{DeniedCalls, LandlockSpec, PathAccess, SeccompFilter, TcpRule};
+    use bulkhead_model::{
+        DeniedCalls, HardenedSpec, ImageAccess, LandlockSpec, PathAccess, SeccompFilter, TcpRule,
+    };
 
     const GOOD: &str = "Name:\tsh\nUmask:\t0022\nState:\tS (sleeping)\nUid:\t65532\t65532\t65532\t65532\n\
         Gid:\t65532\t65532\t65532\t65532\nFDSize:\t64\nGroups:\t2000 1000 \nThreads:\t1\n\
@@ -220,9 +234,11 @@ mod tests {
             root_read_only: true,
             landlock: LandlockSpec {
                 floor_abi: 1,
-                image: PathAccess::ReadExecute,
+                image: ImageAccess::Whole(PathAccess::ReadExecute),
                 paths: Vec::new(),
+                tcp_bind: TcpRule::Any,
                 tcp_connect: TcpRule::Any,
+                scope: Default::default(),
                 canary: "/canary".into(),
             },
             seccomp: vec![vec![6]],
@@ -242,6 +258,7 @@ mod tests {
             no_new_privileges: false,
             seccomp: Some(SeccompFilter { program: vec![6], flags: 0 }),
             selinux_label: None,
+            user_namespace: None,
         });
         let mut text = GOOD.replace("NoNewPrivs:\t1", "NoNewPrivs:\t0");
         for (field, set) in CAPABILITIES.iter().zip([1_u64, 2, 4, 8, 16]) {

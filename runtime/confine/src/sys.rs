@@ -54,6 +54,8 @@ pub(crate) struct Node {
     pub(crate) directory: bool,
     /// The root of a mount.
     pub(crate) mount_root: bool,
+    /// How many names it has.
+    pub(crate) links: u32,
     /// Device and inode: which file it is.
     pub(crate) id: (u32, u32, u64),
 }
@@ -61,7 +63,7 @@ pub(crate) struct Node {
 /// statx(2) on an open file, O_PATH ones too.
 pub(crate) fn node(fd: impl AsFd) -> io::Result<Node> {
     let mut found = MaybeUninit::<libc::statx>::zeroed();
-    let mask = libc::STATX_TYPE | libc::STATX_INO;
+    let mask = libc::STATX_TYPE | libc::STATX_INO | libc::STATX_NLINK;
     // SAFETY: the path is an empty C string, so that AT_EMPTY_PATH makes the call about `fd`, which stays open
     // because AsFd borrows it; `found` is writable and as large as the kernel writes.
     let done = unsafe {
@@ -80,6 +82,7 @@ pub(crate) fn node(fd: impl AsFd) -> io::Result<Node> {
     Ok(Node {
         directory: u32::from(found.stx_mode) & libc::S_IFMT == libc::S_IFDIR,
         mount_root: found.stx_attributes & mount_root != 0,
+        links: found.stx_nlink,
         id: (found.stx_dev_major, found.stx_dev_minor, found.stx_ino),
     })
 }

@@ -14,7 +14,7 @@ use std::{
 };
 
 use bulkhead_confine::{ConfineError, ConfineSpec, Prepared, check_status, landlock_abi};
-use bulkhead_model::{HardenedSpec, MemfdRule, PathAccess, PathRule, TcpRule};
+use bulkhead_model::{HardenedSpec, ImageAccess, MemfdRule, PathAccess, PathRule, TcpRule};
 use bulkhead_profiles::Action;
 use child::{End, Flaw, enter, in_child, spec};
 
@@ -247,7 +247,7 @@ fn tcp_connect_none_is_eacces_and_any_is_not() {
         })
     };
     assert_eq!(connect(TcpRule::Any), End::said("ECONNREFUSED"));
-    assert_eq!(connect(TcpRule::None), End::said("EACCES"));
+    assert_eq!(connect(TcpRule::NONE), End::said("EACCES"));
 }
 
 #[test]
@@ -375,7 +375,7 @@ fn memfd_goes_where_policy_grants_it() {
 fn read_only_root_stays_so_for_the_image_even_where_landlock_would_let_it() {
     let said = in_child(|| {
         let mut spec = spec();
-        spec.landlock.image = PathAccess::ReadWriteExecute;
+        spec.landlock.image = ImageAccess::Whole(PathAccess::ReadWriteExecute);
         enter(Flaw::None);
         confine(&spec);
         errno(OpenOptions::new().create(true).append(true).open("/var/lib/new"))

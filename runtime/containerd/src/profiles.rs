@@ -1,4 +1,4 @@
-//! Profiles of system calls that a generator has worked out: read back, and kept. Made by `bulkhead judge profile`.
+//! Profiles that a generator has worked out: read back, and kept. Made by `bulkhead judge profile`.
 //!
 //! Invariant: a profile is believed only for exactly the question it was made for, and only from a file of root's alone.
 
@@ -11,7 +11,8 @@ use std::{
 };
 
 use bulkhead_model::{
-    Digest, GeneratedProfile, Layout, Mount, PROFILE_BYTES_MAX, PROFILE_VERSION, StoredProfile,
+    Digest, GeneratedFiles, GeneratedProfile, Layout, Mount, PROFILE_BYTES_MAX, PROFILE_VERSION,
+    StoredProfile,
 };
 use rustix::fs::OFlags;
 
@@ -56,16 +57,18 @@ pub fn stored_profile(layout: &Layout, key: &Digest) -> Result<Option<GeneratedP
     }
     let mut text = Vec::new();
     file.take(PROFILE_BYTES_MAX).read_to_end(&mut text).map_err(|error| failed("read(2)", error))?;
-    let Ok(StoredProfile { version, key: found, calls, widened, passing }) = serde_json::from_slice(&text)
+    let Ok(StoredProfile { version, key: found, calls, widened, files, files_widened, passing }) =
+        serde_json::from_slice(&text)
     else {
         return Ok(None);
     };
     let written = metadata.modified().map_err(|error| failed("fstat(2)", error))?;
     let fresh = SystemTime::now().duration_since(written).is_ok_and(|age| age < PASSING_FOR);
     // A failure is as wide as the baseline, whatever its file says.
-    let told = !passing || widened.is_some();
+    let told = !passing || widened.is_some() && files_widened.is_some();
     let counts = version == PROFILE_VERSION && found == *key && told && (!passing || fresh);
-    Ok(counts.then(|| GeneratedProfile::new(calls, widened)))
+    let counts = counts && files.flaw().is_none();
+    Ok(counts.then(|| GeneratedProfile::new(calls, widened, GeneratedFiles::new(files, files_widened))))
 }
 
 /// Keeps a profile, whole or not at all. The caller holds the lock of its question.

@@ -1,6 +1,9 @@
 //! `bulkhead_confine`, with its errors as text: they cross a socket next.
 
-use std::{io, os::fd::BorrowedFd};
+use std::{
+    io,
+    os::fd::{BorrowedFd, OwnedFd},
+};
 
 use bulkhead_confine::check_status as check;
 use bulkhead_model::ConfineSpec;
@@ -13,6 +16,10 @@ pub(crate) struct Prepared(bulkhead_confine::Prepared);
 impl Prepared {
     pub(crate) fn new(spec: &ConfineSpec) -> Result<Self, String> {
         bulkhead_confine::Prepared::new(spec).map(Self).map_err(|error| chain(&error))
+    }
+
+    pub(crate) fn take_pins(&mut self) -> Vec<OwnedFd> {
+        self.0.take_pins()
     }
 
     pub(crate) fn enforce(

@@ -9,15 +9,18 @@ use std::{
         fd::{AsFd, BorrowedFd, OwnedFd},
         unix::net::UnixStream,
     },
+    path::PathBuf,
     rc::Rc,
 };
 
-use bulkhead_model::ConfineSpec;
+use bulkhead_model::{ConfineSpec, ImageAccess};
 use libcontainer::workload::{Executor, ExecutorError, ExecutorSetEnvsError, ExecutorValidationError};
-use oci_spec::runtime::Spec;
+use oci_spec::runtime::{Hook, Spec};
 
 use crate::{
     confinement::Prepared,
+    error::chain,
+    hooks::{self, State, Status},
     label,
     lookup::{NoProgram, Program},
     message::{self, CONFINED, GO, LISTENER},
@@ -34,7 +37,16 @@ pub(crate) struct Confined {
     reply: Rc<OwnedFd>,
     proc: Option<Rc<OwnedFd>>,
     inside: Option<Inside>,
-    ready: Rc<RefCell<Option<(Prepared, Program)>>>,
+    hooks: Rc<(Vec<Hook>, Option<State>)>,
+    init: Option<PathBuf>,
+    ready: Rc<RefCell<Option<Ready>>>,
+}
+
+/// All that was prepared.
+struct Ready {
+    confinement: Prepared,
+    program: Program,
+    hooks: Vec<hooks::Prepared>,
 }
 
 /// A failure with errno where there is one.
@@ -62,7 +74,26 @@ impl Confined {
         proc: Option<Rc<OwnedFd>>,
         inside: Option<Inside>,
     ) -> Self {
-        Self { confine: Rc::new(confine), reply, proc, inside, ready: Rc::default() }
+        let (hooks, ready) = (Rc::default(), Rc::default());
+        Self { confine: Rc::new(confine), reply, proc, inside, hooks, init: None, ready }
+    }
+
+    /// With its program run by the small init at that place, if at one.
+    pub(crate) fn under(self, init: Option<PathBuf>) -> Self {
+        Self { init, ..self }
+    }
+
+    /// With hooks that run right before its program, confined as that.
+    pub(crate) fn after(self, hooks: Vec<Hook>, state: State) -> Self {
+        Self { hooks: Rc::new((hooks, Some(state))), ..self }
+    }
+
+    /// They are told the pid that the process has in its own namespace, as by runc.
+    fn prepare_hooks(&self) -> Result<Vec<hooks::Prepared>, String> {
+        let (hooks, Some(state)) = &*self.hooks else { return Ok(Vec::new()) };
+        let state = state.at(Status::Created, Some(std::process::id()));
+        let prepared = hooks.iter().map(|hook| hooks::Prepared::new(hook, &state));
+        prepared.collect::<Result<_, _>>().map_err(|error| chain(&error))
     }
 
     /// Tells the server why; what libcontainer makes of the same error comes later and says less.
@@ -89,19 +120,25 @@ impl Confined {
         }
         let process = spec.process().as_ref().ok_or_else(|| "no process".to_owned())?;
         open_null_for_both().map_err(|error| format!("/dev/null for a standard stream: {error}"))?;
-        let program = Program::of(process)?;
-        let prepared = Prepared::new(&self.confine)?;
+        let program = match &self.init {
+            None => Program::of(process)?,
+            Some(init) => Program::of(process)?.under(init)?,
+        };
+        let mut confinement = Prepared::new(&self.confine)?;
+        let hooks = self.prepare_hooks()?;
         // Everything from 3 on goes at execve(2), whatever libcontainer left open.
         sys::close_on_exec_from(3).map_err(|error| format!("close_range(2): {error}"))?;
         let pidfd = sys::pidfd_open(std::process::id()).map_err(|error| format!("pidfd_open(2): {error}"))?;
-        message::send(self.reply.as_fd(), b"P", &[pidfd.as_fd()]).map_err(|error| error.to_string())?;
-        *self.ready.borrow_mut() = Some((prepared, program));
+        let pins = confinement.take_pins();
+        let held: Vec<_> = std::iter::once(&pidfd).chain(&pins).map(AsFd::as_fd).collect();
+        message::send(self.reply.as_fd(), b"P", &held).map_err(|error| error.to_string())?;
+        *self.ready.borrow_mut() = Some(Ready { confinement, program, hooks });
         Ok(())
     }
 
     /// Returns only on failure. `socket` is the reply socket.
     fn go(&self, socket: &mut UnixStream) -> Failure {
-        let Some((prepared, program)) = self.ready.borrow_mut().take() else {
+        let Some(Ready { confinement, program, hooks }) = self.ready.borrow_mut().take() else {
             return "exec before validate".to_owned().into();
         };
         // execve(2) keeps the death signal; a container must not get one from its runtime.
@@ -111,7 +148,7 @@ impl Confined {
         let listener = |listener: BorrowedFd<'_>| {
             message::send(socket.as_fd(), LISTENER, &[listener]).map_err(std::io::Error::other)
         };
-        if let Err(error) = prepared.enforce(listener) {
+        if let Err(error) = confinement.enforce(listener) {
             return error.into();
         }
         // From here on the process lives under its own profile: write(2), read(2) and execve(2) only.
@@ -124,9 +161,16 @@ impl Confined {
             Ok(_) => return "the server did not agree to the process as it is".to_owned().into(),
             Err(error) => return format!("read(2) of reply socket: {error}").into(),
         }
+        if let Err(why) = run_hooks(hooks, &program) {
+            return why.into();
+        }
         let error = sys::execve(&program.path, &program.argv, &program.envp);
         let name = program.path.to_string_lossy();
         let why = match error.raw_os_error() {
+            Some(libc::EACCES) if told_one_by_one(&self.confine) => {
+                "permission denied: by landlock.files of the policy only what the command and `exec` need may run"
+                    .to_owned()
+            }
             Some(libc::EACCES) => "permission denied".to_owned(),
             Some(libc::ENOENT) => "no such file or directory".to_owned(),
             Some(libc::ENOEXEC) => "exec format error".to_owned(),
@@ -134,6 +178,20 @@ impl Confined {
         };
         Failure { errno: error.raw_os_error(), message: format!("exec {name}: {why}") }
     }
+}
+
+/// Programs of the container's own, with its environment where they name none.
+fn run_hooks(hooks: Vec<hooks::Prepared>, program: &Program) -> Result<(), String> {
+    let environment =
+        || program.envp.iter().map(|entry| entry.to_string_lossy().into_owned()).collect::<Vec<_>>();
+    for (index, hook) in hooks.into_iter().enumerate() {
+        hook.run(&environment()).map_err(|why| format!("hooks.startContainer[{index}] {why}"))?;
+    }
+    Ok(())
+}
+
+fn told_one_by_one(confine: &ConfineSpec) -> bool {
+    confine.hardened().is_some_and(|spec| matches!(spec.landlock.image, ImageAccess::Files(_)))
 }
 
 impl Executor for Confined {

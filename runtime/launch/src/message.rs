@@ -21,6 +21,10 @@ use crate::{
 /// Longest message, in bytes; longer texts are cut.
 const MESSAGE_BYTES_MAX: usize = 4096;
 
+/// Most descriptors of one message.
+const FDS_MAX: usize = 1 + bulkhead_confine::PINS_MAX;
+const _: () = assert!(FDS_MAX >= KEPT_FDS_MAX);
+
 /// What the confined process sends when it has confined itself.
 pub(crate) const CONFINED: &[u8] = b"C";
 
@@ -33,8 +37,8 @@ pub(crate) const GO: &[u8] = b"g";
 /// One message.
 #[derive(Debug)]
 pub(crate) enum Message {
-    /// The container's process is ready to confine itself; its pidfd.
-    Prepared(OwnedFd),
+    /// The container's process is ready to confine itself; its pidfd, and what must stay open while it lives.
+    Prepared(OwnedFd, Vec<OwnedFd>),
     /// The worker is done; the process's pid, and what the server keeps of its streams.
     Created { pid: u32, kept: Kept },
     /// Where calls that the process is denied can be received.
@@ -91,7 +95,7 @@ pub(crate) enum Arrival {
 /// Takes one message, without waiting.
 pub(crate) fn receive(socket: BorrowedFd<'_>) -> Result<Arrival, LaunchError> {
     let mut buffer = [0; MESSAGE_BYTES_MAX];
-    let mut control = cmsg_space!([std::os::fd::RawFd; KEPT_FDS_MAX], UnixCredentials);
+    let mut control = cmsg_space!([std::os::fd::RawFd; FDS_MAX], UnixCredentials);
     let mut iov = [IoSliceMut::new(&mut buffer)];
     let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_CMSG_CLOEXEC;
     let (length, fds, sender) = match recvmsg::<()>(socket.as_raw_fd(), &mut iov, Some(&mut control), flags) {
@@ -124,7 +128,10 @@ fn parse(bytes: &[u8], mut fds: Vec<OwnedFd>) -> Result<Message, LaunchError> {
     let (tag, rest) = bytes.split_first().ok_or(LaunchError::Protocol("empty"))?;
     let text = String::from_utf8_lossy(rest);
     match (tag, fds.len()) {
-        (b'P', 1) => Ok(Message::Prepared(fds.remove(0))),
+        (b'P', 1..) => {
+            let pins = fds.split_off(1);
+            Ok(Message::Prepared(fds.remove(0), pins))
+        }
         (b'D', _) => {
             let (pid, letters) = text.split_once(' ').ok_or(LaunchError::Protocol("pid without letters"))?;
             let pid = pid.parse().map_err(|_| LaunchError::Protocol("pid is no number"))?;

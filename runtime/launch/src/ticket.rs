@@ -24,7 +24,7 @@ pub struct CreateTicket {
     reply: Option<OwnedFd>,
     confine: Option<ConfineSpec>,
     notify_dir: PathBuf,
-    prepared: Option<(u32, OwnedFd)>,
+    prepared: Option<(u32, OwnedFd, Vec<OwnedFd>)>,
 }
 
 /// A container whose first process waits for Start.
@@ -36,6 +36,8 @@ pub struct Created {
     pub pidfd: OwnedFd,
     /// What the server keeps of its streams.
     pub kept: Kept,
+    /// Files of the image that must stay open while it lives: Landlock rules are for them.
+    pub pins: Vec<OwnedFd>,
     /// What holds it back. Dropping it does not end the process: kill it.
     pub gate: Gate,
 }
@@ -65,6 +67,7 @@ pub struct PendingStart {
     kind: Kind,
     process: Option<(u32, Option<OwnedFd>)>,
     kept: Kept,
+    pins: Vec<OwnedFd>,
     listener: Option<OwnedFd>,
     phase: Phase,
 }
@@ -78,6 +81,8 @@ pub struct Running {
     pub pidfd: Option<OwnedFd>,
     /// What the server keeps of its streams; of an exec only.
     pub kept: Kept,
+    /// Files of the image that must stay open while it lives; of an exec only.
+    pub pins: Vec<OwnedFd>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -125,9 +130,10 @@ impl GroupTicket {
             Arrival::Message(received) => match received.message {
                 Message::Created { pid: 0, .. } => Ok(true),
                 Message::Failed { message, .. } => Err(LaunchError::Failed(message)),
-                Message::Created { .. } | Message::Prepared(_) | Message::Listener(_) | Message::Confined => {
-                    Err(LaunchError::Protocol("a process where none was asked for"))
-                }
+                Message::Created { .. }
+                | Message::Prepared(..)
+                | Message::Listener(_)
+                | Message::Confined => Err(LaunchError::Protocol("a process where none was asked for")),
             },
         }
     }
@@ -154,9 +160,9 @@ impl CreateTicket {
                 Arrival::Message(received) => received,
             };
             match received.message {
-                Message::Prepared(pidfd) => self.prepared = Some((received.sender, pidfd)),
+                Message::Prepared(pidfd, pins) => self.prepared = Some((received.sender, pidfd, pins)),
                 Message::Created { pid, kept } => {
-                    let (prepared, pidfd) =
+                    let (prepared, pidfd, pins) =
                         self.prepared.take().ok_or(LaunchError::Protocol("created before prepared"))?;
                     if prepared != pid {
                         return Err(LaunchError::Protocol("another process was prepared"));
@@ -169,6 +175,7 @@ impl CreateTicket {
                         pid,
                         pidfd,
                         kept,
+                        pins,
                         gate: Gate { pid, reply, confine: Box::new(confine), notify_dir },
                     }));
                 }
@@ -195,7 +202,7 @@ impl CreateTicket {
 /// A create that failed half way may have left the process at the gate.
 impl Drop for CreateTicket {
     fn drop(&mut self) {
-        if let Some((_, pidfd)) = &self.prepared {
+        if let Some((_, pidfd, _)) = &self.prepared {
             kill(pidfd.as_fd());
         }
     }
@@ -211,6 +218,7 @@ impl Gate {
             kind: Kind::Init,
             process: Some((self.pid, None)),
             kept: Kept::default(),
+            pins: Vec::new(),
             listener: None,
             phase: Phase::Confining,
         })
@@ -225,6 +233,7 @@ impl PendingStart {
             kind: Kind::Exec,
             process: None,
             kept: Kept::default(),
+            pins: Vec::new(),
             listener: None,
             phase: Phase::Confining,
         }
@@ -252,7 +261,8 @@ impl PendingStart {
                 Arrival::Message(received) => received,
             };
             match received.message {
-                Message::Prepared(pidfd) if self.kind == Kind::Exec && self.process.is_none() => {
+                Message::Prepared(pidfd, pins) if self.kind == Kind::Exec && self.process.is_none() => {
+                    self.pins = pins;
                     self.process = Some((received.sender, Some(pidfd)));
                 }
                 Message::Listener(listener)
@@ -308,7 +318,8 @@ impl PendingStart {
     fn ended(&mut self) -> Result<Running, StartError> {
         match (self.phase, self.process.take()) {
             (Phase::Gone, Some((pid, pidfd))) => {
-                Ok(Running { pid, pidfd, kept: std::mem::take(&mut self.kept) })
+                let (kept, pins) = (std::mem::take(&mut self.kept), std::mem::take(&mut self.pins));
+                Ok(Running { pid, pidfd, kept, pins })
             }
             (_, process) => {
                 self.process = process;

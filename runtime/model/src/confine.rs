@@ -1,10 +1,10 @@
 //! What a process confines itself to: a plain wire struct, the same for init, exec and (later) the guest.
 
-use std::path::PathBuf;
+use std::{collections::BTreeSet, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::UserNamespace;
+use crate::{FileRules, Ids, UserNamespace};
 
 /// Everything that `confine` enforces on one process and asks the kernel back, by the level of its container.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,7 +38,10 @@ impl ConfineSpec {
     /// The user namespace of the process; the node's own if none.
     #[must_use]
     pub fn user_namespace(&self) -> Option<&UserNamespace> {
-        self.hardened()?.user_namespace.as_ref()
+        match self {
+            ConfineSpec::Hardened(spec) => spec.user_namespace.as_ref(),
+            ConfineSpec::Compatible(spec) => spec.user_namespace.as_ref(),
+        }
     }
 
     /// The ids of the process as the node counts them; None if one of them is not in its user namespace.
@@ -46,10 +49,12 @@ impl ConfineSpec {
     pub fn credentials_on_node(&self) -> Option<Credentials> {
         let inside = self.credentials();
         let Some(namespace) = self.user_namespace() else { return Some(inside.clone()) };
-        let mut groups =
-            inside.groups.iter().map(|group| namespace.on_node(*group)).collect::<Option<Vec<_>>>()?;
+        let groups = inside.groups.iter().map(|group| namespace.on_node(Ids::Groups, *group));
+        let mut groups = groups.collect::<Option<Vec<_>>>()?;
         groups.sort_unstable();
-        Some(Credentials { uid: namespace.on_node(inside.uid)?, gid: namespace.on_node(inside.gid)?, groups })
+        let (uid, gid) =
+            (namespace.on_node(Ids::Users, inside.uid)?, namespace.on_node(Ids::Groups, inside.gid)?);
+        Some(Credentials { uid, gid, groups })
     }
 
     /// How many seccomp programs are loaded.
@@ -125,6 +130,8 @@ pub struct CompatibleSpec {
     pub seccomp: Option<SeccompFilter>,
     /// The SELinux context that execve(2) gives it.
     pub selinux_label: Option<String>,
+    /// The user namespace that it is in, and that its new namespaces belong to; the node's own if none.
+    pub user_namespace: Option<UserNamespace>,
 }
 
 /// The five capability sets, bit N for capability number N.
@@ -171,14 +178,28 @@ pub struct Credentials {
 pub struct LandlockSpec {
     /// Oldest ABI to accept; newer features of the kernel are used where it has them.
     pub floor_abi: u8,
-    /// What each directory of the image's root gets. `/` itself gets READ_DIR alone, or `ls /` fails.
-    pub image: PathAccess,
+    /// What the image's files get. `/` itself gets READ_DIR alone, or `ls /` fails.
+    pub image: ImageAccess,
     /// Rights below mounts and single files.
     pub paths: Vec<PathRule>,
-    /// Outgoing TCP.
+    /// TCP ports that may be bound.
+    pub tcp_bind: TcpRule,
+    /// TCP ports that may be connected to.
     pub tcp_connect: TcpRule,
+    /// What does not leave the process and its children.
+    pub scope: BTreeSet<ScopeRule>,
     /// A file that the runtime made outside of the ruleset: to open it must give EACCES.
     pub canary: PathBuf,
+}
+
+/// Rights below the image's own root.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ImageAccess {
+    /// For each of its directories.
+    Whole(PathAccess),
+    /// For these of its files, and no other.
+    Files(FileRules),
 }
 
 /// Rights below one path.
@@ -207,12 +228,36 @@ pub enum PathAccess {
     Device,
 }
 
-/// Outgoing TCP, from Landlock ABI 4 on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// TCP of one direction, from Landlock ABI 4 on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum TcpRule {
-    /// No connect(2) of TCP at all.
-    None,
     /// Any port.
     Any,
+    /// These ports; where there are none, no bind(2) or connect(2) of TCP at all.
+    Ports(BTreeSet<u16>),
+}
+
+impl TcpRule {
+    /// No port.
+    pub const NONE: Self = Self::Ports(BTreeSet::new());
+
+    /// What both allow.
+    #[must_use]
+    pub fn common(&self, other: &Self) -> Self {
+        match (self, other) {
+            (Self::Any, rule) | (rule, Self::Any) => rule.clone(),
+            (Self::Ports(one), Self::Ports(two)) => Self::Ports(one.intersection(two).copied().collect()),
+        }
+    }
+}
+
+/// What reaches no process that is not a child of the confined one, from Landlock ABI 6 on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ScopeRule {
+    /// Signals.
+    Signals,
+    /// Connections to abstract unix sockets.
+    AbstractSockets,
 }

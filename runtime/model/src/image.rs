@@ -26,6 +26,8 @@ pub struct ImageFacts {
     pub user: ImageUser,
     /// VOLUMEs of the config.
     pub volumes: BTreeSet<String>,
+    /// TCP ports that the config EXPOSEs.
+    pub exposed: BTreeSet<u16>,
 }
 
 /// USER of an image config, as written: `uid`, `uid:gid`, `name`, or nothing.

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::{Digest, ImageFacts, SignatureFacts, SignatureFormat};
 
 /// Version of the judge: of its protocol and of what it checks. A stored verdict of another version is judged anew.
-pub const JUDGE_VERSION: u32 = 2;
+pub const JUDGE_VERSION: u32 = 3;
 
 /// Longest line of the protocol, in bytes, newline included.
 ///
@@ -143,7 +143,8 @@ impl ImageFacts {
     /// # Errors
     /// Says what does not hold.
     pub fn check(&self, target: &Digest) -> Result<(), FactsError> {
-        let Self { target: found, manifest: _, config: _, diff_ids, layers, user, volumes } = self;
+        let Self { target: found, manifest: _, config: _, diff_ids, layers, user, volumes, exposed: _ } =
+            self;
         if found != target {
             return Err(FactsError::Target { wanted: *target, found: *found });
         }

@@ -1,8 +1,9 @@
-//! Profiles of system calls that are worked out from an image's files: what is asked, what is kept, what policy says.
+//! Profiles that are worked out from an image's files, of system calls and of the files themselves: what is asked, what is
+//! kept, what policy says.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    path::PathBuf,
+    path::{Component, PathBuf},
 };
 
 use serde::{Deserialize, Serialize};
@@ -10,15 +11,22 @@ use serde::{Deserialize, Serialize};
 use crate::Digest;
 
 /// Version of a kept profile's file.
-pub const PROFILE_VERSION: u32 = 1;
+pub const PROFILE_VERSION: u32 = 2;
 
-/// Longest file of a kept profile, in bytes: 500 names of at most 40 bytes, and some air.
-pub const PROFILE_BYTES_MAX: u64 = 64 << 10;
+/// Longest file of a kept profile, in bytes: 500 names of at most 40 bytes, the paths, and some air.
+pub const PROFILE_BYTES_MAX: u64 = 256 << 10;
 
-/// Which seccomp profile holds.
+/// Most rules for an image's files. Each costs every start of a process an open and an add; an image that takes more has
+/// none.
+pub const FILE_RULES_MAX: usize = 1024;
+
+/// Longest paths of these rules together, in bytes.
+pub const FILE_RULES_BYTES_MAX: usize = 96 << 10;
+
+/// Which profile holds, of system calls or of the image's files.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum SeccompRule {
-    /// The written one.
+pub enum ProfileRule {
+    /// The written one; of files: all of the image may be executed and read.
     Baseline,
     /// The image's where it has been worked out and is narrower, else the written one.
     WhenReady,
@@ -99,20 +107,27 @@ pub struct ProfileTask {
     pub question: ProfileQuestion,
 }
 
-/// The calls of a command of an image.
+/// What a command of an image may do: its calls, and the image's files.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GeneratedProfile {
     hash: Digest,
     calls: BTreeSet<String>,
     widened: Option<String>,
+    files: GeneratedFiles,
 }
 
 impl GeneratedProfile {
     /// Allows these calls. `widened`: why these are all of the baseline.
     #[must_use]
-    pub fn new(calls: BTreeSet<String>, widened: Option<String>) -> Self {
+    pub fn new(calls: BTreeSet<String>, widened: Option<String>, files: GeneratedFiles) -> Self {
         let text: Vec<&str> = calls.iter().map(String::as_str).collect();
-        Self { hash: Digest::of(text.join("\n").as_bytes()), calls, widened }
+        Self { hash: Digest::of(text.join("\n").as_bytes()), calls, widened, files }
+    }
+
+    /// What of the image's files it needs.
+    #[must_use]
+    pub fn files(&self) -> &GeneratedFiles {
+        &self.files
     }
 
     /// Hash of the names, in order, one a line: what a policy can pin.
@@ -134,6 +149,81 @@ impl GeneratedProfile {
     }
 }
 
+/// Which of the image's files a command executes and reads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GeneratedFiles {
+    hash: Digest,
+    rules: FileRules,
+    widened: Option<String>,
+}
+
+impl GeneratedFiles {
+    /// Allows these files. `widened`: why all of the image may be executed and read; there are no rules then.
+    #[must_use]
+    pub fn new(rules: FileRules, widened: Option<String>) -> Self {
+        let mut text = Vec::new();
+        for (word, paths) in [("execute", &rules.execute), ("read", &rules.read)] {
+            for path in paths {
+                text.extend(
+                    word.bytes().chain([0]).chain(path.as_os_str().as_encoded_bytes().iter().copied()),
+                );
+                text.push(0);
+            }
+        }
+        Self { hash: Digest::of(&text), rules, widened }
+    }
+
+    /// Hash of the rules: what a policy can pin.
+    #[must_use]
+    pub fn hash(&self) -> Digest {
+        self.hash
+    }
+
+    /// The rules.
+    #[must_use]
+    pub fn rules(&self) -> &FileRules {
+        &self.rules
+    }
+
+    /// Why they are none, if they are none.
+    #[must_use]
+    pub fn widened(&self) -> Option<&str> {
+        self.widened.as_deref()
+    }
+}
+
+/// Rules for an image's own files: each path a file, or a directory with all below it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FileRules {
+    /// What may be executed, and read.
+    pub execute: BTreeSet<PathBuf>,
+    /// What may be read.
+    pub read: BTreeSet<PathBuf>,
+}
+
+impl FileRules {
+    /// What is wrong with rules that somebody else wrote: a path that is not absolute, is the root or has `..`, or too many.
+    #[must_use]
+    pub fn flaw(&self) -> Option<&'static str> {
+        let Self { execute, read } = self;
+        let paths = || execute.iter().chain(read);
+        if paths().count() > FILE_RULES_MAX {
+            return Some("there are too many rules");
+        }
+        if paths().map(|path| path.as_os_str().len()).sum::<usize>() > FILE_RULES_BYTES_MAX {
+            return Some("the paths of the rules are too long");
+        }
+        let plain = |path: &PathBuf| {
+            let mut parts = path.components();
+            parts.next() == Some(Component::RootDir)
+                && path.parent().is_some()
+                && parts.all(|part| matches!(part, Component::Normal(_)))
+        };
+        (!paths().all(plain)).then_some("a path of a rule is none of a file")
+    }
+}
+
 /// A kept profile: a file of root's alone.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -146,6 +236,10 @@ pub struct StoredProfile {
     pub calls: BTreeSet<String>,
     /// Why they are the baseline's.
     pub widened: Option<String>,
+    /// Rules for the image's files.
+    pub files: FileRules,
+    /// Why there are none.
+    pub files_widened: Option<String>,
     /// Whether that is a failure that may pass: then it counts for ten minutes.
     pub passing: bool,
 }
@@ -218,4 +312,34 @@ pub struct DeniedCall {
     pub first_unix: u64,
     /// And last.
     pub last_unix: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rules(execute: &[&str], read: &[&str]) -> FileRules {
+        let paths = |paths: &[&str]| paths.iter().map(PathBuf::from).collect();
+        FileRules { execute: paths(execute), read: paths(read) }
+    }
+
+    #[test]
+    fn rules_of_others_are_paths_of_files_and_nothing_above_them() {
+        assert_eq!(rules(&["/usr/bin/a"], &["/etc"]).flaw(), None);
+        for bad in ["/", "", "etc", "/etc/..", "/a/../b"] {
+            assert!(rules(&[], &[bad]).flaw().is_some(), "{bad:?}");
+            assert!(rules(&[bad], &[]).flaw().is_some(), "{bad:?}");
+        }
+        let many = (0..=FILE_RULES_MAX).map(|at| PathBuf::from(format!("/{at}"))).collect();
+        assert!(FileRules { execute: BTreeSet::new(), read: many }.flaw().is_some());
+        assert!(rules(&[&format!("/{}", "a".repeat(FILE_RULES_BYTES_MAX))], &[]).flaw().is_some());
+    }
+
+    #[test]
+    fn hash_tells_what_is_executed_from_what_is_read() {
+        let hash = |rules| GeneratedFiles::new(rules, None).hash();
+        assert_ne!(hash(rules(&["/a"], &[])), hash(rules(&[], &["/a"])));
+        assert_ne!(hash(rules(&[], &["/a", "/b"])), hash(rules(&[], &["/a"])));
+        assert_eq!(hash(rules(&["/a"], &["/b"])), hash(rules(&["/a"], &["/b"])));
+    }
 }

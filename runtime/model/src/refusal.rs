@@ -43,6 +43,8 @@ pub enum Rule {
     Sysctl,
     /// The request's seccomp section.
     Seccomp,
+    /// Files of the image that a command may not have, and which it needs cannot be told.
+    Landlock,
     /// Masked and read-only paths, AppArmor, SELinux and other sections that would loosen.
     Spec,
     /// A command that may not be exec'd.
@@ -51,7 +53,7 @@ pub enum Rule {
 
 impl Rule {
     /// All rules, for the test that compares code and page.
-    pub const ALL: [Rule; 18] = [
+    pub const ALL: [Rule; 19] = [
         Rule::Policy,
         Rule::ImageScope,
         Rule::ImageDigest,
@@ -68,6 +70,7 @@ impl Rule {
         Rule::Hooks,
         Rule::Sysctl,
         Rule::Seccomp,
+        Rule::Landlock,
         Rule::Spec,
         Rule::Exec,
     ];
@@ -92,6 +95,7 @@ impl Rule {
             Rule::Hooks => "hooks",
             Rule::Sysctl => "sysctl",
             Rule::Seccomp => "seccomp",
+            Rule::Landlock => "landlock",
             Rule::Spec => "spec",
             Rule::Exec => "exec",
         }

@@ -8,6 +8,7 @@
 
 mod idmap;
 mod kernel;
+mod landlock;
 mod material;
 mod policy;
 mod sys;

@@ -34,6 +34,8 @@ pub enum Section {
     Paths,
     /// `linux.seccomp`.
     Seccomp,
+    /// Landlock, of which config.json says nothing.
+    Landlock,
 }
 
 /// One difference between the request and the plan.

@@ -5,8 +5,9 @@
 use std::collections::BTreeSet;
 
 use bulkhead_model::{
-    Confinement, ContainerKind, CreateRequest, IdentityRule, LandlockRule, Level, MemfdRule, PodSecurityRule,
-    RootRule, SeccompRule, TcpRule, Tenant, UserNamespaceRule, UserRule,
+    BindRule, Confinement, ContainerKind, CreateRequest, IdentityRule, InitRule, LandlockRule, Level,
+    MemfdRule, PodSecurityRule, ProfileRule, RootRule, TcpRule, Tenant, UserNamespaceRule, UserRule,
+    VolumesRule,
 };
 use oci_spec::runtime::{Process, Spec};
 
@@ -27,14 +28,22 @@ pub(crate) fn confinement() -> Confinement {
         tmpfs_bytes_max: 64 << 20,
         tmpfs_inodes_max: 16_384,
         memfd: MemfdRule::Denied,
-        seccomp: SeccompRule::Baseline,
-        landlock: LandlockRule { floor_abi: 1, tcp_connect: TcpRule::Any },
+        seccomp: ProfileRule::Baseline,
+        landlock: LandlockRule {
+            floor_abi: 1,
+            files: ProfileRule::Baseline,
+            tcp_bind: BindRule { exposed: false, ports: TcpRule::Any },
+            tcp_connect: TcpRule::Any,
+            scope: BTreeSet::new(),
+        },
         exec: Vec::new(),
         host_paths: BTreeSet::new(),
         hooks: BTreeSet::new(),
         pids_max: 1024,
         pod_security: PodSecurityRule::Tightened,
         executable: BTreeSet::new(),
+        init: InitRule::Program,
+        volumes: VolumesRule::Tmpfs,
         identity: IdentityRule::FilledIn,
     }
 }
@@ -56,11 +65,14 @@ pub(crate) fn host() -> HostFacts {
         sys_resource: SysResource::Held,
         oom_score_adj: 0,
         canary_source: "/run/bulkhead/canary".into(),
+        init_source: "/run/bulkhead/init".into(),
+        volumes: BTreeSet::new(),
         cgroup_view: Some("/run/bulkhead/tasks/default/c1/cgroup".into()),
         id_range: None,
         modules: SecurityModules { apparmor: true, selinux: true },
         mountinfo: None,
         profile: None,
+        exposed: BTreeSet::new(),
     }
 }
 

@@ -3,14 +3,15 @@
 use std::sync::Arc;
 
 use bulkhead_model::{
-    ConfineSpec, Confinement, ExecRequest, GeneratedProfile, HardenedSpec, MemfdRule, Refusal,
+    ConfineSpec, Confinement, ExecRequest, GeneratedProfile, HardenedSpec, InitRule, MemfdRule, Refusal,
+    RootRule,
 };
 use oci_spec::runtime::Process;
 
 use crate::{
     Plan,
     change::{Change, Changes},
-    landlock, process,
+    files, landlock, process,
     seccomp::{self, Filter},
     user_namespace,
 };
@@ -61,7 +62,15 @@ pub(crate) fn plan(
         hardened.process.set_apparmor_profile(init.and_then(|init| init.apparmor_profile().clone()));
     }
     let filter = filter(plan, created, confinement, profile, &mut changes)?;
-    let landlock = landlock::narrow(created.landlock.clone(), confinement.landlock, host.landlock_abi)?;
+    let root = if created.root_read_only { RootRule::ReadOnly } else { RootRule::Writable };
+    let files = files::chosen(&confinement.landlock.files, root, profile, &mut changes)?;
+    let landlock = landlock::narrow(
+        created.landlock.clone(),
+        &confinement.landlock,
+        host.landlock_abi,
+        files,
+        &host.exposed,
+    )?;
     let confine = ConfineSpec::Hardened(HardenedSpec {
         credentials: hardened.credentials,
         root_read_only: created.root_read_only,
@@ -94,5 +103,5 @@ fn filter(
         (MemfdRule::Denied, _) | (_, MemfdRule::Denied) => MemfdRule::Denied,
     };
     let section = plan.spec().linux().as_ref().and_then(|linux| linux.seccomp().as_ref());
-    seccomp::filter(memfd, now.or(before), section, changes)
+    seccomp::filter(memfd, now.or(before), InitRule::Program, section, changes)
 }

@@ -26,6 +26,10 @@ pub struct HostFacts {
     pub oom_score_adj: i32,
     /// A regular file of the host that the container sees as [`CANARY`](crate::CANARY), below no Landlock rule.
     pub canary_source: PathBuf,
+    /// A program of the host that the container sees as [`INIT`](crate::INIT), where policy asks for it.
+    pub init_source: PathBuf,
+    /// VOLUMEs that the image declares, as it spells them.
+    pub volumes: BTreeSet<String>,
     /// A host directory that shows the container's own cgroups and nothing else.
     pub cgroup_view: Option<PathBuf>,
     /// A range of ids that is this container's own, where [`ranges_needed`](crate::ranges_needed) asks for one.
@@ -36,6 +40,8 @@ pub struct HostFacts {
     pub mountinfo: Option<String>,
     /// The profile of the container's commands, where policy wants one and there is one.
     pub profile: Option<Arc<GeneratedProfile>>,
+    /// TCP ports that the image's config EXPOSEs.
+    pub exposed: BTreeSet<u16>,
 }
 
 /// What the server knows of the pod that it serves.

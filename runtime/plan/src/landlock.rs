@@ -1,8 +1,11 @@
-//! The Landlock ruleset: one rule for each mount and each device, none for /dev as a whole.
+//! The Landlock ruleset: the image's files, a rule for each mount and each device, none for /dev as a whole.
 
-use std::path::PathBuf;
+use std::{collections::BTreeSet, path::PathBuf};
 
-use bulkhead_model::{LandlockRule, LandlockSpec, PathAccess, PathRule, Refusal, RootRule, Rule, TcpRule};
+use bulkhead_model::{
+    GeneratedFiles, ImageAccess, LandlockRule, LandlockSpec, PathAccess, PathRule, Refusal, RootRule, Rule,
+    ScopeRule, TcpRule,
+};
 
 use crate::CANARY;
 
@@ -14,6 +17,9 @@ const DEVICES: [&str; 6] = ["/dev/null", "/dev/zero", "/dev/full", "/dev/random"
 /// First ABI that can restrict TCP. Source: landlock(7).
 const ABI_TCP: u8 = 4;
 
+/// First ABI that can scope signals and abstract sockets. Source: landlock(7).
+const ABI_SCOPE: u8 = 6;
+
 /// Whether init has a terminal: it is bound to /dev/console.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Console {
@@ -23,14 +29,23 @@ pub(crate) enum Console {
     Absent,
 }
 
-/// The ruleset of a container whose mounts have `mounts` as rules.
-pub(crate) fn ruleset(
-    policy: LandlockRule,
-    abi: u8,
-    root: RootRule,
-    console: Console,
-    mounts: Vec<PathRule>,
-) -> Result<LandlockSpec, Refusal> {
+/// What a ruleset is made of besides policy.
+pub(crate) struct Ground<'a> {
+    /// Landlock ABI of the kernel.
+    pub(crate) abi: u8,
+    pub(crate) root: RootRule,
+    pub(crate) console: Console,
+    /// A rule for each mount.
+    pub(crate) mounts: Vec<PathRule>,
+    /// The image's files, where they are told one by one.
+    pub(crate) files: Option<&'a GeneratedFiles>,
+    /// TCP ports that the image's config EXPOSEs.
+    pub(crate) exposed: &'a BTreeSet<u16>,
+}
+
+/// The ruleset of a container.
+pub(crate) fn ruleset(policy: &LandlockRule, ground: Ground<'_>) -> Result<LandlockSpec, Refusal> {
+    let Ground { abi, root, console, mounts, files, exposed } = ground;
     let floor_abi = floor(policy, abi)?;
     let device = |path: &str| PathRule { path: PathBuf::from(path), access: PathAccess::Device };
     let mut paths: Vec<PathRule> = DEVICES.iter().map(|path| device(path)).collect();
@@ -41,31 +56,58 @@ pub(crate) fn ruleset(
     paths.extend(mounts);
     Ok(LandlockSpec {
         floor_abi,
-        image: match root {
-            RootRule::ReadOnly => PathAccess::ReadExecute,
-            RootRule::Writable => PathAccess::ReadWriteExecute,
+        image: match (files, root) {
+            (Some(files), _) => ImageAccess::Files(files.rules().clone()),
+            (None, RootRule::ReadOnly) => ImageAccess::Whole(PathAccess::ReadExecute),
+            (None, RootRule::Writable) => ImageAccess::Whole(PathAccess::ReadWriteExecute),
         },
         paths,
-        tcp_connect: policy.tcp_connect,
+        tcp_bind: bind(policy, exposed),
+        tcp_connect: policy.tcp_connect.clone(),
+        scope: policy.scope.clone(),
         canary: PathBuf::from(CANARY),
     })
 }
 
-/// The same ruleset under a policy that may be newer: what either denies stays denied.
-pub(crate) fn narrow(mut spec: LandlockSpec, policy: LandlockRule, abi: u8) -> Result<LandlockSpec, Refusal> {
+/// The same ruleset under a policy that may be newer: what either denies stays denied. `files` are those of this moment,
+/// which know the commands that may be exec'd now; where there are none any more, those of init stay.
+pub(crate) fn narrow(
+    mut spec: LandlockSpec,
+    policy: &LandlockRule,
+    abi: u8,
+    files: Option<&GeneratedFiles>,
+    exposed: &BTreeSet<u16>,
+) -> Result<LandlockSpec, Refusal> {
     spec.floor_abi = spec.floor_abi.max(floor(policy, abi)?);
-    match policy.tcp_connect {
-        TcpRule::None => spec.tcp_connect = TcpRule::None,
-        TcpRule::Any => {}
+    spec.tcp_bind = spec.tcp_bind.common(&bind(policy, exposed));
+    spec.tcp_connect = spec.tcp_connect.common(&policy.tcp_connect);
+    spec.scope.extend(&policy.scope);
+    if let Some(files) = files {
+        spec.image = ImageAccess::Files(files.rules().clone());
     }
     Ok(spec)
 }
 
+fn bind(policy: &LandlockRule, exposed: &BTreeSet<u16>) -> TcpRule {
+    match policy.tcp_bind.exposed {
+        true => policy.tcp_bind.ports.common(&TcpRule::Ports(exposed.clone())),
+        false => policy.tcp_bind.ports.clone(),
+    }
+}
+
 /// The oldest ABI that can keep what policy says; a kernel below it is refused.
-fn floor(policy: LandlockRule, abi: u8) -> Result<u8, Refusal> {
-    let (floor, because) = match policy.tcp_connect {
-        TcpRule::None if policy.floor_abi < ABI_TCP => (ABI_TCP, " (tcp_connect needs 4)"),
-        TcpRule::None | TcpRule::Any => (policy.floor_abi.max(1), ""),
+fn floor(policy: &LandlockRule, abi: u8) -> Result<u8, Refusal> {
+    let LandlockRule { floor_abi, files: _, tcp_bind, tcp_connect, scope } = policy;
+    let needs = [
+        (*tcp_connect != TcpRule::Any, "tcp_connect", ABI_TCP),
+        (tcp_bind.exposed || tcp_bind.ports != TcpRule::Any, "tcp_bind", ABI_TCP),
+        (scope.contains(&ScopeRule::Signals), "scope", ABI_SCOPE),
+        (scope.contains(&ScopeRule::AbstractSockets), "scope", ABI_SCOPE),
+    ];
+    let needed = needs.iter().filter(|(asked, _, _)| *asked).max_by_key(|(_, _, abi)| *abi);
+    let (floor, because) = match needed {
+        Some((_, key, needed)) if needed > floor_abi => (*needed, format!(" ({key} needs {needed})")),
+        Some(_) | None => ((*floor_abi).max(1), String::new()),
     };
     if abi >= floor {
         return Ok(floor);
@@ -79,37 +121,4 @@ fn floor(policy: LandlockRule, abi: u8) -> Result<u8, Refusal> {
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-
-    use super::*;
-
-    fn run(abi: u8, floor_abi: u8, tcp_connect: TcpRule) -> Result<LandlockSpec, Refusal> {
-        let policy = LandlockRule { floor_abi, tcp_connect };
-        ruleset(policy, abi, RootRule::ReadOnly, Console::Absent, Vec::new())
-    }
-
-    #[test]
-    fn kernel_below_the_floor_is_refused() {
-        assert!(run(1, 1, TcpRule::Any).is_ok());
-        assert!(run(0, 0, TcpRule::Any).is_err());
-        assert!(run(2, 3, TcpRule::Any).is_err());
-    }
-
-    #[test]
-    fn tcp_rule_is_never_left_out_on_an_old_kernel() {
-        assert_eq!(run(4, 1, TcpRule::None).unwrap().floor_abi, 4);
-        assert!(run(3, 1, TcpRule::None).unwrap_err().why.contains("tcp_connect"));
-    }
-
-    #[test]
-    fn console_has_a_rule_only_where_there_is_one() {
-        let policy = LandlockRule { floor_abi: 1, tcp_connect: TcpRule::Any };
-        let paths = |console| {
-            let spec = ruleset(policy, 7, RootRule::Writable, console, Vec::new()).unwrap();
-            spec.paths.into_iter().any(|rule| rule.path.as_os_str() == "/dev/console")
-        };
-        assert!(paths(Console::Terminal));
-        assert!(!paths(Console::Absent));
-    }
-}
+mod tests;

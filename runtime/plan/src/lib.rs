@@ -26,6 +26,7 @@ mod devices;
 mod example;
 mod exec;
 mod facts;
+mod files;
 mod hooks;
 mod labels;
 mod landlock;
@@ -60,8 +61,8 @@ use std::{
 };
 
 use bulkhead_model::{
-    ConfineSpec, CreateRequest, ExecRequest, GeneratedProfile, IdentityRule, ImageVolume, Level, MemfdRule,
-    Refusal,
+    ConfineSpec, CreateRequest, ExecRequest, GeneratedProfile, IdentityRule, ImageVolume, InitRule, Level,
+    MemfdRule, Refusal,
 };
 use bulkhead_policy::{ExecGrant, Grant};
 use oci_spec::runtime::{LinuxResources, Spec};
@@ -70,6 +71,9 @@ use oci_spec::runtime::{LinuxResources, Spec};
 ///
 /// Below /dev, which is a tmpfs of ours whose entries have rules of their own.
 pub const CANARY: &str = "/dev/.bulkhead-canary";
+
+/// Where a container sees the small init, where policy asks for it.
+pub const INIT: &str = "/dev/.bulkhead-init";
 
 /// How a container runs. Made by [`plan`] alone.
 #[derive(Debug)]
@@ -84,6 +88,7 @@ pub struct Plan {
     image_volumes: Vec<ImageVolume>,
     identity: IdentityRule,
     copied_up: BTreeSet<PathBuf>,
+    init: InitRule,
 }
 
 impl Plan {
@@ -122,6 +127,12 @@ impl Plan {
     #[must_use]
     pub fn copied_up(&self) -> &BTreeSet<PathBuf> {
         &self.copied_up
+    }
+
+    /// What its first process is.
+    #[must_use]
+    pub fn init(&self) -> InitRule {
+        self.init
     }
 
     /// What differs from the request, each with its reason.

@@ -1,8 +1,10 @@
 //! `linux.seccomp`: the baseline holds, or the image's profile on top of it; a request's own section makes it stricter.
 
-use std::sync::Arc;
+use std::{borrow::Cow, collections::BTreeSet, sync::Arc};
 
-use bulkhead_model::{DeniedCalls, Digest, GeneratedProfile, MemfdRule, Refusal, Rule, SeccompRule};
+use bulkhead_model::{
+    DeniedCalls, Digest, GeneratedProfile, InitRule, MemfdRule, ProfileRule, Refusal, Rule,
+};
 use oci_spec::runtime::LinuxSeccomp;
 
 use crate::change::{Changes, Section};
@@ -15,28 +17,28 @@ pub(crate) struct Filter {
 
 /// The profile that holds on top of the baseline, if policy wants one. A launch is refused rather than wider than that.
 pub(crate) fn chosen<'p>(
-    rule: &SeccompRule,
+    rule: &ProfileRule,
     profile: Option<&'p Arc<GeneratedProfile>>,
     changes: &mut Changes,
 ) -> Result<Option<&'p Arc<GeneratedProfile>>, Refusal> {
     match (rule, profile) {
-        (SeccompRule::Baseline, _) => Ok(None),
-        (SeccompRule::WhenReady, None) => {
+        (ProfileRule::Baseline, _) => Ok(None),
+        (ProfileRule::WhenReady, None) => {
             changes.record(Section::Seccomp, "baseline", "the image's own profile is still being worked out");
             Ok(None)
         }
-        (SeccompRule::WhenReady | SeccompRule::Generated, Some(profile)) if profile.widened().is_none() => {
+        (ProfileRule::WhenReady | ProfileRule::Generated, Some(profile)) if profile.widened().is_none() => {
             Ok(Some(profile))
         }
-        (SeccompRule::WhenReady, Some(_)) => {
+        (ProfileRule::WhenReady, Some(_)) => {
             changes.record(Section::Seccomp, "baseline", "no narrower profile can be told from the image");
             Ok(None)
         }
-        (SeccompRule::Generated, Some(profile)) => Err(too_wide(profile)),
+        (ProfileRule::Generated, Some(profile)) => Err(too_wide(profile)),
         // Every image's widened profile has the same hash: a tenant's pin of it would undo the node's `generated`.
-        (SeccompRule::Pinned(_), Some(profile)) if profile.widened().is_some() => Err(too_wide(profile)),
-        (SeccompRule::Pinned(pins), Some(profile)) if pins.contains(&profile.hash()) => Ok(Some(profile)),
-        (SeccompRule::Pinned(pins), Some(profile)) => Err(Refusal::new(
+        (ProfileRule::Pinned(_), Some(profile)) if profile.widened().is_some() => Err(too_wide(profile)),
+        (ProfileRule::Pinned(pins), Some(profile)) if pins.contains(&profile.hash()) => Ok(Some(profile)),
+        (ProfileRule::Pinned(pins), Some(profile)) => Err(Refusal::new(
             Rule::Seccomp,
             format!("the profile of this command is {}", profile.hash()),
             match pins.is_empty() {
@@ -48,7 +50,7 @@ pub(crate) fn chosen<'p>(
             },
             "look at what has changed (bulkhead profile diff), then pin this hash in seccomp, or correct the image",
         )),
-        (SeccompRule::Generated | SeccompRule::Pinned(_), None) => Err(Refusal::new(
+        (ProfileRule::Generated | ProfileRule::Pinned(_), None) => Err(Refusal::new(
             Rule::Seccomp,
             "policy wants a generated profile, and there is none of this command",
             "it is worked out from the image's layers, and has not been",
@@ -70,6 +72,7 @@ fn too_wide(profile: &GeneratedProfile) -> Refusal {
 pub(crate) fn filter(
     memfd: MemfdRule,
     profile: Option<&GeneratedProfile>,
+    init: InitRule,
     section: Option<&LinuxSeccomp>,
     changes: &mut Changes,
 ) -> Result<Filter, Refusal> {
@@ -89,7 +92,7 @@ pub(crate) fn filter(
     changes.record(Section::Seccomp, what, reason);
     let made = match profile {
         None => bulkhead_profiles::program(memfd, section).map(|program| vec![program]),
-        Some(profile) => bulkhead_profiles::generated_programs(memfd, profile.calls(), section),
+        Some(profile) => bulkhead_profiles::generated_programs(memfd, &with_init(profile, init), section),
     };
     let programs = made.map_err(|error| {
         Refusal::new(
@@ -104,6 +107,17 @@ pub(crate) fn filter(
         Some(_) => DeniedCalls::Told,
     };
     Ok(Filter { programs, denied_calls })
+}
+
+/// The small init lives under the container's filter: of what a profile lacks it needs some calls more.
+fn with_init(profile: &GeneratedProfile, init: InitRule) -> Cow<'_, BTreeSet<String>> {
+    match init {
+        InitRule::Program => Cow::Borrowed(profile.calls()),
+        InitRule::Small => {
+            let more = bulkhead_init::CALLS.iter().map(|call| (*call).to_owned());
+            Cow::Owned(profile.calls().iter().cloned().chain(more).collect())
+        }
+    }
 }
 
 #[cfg(test)]

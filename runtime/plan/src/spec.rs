@@ -3,18 +3,18 @@
 use std::path::Path;
 
 use bulkhead_model::{
-    ConfineSpec, Confinement, ContainerKind, CreateRequest, HardenedSpec, IdentityRule, ImageVolume, Refusal,
-    RootRule, Rule,
+    ConfineSpec, Confinement, ContainerKind, CreateRequest, HardenedSpec, IdentityRule, Ids, ImageVolume,
+    InitRule, Refusal, RootRule, Rule,
 };
 use oci_spec::runtime::{Linux, LinuxNamespaceType, LinuxPersonalityDomain, Root, RootBuilder, Spec};
 
 use crate::{
-    Plan,
+    INIT, Plan,
     change::{Changes, Section},
     devices,
     facts::HostFacts,
-    hooks, labels,
-    landlock::{self, Console},
+    files, hooks, labels,
+    landlock::{self, Console, Ground},
     limits::{ANNOTATION_BYTES_MAX, ANNOTATIONS_MAX, HOSTNAME_BYTES_MAX, at_most, no_nul},
     masks, mounts, namespaces, pod_security, process,
     refuse::{absent, nothing_left, refuse, refuse_unsupported, short},
@@ -47,7 +47,7 @@ pub(crate) fn plan(
         user_namespace::decide(linux, confinement.user_namespace, (&request.kind, &request.id), host)?;
     devices::judge(linux.devices().as_ref(), &names)?;
     pod_security::judge(request, linux, asked, confinement, host)?;
-    let hooks = hooks::judge(spec.hooks().as_ref(), &confinement.hooks)?;
+    let hooks = hooks::judge(spec.hooks().as_ref(), &confinement.hooks, confinement.level)?;
     let namespaces = namespaces::harden(
         without_user_namespace(linux).namespaces().as_ref(),
         &request.kind,
@@ -57,10 +57,18 @@ pub(crate) fn plan(
     let process = process::harden(asked, confinement, host, &mut changes)?;
     user_namespace::judge_ids(user_namespace.as_ref(), &process.credentials)?;
     if let (Some(namespace), None) = (&user_namespace, linux.uid_mappings()) {
-        let what = format!("root is {} on the node", namespace.on_node(0).unwrap_or_default());
+        let what = format!("root is {} on the node", namespace.on_node(Ids::Users, 0).unwrap_or_default());
         changes.record(Section::Namespaces, what, "policy gives the pod a user namespace");
     }
     let root = root(request, confinement.root, &mut changes)?;
+    // pause does nothing but wait for orphans.
+    let init = match request.kind {
+        ContainerKind::Sandbox => InitRule::Program,
+        ContainerKind::Plain | ContainerKind::InSandbox { .. } => confinement.init,
+    };
+    if init == InitRule::Small {
+        changes.record(Section::Process, INIT, "policy: it hands signals on and waits for orphans");
+    }
     let context = mounts::Context {
         request,
         confinement,
@@ -69,6 +77,7 @@ pub(crate) fn plan(
         user_namespace: user_namespace.as_ref(),
         uid: process.credentials.uid,
         gid: process.credentials.gid,
+        init,
     };
     let mounts = mounts::harden(spec.mounts().as_ref(), &context, &mut changes)?;
     let resources = resources::harden(linux.resources().as_ref(), confinement, &mut changes)?;
@@ -78,13 +87,20 @@ pub(crate) fn plan(
     let read_only = masks::read_only(linux.readonly_paths().as_ref(), &mut changes)?;
     let profile = seccomp::chosen(&confinement.seccomp, host.profile.as_ref(), &mut changes)?.cloned();
     let filter =
-        seccomp::filter(confinement.memfd, profile.as_deref(), linux.seccomp().as_ref(), &mut changes)?;
+        seccomp::filter(confinement.memfd, profile.as_deref(), init, linux.seccomp().as_ref(), &mut changes)?;
     let console = match process.process.terminal() {
         Some(true) => Console::Terminal,
         Some(false) | None => Console::Absent,
     };
-    let landlock =
-        landlock::ruleset(confinement.landlock, host.landlock_abi, root.rule, console, mounts.rules)?;
+    let ground = Ground {
+        abi: host.landlock_abi,
+        root: root.rule,
+        console,
+        mounts: mounts.rules,
+        files: files::chosen(&confinement.landlock.files, root.rule, host.profile.as_ref(), &mut changes)?,
+        exposed: &host.exposed,
+    };
+    let landlock = landlock::ruleset(&confinement.landlock, ground)?;
 
     let mut hardened_linux = linux.clone();
     hardened_linux
@@ -142,6 +158,7 @@ pub(crate) fn plan(
             .collect(),
         image_volumes: mounts::labelled(image_volumes, linux),
         copied_up: mounts.copied_up,
+        init,
         identity: match request.kind {
             ContainerKind::Sandbox => IdentityRule::AsIs,
             ContainerKind::Plain | ContainerKind::InSandbox { .. } => confinement.identity,
@@ -185,7 +202,7 @@ pub(crate) fn known_fields_only(spec: &Spec) -> Result<(), Refusal> {
     nothing_left("config.json", &rest, r#"{"ociVersion":""}"#)
 }
 
-/// Refuses the parts of `linux` that are never applied.
+/// Refuses the parts of `linux` that are never applied. Mappings are judged elsewhere, and are not in it.
 pub(crate) fn judge_linux(linux: &Linux) -> Result<(), Refusal> {
     let mut rest = linux.clone();
     rest.set_sysctl(None)
@@ -199,14 +216,6 @@ pub(crate) fn judge_linux(linux: &Linux) -> Result<(), Refusal> {
         .set_readonly_paths(None)
         .set_mount_label(None);
     absent("linux.netDevices", &rest.net_devices_mut().take())?;
-    absent(
-        "linux.uidMappings (the compatible level has no user namespaces yet)",
-        &rest.uid_mappings_mut().take(),
-    )?;
-    absent(
-        "linux.gidMappings (the compatible level has no user namespaces yet)",
-        &rest.gid_mappings_mut().take(),
-    )?;
     absent("linux.timeOffsets", &rest.time_offsets_mut().take())?;
     if rest.intel_rdt_mut().take().is_some() {
         return Err(refuse_unsupported("linux.intelRdt"));

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use bulkhead_model::{ConfineSpec, IdentityRule, MemfdRule};
+use bulkhead_model::{ConfineSpec, IdentityRule, InitRule, MemfdRule};
 use oci_spec::runtime::{Process, Spec};
 
 use crate::{ExecPlan, HardLimits, HostFacts, Plan, SecurityModules, SysResource};
@@ -22,11 +22,14 @@ impl Plan {
             sys_resource: SysResource::Missing,
             oom_score_adj: 0,
             canary_source: "/run/bulkhead/canary".into(),
+            init_source: "/run/bulkhead/init".into(),
+            volumes: BTreeSet::new(),
             cgroup_view: None,
             id_range: None,
             modules: SecurityModules { apparmor: true, selinux: true },
             mountinfo: None,
             profile: None,
+            exposed: Default::default(),
         };
         Self {
             spec,
@@ -38,6 +41,7 @@ impl Plan {
             source_roots: Vec::new(),
             image_volumes: Vec::new(),
             copied_up: BTreeSet::new(),
+            init: InitRule::Program,
             identity: IdentityRule::AsIs,
         }
     }

@@ -4,7 +4,7 @@
 
 mod common;
 
-use bulkhead_model::{ConfineSpec, ExecRequest, PathAccess, Rule, TcpRule};
+use bulkhead_model::{ConfineSpec, ExecRequest, ImageAccess, Interaction, PathAccess, Rule, TcpRule};
 use bulkhead_plan::{CANARY, plan, plan_exec};
 use common::{grant, host, plan_of, request, spec};
 use oci_spec::runtime::{Capability, Process, Spec};
@@ -26,7 +26,10 @@ fn containerds_default_request_of_a_user_is_planned() {
     let plan = with("", |_| {}).unwrap();
     assert_eq!(plan.confine().credentials().uid, 1000);
     assert!(plan.confine().hardened().unwrap().root_read_only);
-    assert_eq!(plan.confine().hardened().unwrap().landlock.image, PathAccess::ReadExecute);
+    assert_eq!(
+        plan.confine().hardened().unwrap().landlock.image,
+        ImageAccess::Whole(PathAccess::ReadExecute)
+    );
     assert_eq!(plan.confine().hardened().unwrap().landlock.canary.to_str(), Some(CANARY));
     assert_eq!(plan.cgroup_path().unwrap().to_str(), Some("/default/c1"));
     assert!(plan.resources().unwrap().pids().is_some());
@@ -191,8 +194,13 @@ fn exec(
     let grant = grant(&created, keys);
     let plan = plan(&created, &grant, &host(&created)).unwrap();
     let argv = process.args().clone().unwrap();
-    let request = ExecRequest { container: created.id.clone(), exec: "e1".parse().unwrap(), process };
-    plan_exec(&request, &plan, &grant.admit_exec(&argv).unwrap(), None)
+    let request = ExecRequest {
+        container: created.id.clone(),
+        exec: "e1".parse().unwrap(),
+        process,
+        interaction: Interaction::default(),
+    };
+    plan_exec(&request, &plan, &grant.admit_exec(&argv, Interaction::default()).unwrap(), None)
 }
 
 #[test]
@@ -240,12 +248,19 @@ fn exec_under_a_newer_policy_is_under_the_stricter_of_both() {
     let mut process = created.spec.process().clone().unwrap();
     process.set_args(Some(vec!["id".to_owned()]));
     let argv = ["id".to_owned()];
-    let request = ExecRequest { container: created.id.clone(), exec: "e1".parse().unwrap(), process };
-    let newer = |keys: &str| grant(&created, &format!("{EXEC}\n{keys}")).admit_exec(&argv).unwrap();
+    let request = ExecRequest {
+        container: created.id.clone(),
+        exec: "e1".parse().unwrap(),
+        process,
+        interaction: Interaction::default(),
+    };
+    let newer = |keys: &str| {
+        grant(&created, &format!("{EXEC}\n{keys}")).admit_exec(&argv, Interaction::default()).unwrap()
+    };
     let same = plan_exec(&request, &plan, &newer("memfd = \"allowed\""), None).unwrap();
     assert_eq!(same.confine(), plan.confine());
     let stricter = plan_exec(&request, &plan, &newer("landlock = { tcp_connect = \"none\" }"), None).unwrap();
-    assert_eq!(stricter.confine().hardened().unwrap().landlock.tcp_connect, TcpRule::None);
+    assert_eq!(stricter.confine().hardened().unwrap().landlock.tcp_connect, TcpRule::NONE);
     let denied = grant(&created, "memfd = \"denied\"");
     let denied = self::plan(&created, &denied, &host(&created)).unwrap();
     let seccomp = |confine: &ConfineSpec| confine.hardened().unwrap().seccomp.clone();

@@ -1,4 +1,4 @@
-//! The image config: layers, platform, USER and VOLUMEs.
+//! The image config: layers, platform, USER, VOLUMEs and EXPOSE.
 
 use std::collections::BTreeSet;
 
@@ -17,6 +17,7 @@ pub(crate) struct Config {
     pub(crate) diff_ids: Vec<Digest>,
     pub(crate) user: ImageUser,
     pub(crate) volumes: BTreeSet<String>,
+    pub(crate) exposed: BTreeSet<u16>,
 }
 
 /// Reads a config. Where an index said the platform, containerd does not ask the config, and neither do we.
@@ -52,15 +53,27 @@ pub(crate) fn read(digest: &Digest, bytes: &[u8], platform: PlatformSaid) -> Res
         })
         .collect::<Option<Vec<Digest>>>()
         .ok_or_else(|| flaw(JsonFlaw::Type { field: "diff_ids", wanted: "a list of sha256 digests" }))?;
-    let (user, volumes) = match object.object("config").map_err(&flaw)? {
-        None => (String::new(), BTreeSet::new()),
+    let (user, volumes, exposed) = match object.object("config").map_err(&flaw)? {
+        None => (String::new(), BTreeSet::new(), BTreeSet::new()),
         Some(config) => (
             config.text("User").map_err(&flaw)?.to_owned(),
             match config.object("Volumes").map_err(&flaw)? {
                 None => BTreeSet::new(),
                 Some(volumes) => volumes.keys().map(ToOwned::to_owned).collect(),
             },
+            match config.object("ExposedPorts").map_err(&flaw)? {
+                None => BTreeSet::new(),
+                Some(ports) => ports.keys().filter_map(tcp_port).collect(),
+            },
         ),
     };
-    Ok(Config { diff_ids, user: ImageUser(user), volumes })
+    Ok(Config { diff_ids, user: ImageUser(user), volumes, exposed })
+}
+
+/// The port of `80/tcp` or `80`. What is neither exposes no port of TCP.
+///
+/// Source: OCI image spec, config.md, `ExposedPorts`.
+fn tcp_port(text: &str) -> Option<u16> {
+    let port = text.strip_suffix("/tcp").unwrap_or(text);
+    port.parse().ok().filter(|port| *port != 0 && text.starts_with(|first: char| first.is_ascii_digit()))
 }

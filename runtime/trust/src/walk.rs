@@ -60,6 +60,7 @@ pub fn judge(target: &Digest, blobs: &mut dyn Blobs) -> Result<ImageFacts, Trust
                     layers: manifest.layers,
                     user: config.user,
                     volumes: config.volumes,
+                    exposed: config.exposed,
                 };
                 facts.check(target).map_err(Flaw::from)?;
                 return Ok(facts);

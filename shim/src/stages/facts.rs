@@ -37,6 +37,7 @@ pub(super) struct Constant {
     sys_resource: SysResource,
     oom_score_adj: i32,
     canary_source: PathBuf,
+    init_source: PathBuf,
     modules: SecurityModules,
 }
 
@@ -66,6 +67,7 @@ impl Constant {
                 .parse()
                 .map_err(|error| TaskError::Internal(format!("oom_score_adj: {error}")))?,
             canary_source: layout.run_dir().join("canary"),
+            init_source: layout.run_dir().join(bulkhead_launch::init_name()),
             modules: modules(Path::new("/sys")),
         })
     }
@@ -97,17 +99,25 @@ impl Constant {
             sys_resource: self.sys_resource,
             oom_score_adj: self.oom_score_adj,
             canary_source: self.canary_source.clone(),
+            init_source: self.init_source.clone(),
+            volumes: BTreeSet::new(),
             cgroup_view: Some(bulkhead_launch::cgroup_view(task_dir)),
             id_range,
             modules: self.modules,
             mountinfo,
             profile: None,
+            exposed: BTreeSet::new(),
         })
     }
 
     /// The file that no confined process may open.
     pub(super) fn canary(&self) -> &Path {
         &self.canary_source
+    }
+
+    /// The small init.
+    pub(super) fn init(&self) -> &Path {
+        &self.init_source
     }
 }
 

@@ -9,8 +9,8 @@ use bulkhead_containerd::{layer_dirs, stored_profile};
 use bulkhead_launch::Zygote;
 use bulkhead_model::{
     Confinement, CreateRequest, Digest, GeneratedProfile, ImageFacts, LOADER_VARIABLES, LayersJob,
-    LayersTask, Layout, Level, ProfileExec, ProfileQuestion, ProfileTask, Refusal, Rule, SeccompRule,
-    chain_ids,
+    LayersTask, Layout, Level, ProfileExec, ProfileQuestion, ProfileRule, ProfileTask, Refusal, Rule,
+    VolumesRule, chain_ids,
 };
 
 use super::verify::limits;
@@ -40,18 +40,24 @@ pub(super) fn profile(
     zygote: &Zygote,
     program: PathBuf,
 ) -> Result<Option<Arc<GeneratedProfile>>, TaskError> {
-    let must = match (&confinement.seccomp, confinement.level) {
-        (SeccompRule::Baseline, _) | (_, Level::Compatible) => return Ok(None),
-        (SeccompRule::WhenReady, Level::Hardened) => false,
-        (SeccompRule::Generated | SeccompRule::Pinned(_), Level::Hardened) => true,
-    };
+    let of = [(&confinement.seccomp, Rule::Seccomp), (&confinement.landlock.files, Rule::Landlock)];
+    if confinement.level == Level::Compatible
+        || of.iter().all(|(wanted, _)| matches!(wanted, ProfileRule::Baseline))
+    {
+        return Ok(None);
+    }
+    // The one that cannot do without.
+    let must = of.iter().find(|(wanted, _)| match wanted {
+        ProfileRule::Baseline | ProfileRule::WhenReady => false,
+        ProfileRule::Generated | ProfileRule::Pinned(_) => true,
+    });
     let layers = match layer_dirs(&request.rootfs, image.diff_ids.len()) {
         Ok(layers) => layers,
-        Err(_) if !must => return Ok(None),
         Err(why) => {
+            let Some((_, rule)) = must else { return Ok(None) };
             let what = "policy wants a generated profile, and the layers of the image are not at hand";
-            let fix = "use the overlayfs snapshotter, or seccomp = \"generated-when-ready\" or \"baseline\"";
-            return Err(Refusal::new(Rule::Seccomp, what, why, fix).into());
+            let fix = "use the overlayfs snapshotter, or \"generated-when-ready\" or \"baseline\" for seccomp and landlock.files";
+            return Err(Refusal::new(*rule, what, why, fix).into());
         }
     };
     let question = question(request, image, confinement, layers);
@@ -65,7 +71,7 @@ pub(super) fn profile(
     }
     let argv = question.argv.first().cloned().unwrap_or_default();
     start(layout, zygote, program, question)?;
-    if must {
+    if must.is_some() {
         return Err(TaskError::Unavailable(not_ready(&argv, &key)));
     }
     Ok(None)
@@ -74,7 +80,7 @@ pub(super) fn profile(
 fn not_ready(program: &str, key: &Digest) -> String {
     let program: String = program.chars().filter(|c| !c.is_control()).take(120).collect();
     format!(
-        "bulkhead: the seccomp profile of {program:?} is being worked out from the image's files (question {key}), and \
+        "bulkhead: the profile of {program:?} is being worked out from the image's files (question {key}), and \
          policy lets it run under no other; try again in some seconds: the work goes on"
     )
 }
@@ -107,6 +113,10 @@ fn question(
     // Of two of one name the first counts for getenv(3), and the last for a shell.
     let variable = |name: &str| environment().find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='));
     let mounts = request.spec.mounts().iter().flatten().map(|mount| mount.destination().clone());
+    let declared = match confinement.volumes {
+        VolumesRule::Tmpfs => Some(&image.volumes),
+        VolumesRule::AsTheyAre => None,
+    };
     ProfileQuestion {
         config: image.config,
         chain: chain_ids(&image.diff_ids).last().copied().unwrap_or(image.config),
@@ -123,7 +133,10 @@ fn question(
             .iter()
             .map(|pattern| ProfileExec { words: pattern.words.clone(), open_end: pattern.open_end })
             .collect(),
-        volumes: mounts.chain(confinement.tmpfs.iter().chain(&confinement.writable).cloned()).collect(),
+        volumes: mounts
+            .chain(confinement.tmpfs.iter().chain(&confinement.writable).cloned())
+            .chain(declared.into_iter().flatten().map(PathBuf::from))
+            .collect(),
         generator: bulkhead_profiles::GENERATOR.to_owned(),
         baseline: bulkhead_profiles::baseline_hash(),
     }

@@ -12,7 +12,7 @@ use std::{
 };
 
 use bulkhead_cgroup::Cgroup;
-use bulkhead_launch::{CreateJob, CreateTicket, Created, LaunchError, Stdio};
+use bulkhead_launch::{CreateJob, CreateTicket, Created, HookMoment, LaunchError, Stdio};
 use bulkhead_model::{ContainerId, Mount};
 use containerd_shim_protos::{
     api::CreateTaskRequest,
@@ -83,14 +83,20 @@ async fn create_to_the_end(tasks: &Arc<Tasks>, request: CreateTaskRequest) -> Re
 
     let mut launching = tasks.reaper().launching();
     let unfinished = Unfinished::new(tasks, &admitted)?;
-    let created = launch(tasks, &admitted, &unfinished, &addresses.stdio, &mut launching).await?;
+    let created = match launch(tasks, &admitted, &unfinished, &addresses.stdio, &mut launching).await {
+        Ok(created) => created,
+        Err(error) => {
+            unfinished.stopped(tasks).await;
+            return Err(error);
+        }
+    };
     let streams = Streams::new(created.kept, &addresses, tasks.streams())
         .inspect_err(|_| kill(created.pidfd.as_fd()))?;
     let (cgroup, task_dir) = unfinished.finish();
 
     let pid = created.pid;
     let init = Arc::new(Process::new(String::new(), paths, Waiting::Init(created.gate)));
-    init.set_process(pid, created.pidfd, streams);
+    init.set_process(pid, created.pidfd, streams, created.pins);
     let container =
         Arc::new(Container::new(id, request.bundle.clone(), admitted, cgroup, task_dir, Arc::clone(&init)));
     reservation.fill(Arc::clone(&container), event(request, pid));
@@ -132,11 +138,12 @@ async fn launch(
         stdio,
     };
     let ticket = tasks.stages().zygote().create(&job).map_err(|error| TaskError::internal(&error))?;
-    let answer = timeout(Duration::from_millis(CREATE_MS), created(ticket, launching, unfinished)).await;
+    let at_most = Duration::from_millis(CREATE_MS) + admitted.hooks(HookMoment::Create).unwrap_or_default();
+    let answer = timeout(at_most, created(ticket, launching, unfinished)).await;
     match answer {
         Ok(Ok(created)) => Ok(created),
         Ok(Err(error)) => Err(TaskError::internal(&error)),
-        Err(_) => Err(TaskError::Internal(format!("no container after {CREATE_MS} ms"))),
+        Err(_) => Err(TaskError::Internal(format!("no container after {} ms", at_most.as_millis()))),
     }
 }
 
@@ -218,6 +225,17 @@ impl<'a> Unfinished<'a> {
 
     fn has_no_worker(&self) -> bool {
         self.parts.as_ref().is_some_and(|(cgroup, _)| !has_worker(cgroup))
+    }
+
+    /// It has come to nothing, and its last hooks are told so.
+    async fn stopped(&self, tasks: &Tasks) {
+        let Some((cgroup, task_dir)) = &self.parts else { return };
+        if self.admitted.hooks(HookMoment::Stopped).is_some() {
+            if let Err(error) = cgroup.kill_all() {
+                tracing::error!(error = super::error::chain(&error), "processes of a failed create are left");
+            }
+            leftovers::last_hooks(tasks.stages().zygote(), self.admitted, task_dir).await;
+        }
     }
 
     fn finish(mut self) -> (Cgroup, PathBuf) {

@@ -10,7 +10,7 @@
 
 use std::{os::fd::AsFd, sync::Arc, time::Duration};
 
-use bulkhead_launch::{ExecJob, Gate, PendingStart, Running, StartError};
+use bulkhead_launch::{ExecJob, Gate, HookMoment, PendingStart, Running, StartError};
 use bulkhead_model::ConfineSpec;
 use bulkhead_plan::ExecPlan;
 use containerd_shim_protos::events::task::{TaskExecStarted, TaskStart};
@@ -20,7 +20,7 @@ use super::{
     Container, Process, TaskError, Tasks,
     container::has_worker,
     create::{kill, readable},
-    oom,
+    leftovers, oom,
     process::Waiting,
     stdio::{Addresses, Role, Streams},
 };
@@ -63,8 +63,12 @@ async fn start_init(
         Err(error) => Err(error.into()),
     };
     let pid = process.pid();
+    let running = match running {
+        Ok(_) => first_hooks(tasks, container, pid).await,
+        Err(error) => Err(error),
+    };
     let answer = match running {
-        Ok(_) => {
+        Ok(()) => {
             watch_memory(tasks, container);
             let mut event = TaskStart::new();
             event.container_id = container.id.to_string();
@@ -85,6 +89,13 @@ async fn start_init(
         tasks.tell_exit(container, process, exit);
     }
     answer
+}
+
+/// Runs the hooks that come after Start: if one fails, the start has failed.
+async fn first_hooks(tasks: &Tasks, container: &Container, pid: u32) -> Result<(), StartError> {
+    let Some(time) = container.admitted.hooks(HookMoment::Started) else { return Ok(()) };
+    let ticket = tasks.stages().zygote().poststart(&container.id, &container.task_dir, pid);
+    Ok(leftovers::hooks_done(ticket, time).await?)
 }
 
 /// A container that cannot be watched runs all the same: the kernel keeps the limit.
@@ -161,7 +172,7 @@ async fn launch_exec(
     };
     let streams =
         Streams::new(running.kept, &addresses, tasks.streams()).inspect_err(|_| kill(pidfd.as_fd()))?;
-    process.set_process(running.pid, pidfd, streams);
+    process.set_process(running.pid, pidfd, streams, running.pins);
     let owner = Owner { container: Arc::clone(container), process: Arc::clone(process) };
     if let Some(exit) = launching.claim(running.pid, owner.clone()) {
         tasks.exited(&owner, exit);
@@ -195,9 +206,14 @@ async fn running(
             }
         }
     };
-    match timeout(Duration::from_millis(START_MS), run).await {
+    let at_most =
+        Duration::from_millis(START_MS) + container.admitted.hooks(HookMoment::Start).unwrap_or_default();
+    match timeout(at_most, run).await {
         Ok(answer) => answer,
-        Err(_) => Err(StartError::Exec { errno: None, message: format!("not started after {START_MS} ms") }),
+        Err(_) => {
+            let message = format!("not started after {} ms", at_most.as_millis());
+            Err(StartError::Exec { errno: None, message })
+        }
     }
 }
 

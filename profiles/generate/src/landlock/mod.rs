@@ -17,7 +17,10 @@
 mod kind;
 mod tree;
 
-use std::{collections::BTreeSet, path::PathBuf};
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -36,6 +39,17 @@ pub enum Access {
     Read,
     /// And execute.
     ReadExecute,
+}
+
+impl Access {
+    /// In a word.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Access::Read => "read",
+            Access::ReadExecute => "execute",
+        }
+    }
 }
 
 /// One rule: a file, or a directory with all below it.
@@ -64,8 +78,16 @@ pub struct Landlock {
 }
 
 impl Landlock {
+    /// The rule that gives the most on a path of the image, which has no link on its way. `None`: it can be neither executed
+    /// nor read, unless there are no rules at all.
+    #[must_use]
+    pub fn rule_for(&self, path: &Path) -> Option<&PathRule> {
+        self.rules.iter().filter(|rule| path.starts_with(&rule.path)).max_by_key(|rule| rule.access)
+    }
+
     /// No narrowing, with the reason.
-    pub(crate) fn whole_image(why: &str) -> Self {
+    #[must_use]
+    pub fn whole_image(why: &str) -> Self {
         Self { widened: Some(why.to_owned()), ..Self::default() }
     }
 }
@@ -93,6 +115,10 @@ pub(crate) fn ruleset(root: &Root, closure: &Closure<'_>) -> Result<Landlock, Fi
         let why =
             format!("programs outside of the closure lie among data: {} rules would be needed", rules.len());
         return Ok(Landlock::whole_image(&why));
+    }
+    if let Some(rule) = rules.iter().find(|rule| rule.path.to_str().is_none()) {
+        // Nobody could write it down.
+        return Ok(Landlock::whole_image(&format!("{} is no UTF-8", rule.path.display())));
     }
     Ok(Landlock {
         rules,

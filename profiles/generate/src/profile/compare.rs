@@ -17,14 +17,18 @@ pub struct Difference {
     pub members_more: Vec<String>,
     /// Programs and libraries that only the first has.
     pub members_less: Vec<String>,
+    /// Rules for files that only the second has.
+    pub rules_more: Vec<String>,
+    /// Rules for files that only the first has.
+    pub rules_less: Vec<String>,
 }
 
 impl Difference {
     /// Whether there is none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        let Self { more, less, members_more, members_less } = self;
-        [more, less, members_more, members_less].iter().all(|list| list.is_empty())
+        let Self { more, less, members_more, members_less, rules_more, rules_less } = self;
+        [more, less, members_more, members_less, rules_more, rules_less].iter().all(|list| list.is_empty())
     }
 }
 
@@ -36,6 +40,12 @@ impl Profile {
         let members = |profile: &Self| {
             profile.members.iter().map(|member| member.path.display().to_string()).collect::<BTreeSet<_>>()
         };
+        let rules = |profile: &Self| {
+            let landlock = &profile.landlock;
+            let rules =
+                landlock.rules.iter().map(|rule| format!("{} {}", rule.access.word(), rule.path.display()));
+            rules.chain(landlock.widened.as_ref().map(|_| "execute all of the image".to_owned())).collect()
+        };
         let only =
             |ours: BTreeSet<String>, theirs: &BTreeSet<String>| ours.difference(theirs).cloned().collect();
         Difference {
@@ -43,6 +53,8 @@ impl Profile {
             less: only(calls(self), &calls(other)),
             members_more: only(members(other), &members(self)),
             members_less: only(members(self), &members(other)),
+            rules_more: only(rules(other), &rules(self)),
+            rules_less: only(rules(self), &rules(other)),
         }
     }
 }

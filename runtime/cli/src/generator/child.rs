@@ -14,8 +14,10 @@ use std::{
 };
 
 use bulkhead_confine::{LockDown, lock_down_to};
-use bulkhead_generate::{Cache, Command, Layer, Limits, Profile, Root, Row, generate};
-use bulkhead_model::{ProfileExec, ProfileQuestion};
+use bulkhead_generate::{
+    Access, Cache, Command, Landlock, Layer, Limits, PathRule, Profile, Root, Row, generate,
+};
+use bulkhead_model::{FileRules, ProfileExec, ProfileQuestion};
 
 use super::{Line, NONE, QUESTION_BYTES_MAX, REASONS_BYTES_MAX, baseline_calls};
 
@@ -63,8 +65,9 @@ fn answer() -> io::Result<()> {
     match generate(&root, Some(&question.config.to_string()), &command(&question), &talk, &limits) {
         Err(error) => talk.say(&Line::Failed(error.to_string()), &[]),
         Ok(mut profile) => {
-            if profile.widened.is_none() {
-                profile.widened = unknown(&question, &profile);
+            if let Some(why) = unknown(&question, &profile) {
+                profile.landlock = Landlock::whole_image(&why);
+                profile.widened.get_or_insert(why);
             }
             widen(&mut profile);
             let mut reasons = serde_json::to_vec(&profile)?;
@@ -73,10 +76,10 @@ fn answer() -> io::Result<()> {
                 reasons.clear();
             }
             let calls: BTreeSet<String> = profile.rows.into_keys().collect();
-            talk.say(
-                &Line::Profile { calls, widened: profile.widened, bytes: reasons.len() as u64 },
-                &reasons,
-            )
+            let (widened, files_widened) = (profile.widened, profile.landlock.widened);
+            let files = rules(profile.landlock.rules);
+            let bytes = reasons.len() as u64;
+            talk.say(&Line::Profile { calls, widened, files, files_widened, bytes }, &reasons)
         }
     }
 }
@@ -123,6 +126,17 @@ fn unknown(question: &ProfileQuestion, profile: &Profile) -> Option<String> {
         path.display(),
         volume.display()
     ))
+}
+
+fn rules(rules: Vec<PathRule>) -> FileRules {
+    let mut made = FileRules::default();
+    for PathRule { path, access } in rules {
+        match access {
+            Access::Read => made.read.insert(path),
+            Access::ReadExecute => made.execute.insert(path),
+        };
+    }
+    made
 }
 
 /// Has a profile that cannot be known allow what the baseline does.

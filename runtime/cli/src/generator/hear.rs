@@ -8,7 +8,7 @@ use std::{
 };
 
 use bulkhead_generate::Cache;
-use bulkhead_model::ProfileQuestion;
+use bulkhead_model::{FileRules, ProfileQuestion};
 
 use super::{LINE_BYTES_MAX, Line, NONE, REASONS_BYTES_MAX, baseline_calls};
 
@@ -18,8 +18,17 @@ pub(super) const TIME_MAX: Duration = Duration::from_secs(600);
 /// Analysis that is kept of one child, in bytes. More is heard and dropped.
 const PUT_BYTES_MAX: u64 = 64 << 20;
 
-/// Calls, why they are the baseline's, and the reasons.
-pub(super) type Worked = (BTreeSet<String>, Option<String>, Vec<u8>);
+/// What a child has worked out.
+#[derive(Debug)]
+pub(super) struct Worked {
+    pub(super) calls: BTreeSet<String>,
+    /// Why they are the baseline's.
+    pub(super) widened: Option<String>,
+    pub(super) files: FileRules,
+    /// Why there are none.
+    pub(super) files_widened: Option<String>,
+    pub(super) reasons: Vec<u8>,
+}
 
 /// Answers a child until it has said its last line.
 pub(super) fn hear(
@@ -55,7 +64,7 @@ pub(super) fn hear(
                     io::copy(&mut (&mut from).take(bytes), &mut io::sink())?;
                 }
             },
-            Line::Profile { calls, widened, bytes } => {
+            Line::Profile { calls, widened, files, files_widened, bytes } => {
                 if bytes > REASONS_BYTES_MAX {
                     return Err(io::ErrorKind::FileTooLarge.into());
                 }
@@ -63,7 +72,11 @@ pub(super) fn hear(
                 let known = baseline_calls();
                 let calls: BTreeSet<_> = calls.into_iter().filter(|call| known.contains(call)).collect();
                 let widened = widened.or_else(|| no_narrower(&calls, &known).map(str::to_owned));
-                return Ok((calls, widened.map(|why| why.chars().take(400).collect()), reasons));
+                let files_widened = files_widened.or_else(|| files.flaw().map(str::to_owned));
+                let files = if files_widened.is_some() { FileRules::default() } else { files };
+                let short = |why: String| why.chars().take(400).collect();
+                let (widened, files_widened) = (widened.map(short), files_widened.map(short));
+                return Ok(Worked { calls, widened, files, files_widened, reasons });
             }
             Line::Failed(why) => return Err(io::Error::other(why.chars().take(300).collect::<String>())),
         }

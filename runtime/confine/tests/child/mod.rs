@@ -12,7 +12,8 @@ use std::{
 };
 
 use bulkhead_model::{
-    Credentials, DeniedCalls, HardenedSpec, LandlockSpec, MemfdRule, PathAccess, PathRule, TcpRule,
+    Credentials, DeniedCalls, HardenedSpec, ImageAccess, LandlockSpec, MemfdRule, PathAccess, PathRule,
+    TcpRule,
 };
 use caps::CapSet;
 use nix::{
@@ -96,7 +97,7 @@ pub(crate) enum Flaw {
 /// Makes this process one in a container; to be called in the child.
 ///
 /// ```text
-/// /usr/bin/busybox  /etc  /proc  /.canary (a mount)  /open (0777, a mount)     no rule for the last two
+/// /usr/bin/busybox, other  /etc  /proc  /.canary (a mount)  /open (0777, a mount)     no rule for the last two
 /// /tmp  /var/tmp  /link -> /tmp                                                tmpfs, exec on purpose
 /// ```
 pub(crate) fn enter(flaw: Flaw) {
@@ -112,6 +113,7 @@ pub(crate) fn enter(flaw: Flaw) {
     for program in ["/bin/busybox", "/usr/bin/busybox"] {
         if Path::new(program).exists() {
             fs::copy(program, dir.join("usr/bin/busybox")).unwrap();
+            fs::copy(program, dir.join("usr/bin/other")).unwrap();
         }
     }
     fs::write(dir.join("var/lib/state"), "state").unwrap();
@@ -158,13 +160,15 @@ pub(crate) fn spec() -> HardenedSpec {
         root_read_only: true,
         landlock: LandlockSpec {
             floor_abi: 1,
-            image: PathAccess::ReadExecute,
+            image: ImageAccess::Whole(PathAccess::ReadExecute),
             paths: vec![
                 rule("/proc", PathAccess::Read),
                 rule("/tmp", PathAccess::ReadWrite),
                 rule("/var/tmp", PathAccess::ReadWrite),
             ],
+            tcp_bind: TcpRule::Any,
             tcp_connect: TcpRule::Any,
+            scope: Default::default(),
             canary: "/.canary".into(),
         },
         seccomp: vec![bulkhead_profiles::program(MemfdRule::Denied, None).unwrap()],

@@ -16,6 +16,7 @@ fn image() -> ImageFacts {
         layers: Vec::new(),
         user: bulkhead_model::ImageUser::default(),
         volumes: Default::default(),
+        exposed: Default::default(),
     }
 }
 

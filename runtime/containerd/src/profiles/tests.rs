@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use bulkhead_model::FileRules;
+
 use super::*;
 
 fn names(dir: &Path) -> BTreeSet<String> {
@@ -29,11 +31,40 @@ fn kept_failure_that_does_not_say_why_is_no_narrow_profile() {
     let dir = tempfile::tempdir().unwrap();
     let layout = Layout::below(dir.path());
     let key = Digest::of(b"question");
-    for (passing, why, counts) in [(true, None, false), (true, Some("why"), true), (false, None, true)] {
-        let widened = why.map(str::to_owned);
+    for (passing, of_calls, of_files, counts) in [
+        (true, None, None, false),
+        (true, Some("why"), None, false),
+        (true, None, Some("why"), false),
+        (true, Some("why"), Some("why"), true),
+        (false, None, None, true),
+    ] {
+        let (widened, files_widened) = (of_calls.map(str::to_owned), of_files.map(str::to_owned));
         let calls = BTreeSet::from(["read".to_owned()]);
-        let stored = StoredProfile { version: PROFILE_VERSION, key, calls, widened, passing };
+        let files = FileRules::default();
+        let stored =
+            StoredProfile { version: PROFILE_VERSION, key, calls, widened, files, files_widened, passing };
         keep_profile(&layout, &stored, b"").unwrap();
         assert_eq!(stored_profile(&layout, &key).unwrap().is_some(), counts, "{stored:?}");
+    }
+}
+
+#[test]
+fn kept_rule_that_reaches_the_whole_root_is_not_believed_and_one_for_a_file_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let layout = Layout::below(dir.path());
+    let key = Digest::of(b"question");
+    for (path, counts) in [("/", false), ("/usr/../..", false), ("/usr/bin/a", true)] {
+        let files = FileRules { execute: BTreeSet::from([path.into()]), read: BTreeSet::new() };
+        let stored = StoredProfile {
+            version: PROFILE_VERSION,
+            key,
+            calls: BTreeSet::new(),
+            widened: None,
+            files,
+            files_widened: None,
+            passing: false,
+        };
+        keep_profile(&layout, &stored, b"").unwrap();
+        assert_eq!(stored_profile(&layout, &key).unwrap().is_some(), counts, "{path}");
     }
 }

@@ -21,6 +21,7 @@ fn layout() -> (tempfile::TempDir, Layout, Digest, Verdict) {
         layers: vec![Digest::of(b"blob")],
         user: ImageUser("1000".to_owned()),
         volumes: BTreeSet::from(["/data".to_owned()]),
+        exposed: BTreeSet::from([80]),
     };
     (dir, layout, target, Verdict::Facts(facts))
 }

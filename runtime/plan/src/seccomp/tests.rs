@@ -2,15 +2,21 @@
 
 use std::collections::BTreeSet;
 
+use bulkhead_model::{FileRules, GeneratedFiles};
+
 use super::*;
 
 fn profile(widened: Option<&str>) -> Arc<GeneratedProfile> {
     let calls = BTreeSet::from(["read".to_owned(), "write".to_owned()]);
-    Arc::new(GeneratedProfile::new(calls, widened.map(str::to_owned)))
+    Arc::new(GeneratedProfile::new(calls, widened.map(str::to_owned), whole_image()))
 }
 
-fn pin(profile: &GeneratedProfile) -> SeccompRule {
-    SeccompRule::Pinned(BTreeSet::from([profile.hash()]))
+fn whole_image() -> GeneratedFiles {
+    GeneratedFiles::new(FileRules::default(), Some("not told".to_owned()))
+}
+
+fn pin(profile: &GeneratedProfile) -> ProfileRule {
+    ProfileRule::Pinned(BTreeSet::from([profile.hash()]))
 }
 
 #[test]
@@ -19,7 +25,7 @@ fn pin_of_a_narrow_profile_takes_it_and_no_other() {
     let chosen = chosen(&pin(&profile), Some(&profile), &mut Changes::default()).unwrap();
     assert_eq!(chosen, Some(&profile));
 
-    let other = Arc::new(GeneratedProfile::new(BTreeSet::from(["read".to_owned()]), None));
+    let other = Arc::new(GeneratedProfile::new(BTreeSet::from(["read".to_owned()]), None, whole_image()));
     let refusal = super::chosen(&pin(&profile), Some(&other), &mut Changes::default()).unwrap_err();
     assert!(refusal.to_string().contains(&other.hash().to_string()), "{refusal}");
 }
@@ -27,10 +33,10 @@ fn pin_of_a_narrow_profile_takes_it_and_no_other() {
 #[test]
 fn pin_of_a_profile_widened_to_the_baseline_takes_no_more_than_generated_does() {
     let widened = profile(Some("the generator failed"));
-    for rule in [pin(&widened), SeccompRule::Generated] {
+    for rule in [pin(&widened), ProfileRule::Generated] {
         let refusal = chosen(&rule, Some(&widened), &mut Changes::default()).unwrap_err();
         assert!(refusal.to_string().contains("none narrower than the baseline"), "{rule:?}: {refusal}");
     }
-    let when_ready = chosen(&SeccompRule::WhenReady, Some(&widened), &mut Changes::default());
+    let when_ready = chosen(&ProfileRule::WhenReady, Some(&widened), &mut Changes::default());
     assert_eq!(when_ready.unwrap(), None, "the baseline holds, without the profile");
 }

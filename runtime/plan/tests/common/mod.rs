@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, dead_code, missing_docs, unreachable_pub)]
 
-use std::path::PathBuf;
+use std::{collections::BTreeSet, path::PathBuf};
 
 use bulkhead_binding::{bind, example};
 use bulkhead_model::{ContainerKind, CreateRequest, Refusal, Tenant};
@@ -89,11 +89,14 @@ pub fn host(request: &CreateRequest) -> HostFacts {
         sys_resource: SysResource::Held,
         oom_score_adj: 0,
         canary_source: "/run/bulkhead/canary".into(),
+        init_source: "/run/bulkhead/init".into(),
+        volumes: BTreeSet::new(),
         cgroup_view: Some("/run/bulkhead/tasks/default/c1/cgroup".into()),
         id_range: None,
         modules: SecurityModules { apparmor: true, selinux: true },
         mountinfo: None,
         profile: None,
+        exposed: BTreeSet::new(),
     }
 }
 

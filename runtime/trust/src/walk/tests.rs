@@ -303,6 +303,19 @@ fn config_of_another_platform_is_a_flaw_unless_the_index_vouches_for_it() {
 }
 
 #[test]
+fn exposed_ports_are_those_of_tcp() {
+    let mut store = Store::default();
+    let target = store.image(|config, _| {
+        config["config"]["ExposedPorts"] = serde_json::json!({
+            "80/tcp": {}, "443": {}, "53/udp": {}, "0/tcp": {}, "70000/tcp": {}, "-1": {}, "+7/tcp": {}, "x": {}, "8000-8010": {}
+        });
+    });
+    assert!(judge(&target, &mut store).unwrap().exposed.into_iter().eq([80, 443]));
+    let none = store.good();
+    assert!(judge(&none, &mut store).unwrap().exposed.is_empty());
+}
+
+#[test]
 fn endless_user_or_volumes_are_a_flaw() {
     let long = flaw_of(|c, _| c["config"]["User"] = "x".repeat(70_000).into());
     assert!(matches!(long, Flaw::Facts(_)));

@@ -52,7 +52,7 @@ fn line(line: &Line) -> Vec<u8> {
 }
 
 fn profile(calls: BTreeSet<String>, bytes: u64) -> Vec<u8> {
-    line(&Line::Profile { calls, widened: None, bytes })
+    line(&Line::Profile { calls, widened: None, files: FileRules::default(), files_widened: None, bytes })
 }
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -62,12 +62,30 @@ fn child_that_calls_the_whole_baseline_narrow_is_not_believed_and_one_that_names
     let mut calls = baseline_calls();
     let all = profile(calls.clone(), 0);
     let (heard, _) = hear_for(MINUTE, move |mut to| to.write_all(&all).unwrap());
-    assert!(heard.unwrap().1.unwrap().contains("every call"));
+    assert!(heard.unwrap().widened.unwrap().contains("every call"));
 
     calls.pop_first();
     let less = profile(calls, 0);
     let (heard, _) = hear_for(MINUTE, move |mut to| to.write_all(&less).unwrap());
-    assert_eq!(heard.unwrap().1, None);
+    assert_eq!(heard.unwrap().widened, None);
+}
+
+#[test]
+fn rule_of_a_child_that_reaches_more_than_a_file_leaves_none_and_one_for_a_file_is_heard() {
+    for (path, flaw) in [("/", true), ("/etc/../..", true), ("/usr/bin/true", false)] {
+        let files = FileRules { execute: BTreeSet::from([path.into()]), read: BTreeSet::new() };
+        let said = line(&Line::Profile {
+            calls: BTreeSet::new(),
+            widened: None,
+            files: files.clone(),
+            files_widened: None,
+            bytes: 0,
+        });
+        let (heard, _) = hear_for(MINUTE, move |mut to| to.write_all(&said).unwrap());
+        let heard = heard.unwrap();
+        assert_eq!(heard.files_widened.is_some(), flaw, "{path}");
+        assert_eq!(heard.files == files, !flaw, "{path}");
+    }
 }
 
 #[test]
