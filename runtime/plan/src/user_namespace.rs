@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use bulkhead_model::{
     Confinement, ContainerId, ContainerKind, CreateRequest, Credentials, IdExtent, Level, MountOwners,
-    NODE_RANGES, RANGE_IDS, Refusal, Rule, UserNamespace, UserNamespaceRule,
+    RANGE_IDS, Refusal, Rule, UserNamespace, UserNamespaceRule,
 };
 use bulkhead_policy::Grant;
 use oci_spec::runtime::{Linux, LinuxIdMapping, LinuxNamespace, LinuxNamespaceType as Kind};
@@ -203,15 +203,16 @@ fn extent(mapping: &LinuxIdMapping) -> IdExtent {
 fn judge(ids: IdExtent) -> Result<IdExtent, Refusal> {
     let IdExtent { inside, outside, count } = ids;
     let found = || format!("{count} ids from {inside} to {outside} on the node");
-    let first_of_ours = u32::from(NODE_RANGES.start) * RANGE_IDS;
     let why = if inside != 0 {
         "the first id of the container is 0"
     } else if count == 0 || !count.is_multiple_of(RANGE_IDS) || !outside.is_multiple_of(RANGE_IDS) {
         "ranges are 65536 ids, or a multiple, and start at a multiple of it: then no two overlap"
     } else if outside < RANGE_IDS {
         "the first 65536 ids are the node's own, root among them"
-    } else if outside.checked_add(count).is_none_or(|after| after > first_of_ours) {
-        "ids from 1879048192 on are given by Bulkhead itself, or by nobody"
+    } else if outside.checked_add(count).is_none() {
+        // The kubelet's own are any but the node's: `getKubeletMappings`, kubernetes pkg/kubelet/kubelet_pods.go. Those that
+        // Bulkhead has given to a pod, or gives, are kept apart by who has claimed them.
+        "the last id that the kernel maps is 4294967294"
     } else {
         return Ok(ids);
     };

@@ -83,8 +83,6 @@ fn mappings_that_reach_ids_of_the_node_or_of_others_are_refused() {
         (0, 65_536, 0),
         (1, 65_536, 65_536),
         (0, 65_537, 65_536),
-        (0, 1_879_048_192, 65_536),
-        (0, 1_878_982_656, 131_072),
         (0, 4_294_901_760, 65_536),
     ] {
         let refusal =
@@ -99,6 +97,22 @@ fn mappings_that_reach_ids_of_the_node_or_of_others_are_refused() {
     let mut unused = linux(&[KUBELETS], None);
     unused.set_namespaces(None);
     assert!(decide(&unused, UserNamespaceRule::Request, &ContainerKind::Plain, &host(None)).is_err());
+}
+
+#[test]
+fn any_range_that_a_kubelet_picks_by_default_is_granted() {
+    for ids in [
+        (0, 65_536, 65_536),
+        (0, 1_879_048_192, 65_536),
+        (0, 1_878_982_656, 131_072),
+        (0, 2_147_483_648, 65_536),
+        (0, 3_847_749_632, 65_536),
+        (0, 4_294_836_224, 65_536),
+    ] {
+        let granted =
+            decide(&linux(&[ids], None), UserNamespaceRule::Request, &ContainerKind::Sandbox, &host(None));
+        assert!(granted.unwrap().is_some(), "{ids:?}");
+    }
 }
 
 #[test]
