@@ -24,6 +24,7 @@ fn own_part_is_measured_beside_runc_and_beside_a_floor_that_confines_alike() {
         ("own-cpu", "kernel-floor"),
         ("gates-warm", "create"),
         ("gates-warm", "digest-only"),
+        ("gates-cold-keyed", "warm"),
     ] {
         let row = rows.iter().find(|row| row["name"] == name && row["baseline"] == baseline);
         let row = row.unwrap_or_else(|| panic!("{name} beside {baseline} is missing\n{}", output.stdout));

@@ -57,6 +57,38 @@ pub(crate) fn gates(stage: &Stage, findings: &mut Findings) -> Result<(), Harnes
     Ok(())
 }
 
+/// Launches for which the signature is judged anew beside such for which it is not: what a judge of one adds.
+pub(crate) fn cold(stage: &Stage, findings: &mut Findings) -> Result<(), HarnessError> {
+    let daemon = stage.daemon();
+    sign(stage)?;
+    let manifest = &stage.bench.digests.manifest;
+    daemon.policy(&format!(
+        "version = 1\n[image]\n\"registry.test/team-a/*\" = {{ digests = [\"{manifest}\"], require = [\"ci\"], contents = \
+         \"receipt\" }}\n[rule.ci]\nkeys = [\"keys/ci.pub\"]\n[confine.default]\nexec = [\"*\"]\n"
+    ))?;
+    let (subject, mut series) = (stage.subject()?, Series::default());
+    let facts = daemon.bulkhead_root().join("var/lib/bulkhead/verdicts/signatures");
+    for round in 0..=stage.settings.runs {
+        for (who, expected) in [(SUBJECT, 1), ("warm", 0)] {
+            interrupt::check()?;
+            if who == SUBJECT && round > 0 {
+                fs::remove_dir_all(&facts).map_err(HarnessError::at("remove", &facts))?;
+            }
+            stage.run_true(subject, &format!("cold{round}"))?;
+            let (milliseconds, judges) = last(&daemon.bulkhead_root())?;
+            if round > 0 {
+                if judges != expected {
+                    return Err(wrong("so many judges", format!("{judges}, not {expected}")));
+                }
+                series.add(who, milliseconds);
+            }
+        }
+    }
+    stage.bench.allow("exec = [\"*\"]")?;
+    series.rows("gates-cold-keyed", "ms", findings);
+    Ok(())
+}
+
 /// How long the gates of the last launch took, in milliseconds, and how many judges it has started.
 fn last(root: &Path) -> Result<(f64, u64), HarnessError> {
     let path = root.join("var/lib/bulkhead/audit/verdicts.jsonl");
