@@ -52,7 +52,7 @@ fn verdict_of_another_version_platform_image_or_cut_short_is_none() {
     let (_dir, layout, target, facts) = layout();
     let other = Digest::of(b"other").to_string();
     for (from, to) in [
-        ("\"version\":2", "\"version\":1"),
+        ("\"version\":3", "\"version\":2"),
         ("linux/amd64", "linux/arm64"),
         (target.to_string().as_str(), other.as_str()),
         ("\"volumes\"", "\"tenant\":1,\"volumes\""),

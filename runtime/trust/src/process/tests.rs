@@ -59,7 +59,7 @@ fn flaw_is_told_apart_from_a_blob_that_cannot_be_had() {
 #[test]
 fn question_of_another_version_or_none_is_not_answered() {
     let target = Digest::of(b"x");
-    let other = String::from_utf8(question(&target)).unwrap().replace("\"version\":2", "\"version\":1");
+    let other = String::from_utf8(question(&target)).unwrap().replace("\"version\":3", "\"version\":2");
     let unknown = String::from_utf8(question(&target)).unwrap().replace('}', ",\"tenant\":\"x\"}");
     for input in [other.as_bytes(), unknown.as_bytes(), b"", b"\n", b"judge this\n", &question(&target)[..20]]
     {
