@@ -18,6 +18,10 @@ const KERNELS: [&str; 3] = ["/proc", "/sys", "/dev"];
 /// Where a container has a tmpfs unless policy or the pod says otherwise. Source: docs/policy.md, `tmpfs`.
 const TMPFS: [&str; 3] = ["/tmp", "/var/tmp", "/run"];
 
+/// Where an image's programs and libraries are: a tmpfs there would hide them.
+const PROGRAMS: [&str; 8] =
+    ["/bin", "/sbin", "/lib", "/lib64", "/usr/bin", "/usr/sbin", "/usr/lib", "/usr/local"];
+
 /// A larger `tmpfs_bytes_max` than the default of 67_108_864.
 const MORE_BYTES: &str = "268_435_456";
 
@@ -81,6 +85,14 @@ pub(super) fn advise(stumble: &Stumble, places: Option<&[MountedPlace]>) -> (Str
             Cure::None,
         ),
         Errno::ReadOnly => (format!("{shown} can be written to, as it is mounted now"), Cure::None),
+        Errno::Access if of_image && PROGRAMS.iter().any(|dir| path.starts_with(dir)) => (
+            format!(
+                "the image's file is another user's; or, with landlock.files, a program or library that its commands are not \
+                 known to need: `bulkhead profile why {}` says so, and an entry of exec lets a program in",
+                path.display()
+            ),
+            Cure::None,
+        ),
         Errno::Access if of_image => (
             "the image's file or directory is another user's; or the container has a generated profile, and it is none of \
              the files that its commands need"
@@ -179,6 +191,7 @@ mod tests {
         assert_eq!(cure(Errno::ReadOnly, "/var/cache/nginx/client_temp"), writable("/var/cache/nginx"));
         assert_eq!(cure(Errno::ReadOnly, "/state"), writable("/state"));
         assert_eq!(cure(Errno::Access, "/app/log/a"), writable("/app/log"));
+        assert_eq!(cure(Errno::Access, "/usr/bin/curl"), Cure::None, "it would hide all programs");
         assert_eq!(cure(Errno::ReadOnly, "/config/x"), Cure::None);
         assert_eq!(cure(Errno::ReadOnly, "/proc/sys/kernel/x"), Cure::None);
     }
