@@ -11,6 +11,7 @@
 #![forbid(unsafe_code)]
 
 mod attacker;
+mod compatible;
 mod config;
 mod containers;
 mod daemon;
@@ -34,6 +35,7 @@ mod tasks;
 mod tools;
 
 pub use attacker::attacker;
+pub use compatible::{COMPATIBLE, HARDENED, Infra, ROOT, bind, push, same};
 pub use config::Cri;
 pub use daemon::{Containerd, Hierarchies, PAUSE, Surroundings};
 pub use error::{HarnessError, Result};

@@ -83,7 +83,13 @@ fn derive_process(
         }
         // An absent section is left whole by libcontainer: a filter without no_new_privs is loaded before the sets are
         // cut down, which `bulkhead_confine` does then.
-        ConfineSpec::Compatible(_) => {
+        ConfineSpec::Compatible(spec) => {
+            if spec.user_namespace.is_some() {
+                // As above: they come with it.
+                let mut root = process.user().clone();
+                root.set_uid(0).set_gid(0).set_additional_gids(None);
+                process.set_user(root);
+            }
             process.set_capabilities(None);
         }
     }

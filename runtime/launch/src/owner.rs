@@ -13,16 +13,16 @@ pub(crate) struct Owner {
 
 impl Owner {
     /// Of that user and group of the node's; of this process's own if there is none.
-    pub(crate) fn become_one(id: Option<u32>) -> Result<Self, LaunchError> {
-        let Some(id) = id else { return Ok(Self { before: None }) };
-        let owner = Self { before: Some(set(id, id)) };
+    pub(crate) fn become_one(ids: Option<(u32, u32)>) -> Result<Self, LaunchError> {
+        let Some(ids) = ids else { return Ok(Self { before: None }) };
+        let owner = Self { before: Some(set(ids.0, ids.1)) };
         // A change from root takes the capabilities for files away.
         let all = caps::read(None, caps::CapSet::Permitted).map_err(|error| failed(&error))?;
         caps::set(None, caps::CapSet::Effective, &all).map_err(|error| failed(&error))?;
         // These calls tell of no failure.
         let nobody = u32::MAX;
         match (setfsuid(Uid::from_raw(nobody)).as_raw(), setfsgid(Gid::from_raw(nobody)).as_raw()) {
-            (uid, gid) if uid == id && gid == id => Ok(owner),
+            found if found == ids => Ok(owner),
             _ => Err(LaunchError::Plan("setfsuid(2) or setfsgid(2) did nothing")),
         }
     }

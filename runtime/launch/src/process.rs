@@ -25,7 +25,6 @@ use std::{
 use libcgroups::common::CgroupConfig;
 use libcontainer::{
     container::{Container, ContainerStatus},
-    hooks::run_hooks,
     notify_socket::NotifyListener,
     process::{
         args::{ContainerArgs, ContainerType},
@@ -35,18 +34,16 @@ use libcontainer::{
     syscall::syscall::{SyscallType, create_syscall},
     validator::Validator,
 };
-use nix::{
-    errno::Errno,
-    sched::{CloneFlags, setns, unshare},
-};
-use oci_spec::runtime::{LinuxNamespace, LinuxNamespaceType, PosixRlimit, Spec};
+use nix::sched::{CloneFlags, setns};
+use oci_spec::runtime::{Hooks, LinuxNamespace, PosixRlimit, Spec};
 
 use crate::{
     LaunchError,
     error::{causes, chain},
     executor::Confined,
-    loopback,
+    hooks::{self, State, Status},
     mounts::{Mounts, Trees},
+    namespaces::{CLONE_NEWTIME, Clocks, Entry, Namespaces, ended_or},
     start,
     stdio::Given,
     sys::{self, Forked},
@@ -77,7 +74,7 @@ pub(crate) struct Place<'a> {
 /// Makes a container's first process, which then waits for Start, and writes its pid down. Says where the mounts have
 /// landed.
 pub(crate) fn first(
-    parts: Parts,
+    mut parts: Parts,
     place: &Place<'_>,
     mut trees: Trees,
 ) -> Result<(i32, Vec<PathBuf>), LaunchError> {
@@ -85,29 +82,34 @@ pub(crate) fn first(
     let mut container = Container::new(place.id, ContainerStatus::Creating, None, place.task_dir, &parts.dir)
         .map_err(|error| failed(&error))?;
     container.set_annotations(parts.spec.annotations().clone());
-    let hooks = parts.spec.hooks().clone();
-    let namespaces = namespaces_of(&parts.spec);
-    let pid_namespace = Entry::find(&namespaces, LinuxNamespaceType::Pid)?;
+    let state = State::new(&parts.spec, place.id, place.task_dir);
+    let all_hooks = parts.spec.hooks().clone();
+    // libcontainer stops where hooks of a create belong, and runs none itself.
+    let hooks = all_hooks.filter(hooks::stop_create);
+    parts.spec.set_hooks(hooks.as_ref().map(|_| Hooks::default()));
+    let mut namespaces = Namespaces::of(&parts.spec, place.inside)?;
 
     let (reader, mut writer) = std::io::pipe().map_err(LaunchError::io("pipe2(2)", "first process"))?;
-    let (mounts, root, inside) = (place.mounts, place.root, place.inside);
+    let (mounts, root, inside, entered) = (place.mounts, place.root, place.inside, &namespaces);
     let prepare = move || {
-        let landed = enter_all(&namespaces).and_then(|()| mounts.assemble(&mut trees, root, inside));
+        let landed = entered.enter().and_then(|()| mounts.assemble(&mut trees, root, inside));
         let text = landed.as_ref().map_err(|error| chain(error));
         let text = serde_json::to_vec(&text).map_err(LaunchError::Encode)?;
         writer.write_all(&text).map_err(LaunchError::io("write(2)", "first process"))?;
         landed.map(drop)
     };
     let kind = ContainerType::InitContainer;
-    let mut child = Child::clone(parts, kind, root, Some(&container), pid_namespace, prepare)?;
+    let clocks = namespaces.before_clone()?;
+    let ours = Ours { container: Some(&container), pids: namespaces.pid()?, left: namespaces.rest() };
+    let mut child = Child::clone(parts, kind, root, ours, prepare)?;
+    clocks.map_or(Ok(()), Clocks::undo)?;
     let landed = read_landed(reader)?;
+    namespaces.entered()?;
     container.set_pid(child.pid);
     if let Some(hooks) = hooks {
         child.receiver.wait_for_hook_request().map_err(|error| failed(&error))?;
-        for hooks in [hooks.prestart(), hooks.create_runtime()] {
-            run_hooks(hooks.as_ref(), Some(&container.state), None, None, None)
-                .map_err(|error| failed(&error))?;
-        }
+        let state = state.at(Status::Creating, Some(child.pid.cast_unsigned()));
+        hooks::run_of_create(&hooks, &state, child.pid, place.inside)?;
         child.sender.hook_done().map_err(|error| failed(&error))?;
     }
     let pid = child.ready()?;
@@ -117,7 +119,7 @@ pub(crate) fn first(
 }
 
 /// Makes one more process in the container of `init`, which then waits for [`start::release`].
-pub(crate) fn further(parts: Parts, init: OwnedFd) -> Result<i32, LaunchError> {
+pub(crate) fn further(parts: Parts, init: OwnedFd, clocks: Clocked) -> Result<i32, LaunchError> {
     let pids = Entry::Join(init.try_clone().map_err(LaunchError::io("dup(2)", "pidfd"))?);
     let prepare = move || {
         // All at once, and of the very process that the descriptor stands for. What the container shares with the node is
@@ -127,63 +129,16 @@ pub(crate) fn further(parts: Parts, init: OwnedFd) -> Result<i32, LaunchError> {
             | CloneFlags::CLONE_NEWNET
             | CloneFlags::CLONE_NEWCGROUP
             | CloneFlags::CLONE_NEWNS;
+        let all = match clocks {
+            Clocked::AsNode => all,
+            Clocked::ByItself => all | CLONE_NEWTIME,
+        };
         setns(&init, all).map_err(ended_or("setns(2)"))
     };
     // Nothing is written to the descriptor that libcontainer's own builder gives here.
     let kind = ContainerType::TenantContainer { exec_notify_fd: -1 };
-    Child::clone(parts, kind, Path::new("/"), None, Some(pids), prepare)?.ready()
-}
-
-fn namespaces_of(spec: &Spec) -> Vec<LinuxNamespace> {
-    spec.linux().as_ref().and_then(|linux| linux.namespaces().clone()).unwrap_or_default()
-}
-
-/// How a namespace is entered.
-enum Entry {
-    New,
-    Join(OwnedFd),
-}
-
-impl Entry {
-    fn find(namespaces: &[LinuxNamespace], typ: LinuxNamespaceType) -> Result<Option<Self>, LaunchError> {
-        let Some(namespace) = namespaces.iter().find(|namespace| namespace.typ() == typ) else {
-            return Ok(None);
-        };
-        let Some(path) = namespace.path().as_ref().filter(|path| !path.as_os_str().is_empty()) else {
-            return Ok(Some(Self::New));
-        };
-        let file = File::open(path).map_err(LaunchError::io("open(2)", path.display().to_string()))?;
-        Ok(Some(Self::Join(file.into())))
-    }
-
-    fn enter(&self, flag: CloneFlags) -> Result<(), LaunchError> {
-        match self {
-            Self::New => unshare(flag).map_err(LaunchError::io("unshare(2)", format!("{flag:?}"))),
-            Self::Join(fd) => setns(fd, flag).map_err(ended_or("setns(2)")),
-        }
-    }
-}
-
-fn ended_or(call: &'static str) -> impl Fn(Errno) -> LaunchError {
-    move |errno| match errno {
-        Errno::ESRCH => LaunchError::Plan("the container has ended"),
-        errno => LaunchError::io(call, "a namespace of the container")(errno),
-    }
-}
-
-/// The namespaces that the container's file systems are of, entered by its first process.
-fn enter_all(namespaces: &[LinuxNamespace]) -> Result<(), LaunchError> {
-    if let Some(ipc) = Entry::find(namespaces, LinuxNamespaceType::Ipc)? {
-        ipc.enter(CloneFlags::CLONE_NEWIPC)?;
-    }
-    match Entry::find(namespaces, LinuxNamespaceType::Network)? {
-        None => Ok(()),
-        Some(network) => {
-            network.enter(CloneFlags::CLONE_NEWNET)?;
-            // One that the request names is the network plugin's.
-            if matches!(network, Entry::New) { loopback::up() } else { Ok(()) }
-        }
-    }
+    let ours = Ours { container: None, pids: Some(pids), left: Vec::new() };
+    Child::clone(parts, kind, Path::new("/"), ours, prepare)?.ready()
 }
 
 /// Where the mounts have landed, or why they have not.
@@ -195,6 +150,21 @@ fn read_landed(mut reader: PipeReader) -> Result<Vec<PathBuf>, LaunchError> {
     }
     let landed: Result<Vec<PathBuf>, String> = serde_json::from_slice(&text).map_err(LaunchError::Encode)?;
     landed.map_err(LaunchError::Failed)
+}
+
+/// Whether a container has clocks of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Clocked {
+    AsNode,
+    ByItself,
+}
+
+/// What is known of a process before it is cloned.
+struct Ours<'a> {
+    container: Option<&'a Container>,
+    pids: Option<Entry>,
+    /// Namespaces that libcontainer enters.
+    left: Vec<LinuxNamespace>,
 }
 
 /// A process on its way, as its worker sees it.
@@ -210,14 +180,14 @@ impl Child {
         parts: Parts,
         kind: ContainerType,
         root: &Path,
-        container: Option<&Container>,
-        pids: Option<Entry>,
+        ours: Ours<'_>,
         prepare: impl FnOnce() -> Result<(), LaunchError>,
     ) -> Result<Self, LaunchError> {
         let (mut to_main, receiver) = main_channel().map_err(|error| failed(&error))?;
         let (sender, mut from_main) = init_channel().map_err(|error| failed(&error))?;
         let rlimits = parts.spec.process().as_ref().and_then(|process| process.rlimits().clone());
-        let arguments = arguments(parts, kind, root, container)?;
+        let Ours { container, pids, left } = ours;
+        let arguments = arguments(parts, kind, root, container, left)?;
         match clone_in(pids)? {
             Forked::Parent(pid) => {
                 to_main.close().and_then(|()| from_main.close()).map_err(|error| failed(&error))?;
@@ -280,14 +250,12 @@ fn arguments(
     container_type: ContainerType,
     root: &Path,
     container: Option<&Container>,
+    left: Vec<LinuxNamespace>,
 ) -> Result<ContainerArgs, LaunchError> {
     let Parts { mut spec, executor, given, dir } = parts;
     spec.set_mounts(None);
     let mut linux = spec.linux().clone().ok_or(LaunchError::Plan("no linux section"))?;
-    let entered = [LinuxNamespaceType::Pid, LinuxNamespaceType::Ipc, LinuxNamespaceType::Network];
-    let left = linux.namespaces().iter().flatten().filter(|namespace| !entered.contains(&namespace.typ()));
-    let left = left.cloned().collect();
-    linux.set_namespaces(Some(left));
+    linux.set_namespaces(Some(left)).set_uid_mappings(None).set_gid_mappings(None).set_time_offsets(None);
     spec.set_linux(Some(linux));
     let (streams, console_socket) = match given {
         Given::Streams(streams) => (Some(streams), None),

@@ -55,7 +55,7 @@ pub(crate) fn mount_all(
     inside: Option<&Inside>,
     dir: &Path,
 ) -> Result<(), LaunchError> {
-    let inside = inside.filter(|inside| inside.owner().is_some());
+    let inside = inside.filter(|inside| inside.maps_all() || inside.has_namespaces());
     if mounts.is_empty() {
         return Err(LaunchError::Plan("the root file system is not given as mounts"));
     }
@@ -65,11 +65,13 @@ pub(crate) fn mount_all(
     mount_images(&lower).map_err(|error| LaunchError::Failed(error.to_string()))?;
     for (index, entry) in mounts.iter().enumerate() {
         let entry = &with_two_layers(entry, dir)?;
+        // Those that the request maps by itself come with what they are for: a snapshot's have the snapshotter's word.
+        let inside = inside.filter(|inside| inside.maps_all() || is_mapped(entry));
         let shifted =
             inside.map(|inside| inside.layers(entry, &dir.join(format!("layers-{index}")))).transpose()?;
         let entry = shifted.as_ref().unwrap_or(entry);
         // An overlay works as who has mounted it.
-        let _owner = Owner::become_one(inside.and_then(Inside::owner))?;
+        let _owner = Owner::become_one(inside.filter(|inside| inside.maps_all()).and_then(Inside::owner))?;
         let at = match entry.target.as_os_str().is_empty() || entry.target == Path::new("/") {
             true => target.to_owned(),
             false => return Err(LaunchError::Plan("a mount of the root file system has a target below it")),
@@ -81,7 +83,7 @@ pub(crate) fn mount_all(
                 refuse_image_beside(Path::new(&entry.source))
                     .map_err(|error| LaunchError::Failed(error.to_string()))?;
                 let tree = bind(&entry.source, attributes)?;
-                inside.map_or(Ok(()), |inside| inside.map(tree.as_fd(), Reach::Top, &entry.source))?;
+                inside.map_or(Ok(()), |inside| inside.map_one(tree.as_fd(), Reach::Top, &entry.source))?;
                 tree
             }
             false => match make(&entry.kind, &entry.source, &options.parameters, attributes)? {
@@ -98,6 +100,11 @@ pub(crate) fn mount_all(
             .map_err(LaunchError::io("move_mount(2)", at.display().to_string()))?;
     }
     Ok(())
+}
+
+/// Whether containerd says of a snapshot that it is to show the ids of a user namespace.
+fn is_mapped(mount: &Mount) -> bool {
+    mount.options.iter().any(|option| option.starts_with("uidmap=") || option.starts_with("gidmap="))
 }
 
 /// An overlay that nothing is written to wants two layers at least: an empty one goes below a single one.

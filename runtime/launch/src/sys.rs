@@ -231,6 +231,18 @@ pub(crate) fn prctl(option: c_int, value: c_ulong) -> io::Result<()> {
     check(unsafe { libc::prctl(option, value, 0, 0, 0) }.into()).map(drop)
 }
 
+/// sethostname(2).
+pub(crate) fn set_host_name(name: &str) -> io::Result<()> {
+    // SAFETY: sethostname(2) reads as many bytes as it is told, which `name` has.
+    check(unsafe { libc::sethostname(name.as_ptr().cast(), name.len()) }.into()).map(drop)
+}
+
+/// setdomainname(2).
+pub(crate) fn set_domain_name(name: &str) -> io::Result<()> {
+    // SAFETY: as for sethostname(2).
+    check(unsafe { libc::setdomainname(name.as_ptr().cast(), name.len()) }.into()).map(drop)
+}
+
 /// Names this process, as ps(1) shows it.
 pub(crate) fn set_name(name: &CStr) {
     // SAFETY: PR_SET_NAME reads at most 16 bytes up to the terminating zero, which `name` has. It cannot fail.

@@ -16,12 +16,12 @@ use std::{
     rc::Rc,
 };
 
-use bulkhead_model::{Credentials, IdExtent, Mount, MountOwners, NODE_RANGES, RANGE_IDS, UserNamespace};
+use bulkhead_model::{Credentials, IdExtent, Ids, Mount, MountOwners, NODE_RANGES, RANGE_IDS, UserNamespace};
 use caps::CapSet;
 use nix::{
     errno::Errno,
     sched::{CloneFlags, setns},
-    sys::{stat::fstat, wait::waitpid},
+    sys::{prctl, stat::fstat, wait::waitpid},
     unistd::{Gid, Pid, Uid, setgroups, setresgid, setresuid},
 };
 
@@ -65,54 +65,88 @@ impl Inside {
     }
 
     /// What an id of the container's is on the node.
-    pub(crate) fn on_node(&self, id: u32) -> Option<u32> {
-        self.spec.on_node(id)
+    pub(crate) fn on_node(&self, which: Ids, id: u32) -> Option<u32> {
+        self.spec.on_node(which, id)
     }
 
-    /// Who on the node makes files where mounts show the container's ids: its root. None where they show the node's.
-    pub(crate) fn owner(&self) -> Option<u32> {
+    /// Who on the node makes what is made for the container: its root. None where that is the node's.
+    pub(crate) fn owner(&self) -> Option<(u32, u32)> {
         match self.spec.owners {
-            MountOwners::Mapped => self.spec.on_node(0),
+            MountOwners::Mapped | MountOwners::AsAsked => {
+                self.spec.on_node(Ids::Users, 0).zip(self.spec.on_node(Ids::Groups, 0))
+            }
             MountOwners::AsTheyAre => None,
         }
     }
 
-    /// Has a detached mount show the container's ids, where mounts are to.
+    /// Whether every mount of files is to show the container's ids.
+    pub(crate) fn maps_all(&self) -> bool {
+        self.spec.owners == MountOwners::Mapped
+    }
+
+    /// Whether the namespaces that are new are to be its own, and not the node's.
+    pub(crate) fn has_namespaces(&self) -> bool {
+        self.spec.owners == MountOwners::AsAsked
+    }
+
+    /// Has a detached mount show the container's ids, where all mounts are to.
     pub(crate) fn map(&self, tree: BorrowedFd<'_>, reach: Reach, shown: &str) -> Result<(), LaunchError> {
-        if self.owner().is_none() {
-            return Ok(());
-        }
-        trees::id_map(tree, reach, self.namespace.as_fd()).map_err(|error| match error.raw_os_error() {
-            Some(libc::EINVAL | libc::EPERM | libc::ENOSYS) => LaunchError::Failed(format!(
-                "{shown} cannot be mounted with shifted owners ({error}): its file system, or one that is mounted below \
-                 it, has no id-mapped mounts on this kernel; leave the mount out, or have policy say \
-                 user_namespace = \"root-only\""
-            )),
-            _ => LaunchError::io("mount_setattr(2)", format!("MOUNT_ATTR_IDMAP of {shown}"))(error),
-        })
+        if self.maps_all() { map(tree, reach, self.namespace.as_fd(), shown) } else { Ok(()) }
     }
 
-    /// Whether `option`, containerd's word on a snapshot (`uidmap=0:65536:65536`), says the ids of this namespace.
+    /// The same where the request says so of one.
+    pub(crate) fn map_one(&self, tree: BorrowedFd<'_>, reach: Reach, shown: &str) -> Result<(), LaunchError> {
+        map(tree, reach, self.namespace.as_fd(), shown)
+    }
+
+    /// Whether these are its ids.
+    pub(crate) fn has_ids(&self, uids: &[IdExtent], gids: &[IdExtent]) -> bool {
+        self.spec.uids == uids && self.spec.gids == gids
+    }
+
+    /// As if every mount of files were to show its ids.
+    pub(crate) fn mapping_all(&self) -> Self {
+        let spec = UserNamespace { owners: MountOwners::Mapped, ..self.spec.clone() };
+        Self { spec, namespace: Rc::clone(&self.namespace) }
+    }
+
+    /// Whether `option`, containerd's word on a snapshot (`uidmap=0:65536:65536`, extents with commas between them), says
+    /// the ids of this namespace.
     pub(crate) fn is_option(&self, option: &str) -> bool {
-        let Some((_, text)) = option.split_once('=') else { return false };
-        let numbers: Result<Vec<u32>, _> = text.split(':').map(str::parse).collect();
-        match numbers.as_deref() {
-            Ok(&[inside, outside, count]) => self.spec.ids == [IdExtent { inside, outside, count }],
-            _ => false,
-        }
+        let (which, text) = match option.split_once('=') {
+            Some(("uidmap", text)) => (Ids::Users, text),
+            Some(("gidmap", text)) => (Ids::Groups, text),
+            _ => return false,
+        };
+        let extents = text.split(',').map(|extent| {
+            let numbers: Result<Vec<u32>, _> = extent.split(':').map(str::parse).collect();
+            match numbers.as_deref() {
+                Ok(&[inside, outside, count]) => Some(IdExtent { inside, outside, count }),
+                _ => None,
+            }
+        });
+        extents.collect::<Option<Vec<_>>>().is_some_and(|extents| extents == self.spec.ids(which))
     }
 
-    /// Brings this process into it, with these ids and without any capability. What libcontainer does to others.
+    /// Brings this process into it, with these ids and without any capability, but where the namespace is one of the
+    /// compatible level: then with all that it has there, for `bulkhead_confine` to cut down. What libcontainer does to
+    /// others.
     pub(crate) fn enter(&self, credentials: &Credentials) -> Result<(), String> {
         let failed =
             |call: &'static str| move |errno: Errno| format!("{call} in the user namespace: {errno}");
-        let no_more =
-            |error: caps::errors::CapsError| format!("a capability of the user namespace is left: {error}");
+        let no_more = |error: caps::errors::CapsError| format!("capabilities of the user namespace: {error}");
         let groups: Vec<Gid> = credentials.groups.iter().copied().map(Gid::from_raw).collect();
         let (uid, gid) = (Uid::from_raw(credentials.uid), Gid::from_raw(credentials.gid));
         setns(&*self.namespace, CloneFlags::CLONE_NEWUSER).map_err(failed("setns(2)"))?;
         setgroups(&groups).map_err(failed("setgroups(2)"))?;
         setresgid(gid, gid, gid).map_err(failed("setresgid(2)"))?;
+        if self.has_namespaces() {
+            prctl::set_keepcaps(true).map_err(failed("prctl(2)"))?;
+            setresuid(uid, uid, uid).map_err(failed("setresuid(2)"))?;
+            prctl::set_keepcaps(false).map_err(failed("prctl(2)"))?;
+            let all = caps::read(None, CapSet::Permitted).map_err(no_more)?;
+            return caps::set(None, CapSet::Effective, &all).map_err(no_more);
+        }
         for capability in caps::read(None, CapSet::Bounding).map_err(no_more)? {
             caps::drop(None, CapSet::Bounding, capability).map_err(no_more)?;
         }
@@ -123,8 +157,26 @@ impl Inside {
         Ok(())
     }
 
-    /// Demands of the kernel that the namespaces of `pid` belong to the node's user namespace, in which this process is.
+    /// Brings this process into it as its root, where it has one.
+    pub(crate) fn become_root(&self) -> Result<(), String> {
+        let failed =
+            |call: &'static str| move |errno: Errno| format!("{call} in the user namespace: {errno}");
+        let (uid, gid) = (Uid::from_raw(0), Gid::from_raw(0));
+        setns(&*self.namespace, CloneFlags::CLONE_NEWUSER).map_err(failed("setns(2)"))?;
+        match self.owner() {
+            Some(_) => {
+                setresgid(gid, gid, gid).map_err(failed("setresgid(2)"))?;
+                setresuid(uid, uid, uid).map_err(failed("setresuid(2)"))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Demands of the kernel, but for a container of the compatible level, that the namespaces of `pid` belong to the node's user namespace, in which this process is.
     pub(crate) fn owns_nothing(&self, pid: i32) -> Result<(), LaunchError> {
+        if self.has_namespaces() {
+            return Ok(());
+        }
         let own =
             identity(&File::open("/proc/self/ns/user").map_err(LaunchError::io("open(2)", "ns/user"))?)?;
         for name in ["mnt", "pid", "ipc", "net", "uts", "cgroup"] {
@@ -151,6 +203,35 @@ impl Inside {
     }
 }
 
+/// Has a detached mount show the ids of a user namespace.
+fn map(
+    tree: BorrowedFd<'_>,
+    reach: Reach,
+    namespace: BorrowedFd<'_>,
+    shown: &str,
+) -> Result<(), LaunchError> {
+    trees::id_map(tree, reach, namespace).map_err(|error| match error.raw_os_error() {
+        Some(libc::EINVAL | libc::EPERM | libc::ENOSYS) => LaunchError::Failed(format!(
+            "{shown} cannot be mounted with shifted owners ({error}): its file system, or one that is mounted below \
+             it, has no id-mapped mounts on this kernel; leave the mount out, or have policy say \
+             user_namespace = \"root-only\""
+        )),
+        _ => LaunchError::io("mount_setattr(2)", format!("MOUNT_ATTR_IDMAP of {shown}"))(error),
+    })
+}
+
+/// Has a detached mount show ids by maps of its own, of a namespace that nothing else is in.
+pub(crate) fn map_by(
+    tree: BorrowedFd<'_>,
+    reach: Reach,
+    (uids, gids): (&[IdExtent], &[IdExtent]),
+    shown: &str,
+) -> Result<(), LaunchError> {
+    let maps =
+        UserNamespace { uids: uids.to_vec(), gids: gids.to_vec(), owners: MountOwners::AsAsked, path: None };
+    map(tree, reach, make(&maps)?.as_fd(), shown)
+}
+
 fn open(path: &Path) -> Result<OwnedFd, LaunchError> {
     File::open(path).map(OwnedFd::from).map_err(LaunchError::io("open(2)", path.display().to_string()))
 }
@@ -172,12 +253,11 @@ fn make(spec: &UserNamespace) -> Result<OwnedFd, LaunchError> {
         }
         Err(error) => return Err(LaunchError::io("clone(2)", "user namespace")(error)),
     };
-    let map = spec.map();
-    let opened = ["uid_map", "gid_map"]
-        .iter()
-        .try_for_each(|name| {
+    let opened = [("uid_map", Ids::Users), ("gid_map", Ids::Groups)]
+        .into_iter()
+        .try_for_each(|(name, which)| {
             let path = format!("/proc/{pid}/{name}");
-            fs::write(&path, &map).map_err(LaunchError::io("write(2)", path))
+            fs::write(&path, spec.map(which)).map_err(LaunchError::io("write(2)", path))
         })
         .and_then(|()| open(Path::new(&format!("/proc/{pid}/ns/user"))));
     drop(goes);
@@ -188,6 +268,9 @@ fn make(spec: &UserNamespace) -> Result<OwnedFd, LaunchError> {
 
 /// Refuses a range of ours that the node's own files give to somebody else. The kubelet's stands there by right.
 fn nobody_elses(spec: &UserNamespace) -> Result<(), LaunchError> {
+    if spec.owners == MountOwners::AsAsked {
+        return Ok(());
+    }
     let ours: Vec<u16> = spec.ranges().filter(|range| NODE_RANGES.contains(range)).collect();
     if ours.is_empty() {
         return Ok(());

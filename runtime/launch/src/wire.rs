@@ -9,7 +9,7 @@ use std::{
 };
 
 use bulkhead_cgroup::CgroupPath;
-use bulkhead_model::{ConfineSpec, LayersJob, Mount};
+use bulkhead_model::{ConfineSpec, ContainerId, LayersJob, Mount};
 use nix::sys::{
     memfd::{MFdFlags, memfd_create},
     socket::{ControlMessage, MsgFlags, sendmsg},
@@ -37,6 +37,8 @@ pub(crate) enum Job {
     Group(Box<Group>),
     /// Look at the layers of one that is to be created.
     Layers(Box<Layers>),
+    /// Run hooks of one.
+    Hooks(Box<Hooks>),
 }
 
 /// Create a container.
@@ -56,6 +58,8 @@ pub(crate) struct Create {
     pub(crate) cgroup_view: Option<View>,
     pub(crate) oom_score_adj: Option<i32>,
     pub(crate) stdio: Stdio,
+    /// Where the small init is in the container, if that runs its program.
+    pub(crate) init: Option<PathBuf>,
 }
 
 /// Where the container's process starts, and who makes it.
@@ -111,6 +115,25 @@ pub(crate) struct JudgeGroup {
     pub(crate) resources: LinuxResources,
 }
 
+/// Run hooks of a container, which the server cannot: it executes nothing.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Hooks {
+    pub(crate) id: ContainerId,
+    pub(crate) task_dir: PathBuf,
+    pub(crate) moment: Moment,
+}
+
+/// Which.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) enum Moment {
+    /// Those after the start of this process.
+    Started(u32),
+    /// Those after its end.
+    Stopped,
+}
+
 /// What is to be done to it.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -127,7 +150,7 @@ impl Job {
         match self {
             Job::Create(job) => Some(&job.confine),
             Job::Exec(job) => Some(&job.confine),
-            Job::Group(_) | Job::Layers(_) => None,
+            Job::Group(_) | Job::Layers(_) | Job::Hooks(_) => None,
         }
     }
 
@@ -136,7 +159,7 @@ impl Job {
         match self {
             Job::Create(job) => Some(&job.task_dir),
             Job::Exec(job) => Some(&job.task_dir),
-            Job::Group(_) | Job::Layers(_) => None,
+            Job::Group(_) | Job::Layers(_) | Job::Hooks(_) => None,
         }
     }
 

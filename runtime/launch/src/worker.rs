@@ -20,14 +20,14 @@ use crate::{
     LaunchError, blind, derive,
     error::chain,
     executor::Confined,
-    group_link, keyring, layers, limits, message,
+    group_link, hooks, keyring, layers, limits, message,
     owner::Owner,
-    process::{self, Parts, Place},
+    process::{self, Clocked, Parts, Place},
     rootfs, scarcity, sealed, start,
     stdio::{Kept, Opened},
     sys::{self, Forked},
     user_namespace::Inside,
-    wire::{Create, Exec, Group, GroupChange, Job, WorkingDir},
+    wire::{Create, Exec, Group, GroupChange, Hooks, Job, Moment, WorkingDir},
     working_dir,
     zygote::die_with,
 };
@@ -66,6 +66,7 @@ pub(crate) fn run(fds: Vec<OwnedFd>, host: &Host, server: u32) -> i32 {
             Job::Exec(job) => exec(*job, &reply, rest.into_iter(), host, server),
             Job::Group(job) => change_group(&job, host),
             Job::Layers(job) => layers::look(*job, rest, host, server).map(|()| (0, Kept::default())),
+            Job::Hooks(job) => run_hooks(&job),
         }
     });
     let sent = match done {
@@ -117,7 +118,7 @@ fn create(job: Create, reply: &Rc<OwnedFd>, host: &Host, server: u32) -> Result<
     }
 
     // In the node's mount namespace still: a mount may follow or share with the node's.
-    let (trees, late) = job.mounts.clone_sources()?;
+    let (trees, late) = job.mounts.clone_sources(inside.as_ref())?;
     rootfs::private_namespace()?;
     let root = derive::rootfs_dir(&job.task_dir);
     let attributes = job.confine.hardened().map_or(0, |_| rootfs::HARDENED);
@@ -133,7 +134,11 @@ fn create(job: Create, reply: &Rc<OwnedFd>, host: &Host, server: u32) -> Result<
     }
 
     let proc = node_proc_for(&job.confine, &job.id)?;
-    let executor = Confined::new(job.confine, Rc::clone(reply), proc, inside.clone());
+    let mut executor = Confined::new(job.confine, Rc::clone(reply), proc, inside.clone()).under(job.init);
+    let of_start = job.spec.hooks().as_ref().and_then(|hooks| hooks.start_container().clone());
+    if let Some(of_start) = of_start.filter(|hooks| !hooks.is_empty()) {
+        executor = executor.after(of_start, hooks::State::new(&job.spec, &job.id, &job.task_dir));
+    }
     let parts =
         Parts { spec: job.spec, executor, given: stdio.give()?, dir: state_dir(&job.task_dir, &job.id) };
     let place = Place {
@@ -173,15 +178,36 @@ fn exec(
 
     let proc = node_proc_for(&job.confine, &job.container)?;
     let inside = Inside::of_init(job.confine.user_namespace(), &init)?;
+    let clocks = clocks_of(&job)?;
     let executor = Confined::new(job.confine, Rc::clone(reply), proc, inside);
     let parts = Parts { spec: job.spec, executor, given: stdio.give()?, dir: files.dir.clone() };
-    let pid = process::further(parts, init).map_err(|error| {
+    let pid = process::further(parts, init, clocks).map_err(|error| {
         working_dir::why_not(job.init_pid, &job.working_dir).map_or(error, LaunchError::Failed)
     })?;
     // What the process finds is its own before it goes on.
     let kept = stdio.kept()?;
     start::release(&files.dir)?;
     Ok((pid, kept))
+}
+
+/// Whether a container has clocks of its own: at the compatible level it may. Its init is known by a pidfd, and its clocks
+/// are entered through that.
+fn clocks_of(job: &Exec) -> Result<Clocked, LaunchError> {
+    if job.confine.compatible().is_none() {
+        return Ok(Clocked::AsNode);
+    }
+    let read = |pid: &str| {
+        let path = format!("/proc/{pid}/ns/time");
+        match fs::read_link(&path) {
+            // A kernel without them, or a container that has ended.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(PathBuf::new()),
+            read => read.map_err(LaunchError::io("readlink(2)", path)),
+        }
+    };
+    match read("self")? == read(&job.init_pid.to_string())? {
+        true => Ok(Clocked::AsNode),
+        false => Ok(Clocked::ByItself),
+    }
 }
 
 /// The ids of the process as this one counts them.
@@ -200,6 +226,21 @@ fn change_group(job: &Group, host: &Host) -> Result<(i32, Kept), LaunchError> {
     }
     .map(|()| (0, Kept::default()))
     .map_err(cgroup_failed)
+}
+
+/// No process comes of it either.
+fn run_hooks(job: &Hooks) -> Result<(i32, Kept), LaunchError> {
+    own_process(None)?;
+    match job.moment {
+        Moment::Started(pid) => hooks::run_poststart(&job.task_dir, job.id.as_str(), pid)?,
+        Moment::Stopped => {
+            let problems = hooks::run_poststop(&job.task_dir, &job.id);
+            if !problems.is_empty() {
+                return Err(LaunchError::Failed(problems.join("; ")));
+            }
+        }
+    }
+    Ok((0, Kept::default()))
 }
 
 /// What every worker does to itself: no additional group of the server's is inherited (libcontainer sets none
@@ -269,7 +310,7 @@ fn make_dirs(job: &Create) -> Result<(), LaunchError> {
     if job.spec.hooks().is_some() {
         // What a hook is told of its container.
         let text = serde_json::to_string(&job.spec).map_err(LaunchError::Encode)?;
-        write_private(&job.task_dir.join("config.json"), &text)?;
+        write_private(&job.task_dir.join(hooks::CONFIG_FILE), &text)?;
     }
     Ok(())
 }

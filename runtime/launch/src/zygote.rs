@@ -9,10 +9,11 @@ use std::{
         unix::fs::MetadataExt as _,
     },
     panic::{AssertUnwindSafe, catch_unwind},
+    path::Path,
 };
 
 use bulkhead_cgroup::{CgroupPath, Host};
-use bulkhead_model::{ConfineSpec, LayersJob};
+use bulkhead_model::{ConfineSpec, ContainerId, InitRule, LayersJob};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use oci_spec::runtime::LinuxResources;
 
@@ -24,7 +25,7 @@ use crate::{
     message,
     mounts::{Mounts, Sources},
     sys::{self, Forked},
-    wire::{self, GroupChange, Job},
+    wire::{self, GroupChange, Job, Moment},
     worker, working_dir,
 };
 
@@ -109,6 +110,10 @@ impl Zygote {
             cgroup_view: blind::is_asked_for(spec, job.task_dir, confine),
             oom_score_adj: process.oom_score_adj(),
             stdio: job.stdio.clone(),
+            init: match job.plan.init() {
+                InitRule::Program => None,
+                InitRule::Small => Some(bulkhead_plan::INIT.into()),
+            },
         }));
         let reply = self.send(&wire, &[])?;
         Ok(CreateTicket::new(reply, confine.clone(), notify_dir(job)))
@@ -160,6 +165,27 @@ impl Zygote {
         let group = group.map(|(cgroup, resources)| wire::JudgeGroup { cgroup: cgroup.clone(), resources });
         let wire = Job::Layers(Box::new(wire::Layers { job: job.clone(), group }));
         self.send(&wire, &[output]).map(GroupTicket::new)
+    }
+
+    /// Has the hooks run that come after the start of `pid`. To be asked for where there are any.
+    pub fn poststart(&self, id: &ContainerId, task_dir: &Path, pid: u32) -> Result<GroupTicket, LaunchError> {
+        self.run_hooks(id, task_dir, Moment::Started(pid))
+    }
+
+    /// Has the hooks run that come after the end of a container, whose processes have been killed.
+    pub fn poststop(&self, id: &ContainerId, task_dir: &Path) -> Result<GroupTicket, LaunchError> {
+        self.run_hooks(id, task_dir, Moment::Stopped)
+    }
+
+    fn run_hooks(
+        &self,
+        id: &ContainerId,
+        task_dir: &Path,
+        moment: Moment,
+    ) -> Result<GroupTicket, LaunchError> {
+        let wire =
+            Job::Hooks(Box::new(wire::Hooks { id: id.clone(), task_dir: task_dir.to_owned(), moment }));
+        self.send(&wire, &[]).map(GroupTicket::new)
     }
 
     fn change_group(&self, cgroup: &CgroupPath, change: GroupChange) -> Result<GroupTicket, LaunchError> {

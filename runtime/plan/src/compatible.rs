@@ -8,18 +8,16 @@
 mod annotations;
 mod devices;
 mod mounts;
+mod namespaces;
 mod process;
 
-use std::{
-    collections::BTreeSet,
-    path::{Component, Path},
-};
+use std::path::{Component, Path};
 
 use bulkhead_model::{
-    CompatibleSpec, ConfineSpec, Confinement, CreateRequest, ExecRequest, IdentityRule, ImageVolume, Level,
-    MemfdRule, Refusal, RootRule, Rule,
+    CompatibleSpec, ConfineSpec, Confinement, CreateRequest, ExecRequest, IdentityRule, ImageVolume,
+    InitRule, Level, MemfdRule, Refusal, RootRule, Rule,
 };
-use oci_spec::runtime::{Linux, LinuxNamespace, LinuxNamespaceType as Kind, LinuxResources, LinuxSeccomp};
+use oci_spec::runtime::{Linux, LinuxResources, LinuxSeccomp};
 
 use crate::{
     ExecPlan, Plan,
@@ -28,7 +26,7 @@ use crate::{
     hooks, labels,
     limits::{MASKS_MAX, PATH_BYTES_MAX, at_most, no_nul},
     refuse::{refuse, short},
-    resources, spec,
+    resources, spec, user_namespace,
 };
 
 /// A request to a plan.
@@ -46,13 +44,15 @@ pub(crate) fn plan(
     spec::judge_annotations(asked)?;
     let linux = asked.linux().as_ref().ok_or_else(|| spec::missing("linux"))?;
     let process = asked.process().as_ref().ok_or_else(|| spec::missing("process"))?;
-    spec::judge_linux(linux)?;
-    let hooks = hooks::judge(asked.hooks().as_ref(), &confinement.hooks)?;
-    let namespaces = linux.namespaces().as_deref().unwrap_or_default();
-    judge_namespaces(namespaces)?;
+    spec::judge_linux(&without_namespaces(linux))?;
+    let hooks = hooks::judge(asked.hooks().as_ref(), &confinement.hooks, confinement.level)?;
+    let user_namespace = namespaces::as_asked(linux)?;
     let root = spec::root(request, RootRule::Writable, &mut changes)?;
     let (process, privileges) = process::as_asked(process, None, host, &mut changes)?;
-    let mounts = mounts::as_asked(asked.mounts().as_deref().unwrap_or_default(), host, &mut changes)?;
+    user_namespace::judge_ids(user_namespace.as_ref(), &privileges.credentials)?;
+    let list = asked.mounts().as_deref().unwrap_or_default();
+    let mounts::AsAsked { mounts, copied_up } =
+        mounts::as_asked(list, user_namespace.as_ref(), host, &mut changes)?;
     resources::judge_path(linux.cgroups_path().as_deref())?;
     annotations::judge(asked, linux.cgroups_path().as_deref())?;
     judge_paths(linux)?;
@@ -79,6 +79,7 @@ pub(crate) fn plan(
             no_new_privileges: privileges.no_new_privileges,
             seccomp,
             selinux_label: privileges.selinux_label,
+            user_namespace,
         }),
         changes: changes.into_vec(),
         memfd: MemfdRule::Allowed,
@@ -86,7 +87,8 @@ pub(crate) fn plan(
         host: HostFacts { mountinfo: None, profile: None, ..host.clone() },
         source_roots: Vec::new(),
         image_volumes: crate::mounts::labelled(image_volumes, linux),
-        copied_up: BTreeSet::new(),
+        copied_up,
+        init: InitRule::Program,
         identity: IdentityRule::AsIs,
     })
 }
@@ -113,12 +115,14 @@ pub(crate) fn plan_exec(
     let mut changes = Changes::default();
     let init = plan.spec().process().as_ref();
     let (process, privileges) = process::as_asked(&request.process, init, &plan.host, &mut changes)?;
+    user_namespace::judge_ids(created.user_namespace.as_ref(), &privileges.credentials)?;
     let confine = ConfineSpec::Compatible(CompatibleSpec {
         credentials: privileges.credentials,
         capabilities: privileges.capabilities,
         no_new_privileges: privileges.no_new_privileges,
         seccomp: created.seccomp.clone(),
         selinux_label: privileges.selinux_label.or_else(|| created.selinux_label.clone()),
+        user_namespace: created.user_namespace.clone(),
     });
     Ok(ExecPlan { process, confine, changes: changes.into_vec() })
 }
@@ -134,37 +138,11 @@ fn filter(section: &LinuxSeccomp) -> Result<bulkhead_model::SeccompFilter, Refus
     })
 }
 
-fn judge_namespaces(namespaces: &[LinuxNamespace]) -> Result<(), Refusal> {
-    const FIELD: &str = "linux.namespaces";
-    at_most(FIELD, namespaces.len(), 8, "entries")?;
-    for (index, namespace) in namespaces.iter().enumerate() {
-        let typ = namespace.typ();
-        if namespaces[..index].iter().any(|earlier| earlier.typ() == typ) {
-            let why = "which of them holds is not defined";
-            return Err(refuse(Rule::Namespaces, FIELD, format!("{typ} twice"), why, "name it once"));
-        }
-        let why = match typ {
-            Kind::User => {
-                "the compatible level has no user namespaces yet, and id mappings are not left out silently"
-            }
-            Kind::Time => "clocks of its own are not built yet",
-            Kind::Mount | Kind::Cgroup | Kind::Uts | Kind::Ipc | Kind::Pid | Kind::Network => {
-                let path = namespace.path().as_deref().unwrap_or(Path::new("/"));
-                no_nul(FIELD, &path.to_string_lossy())?;
-                if path.is_absolute() || path.as_os_str().is_empty() {
-                    continue;
-                }
-                "a path is absolute"
-            }
-        };
-        let fix = "leave it out (pod: hostUsers: true, or nothing)";
-        return Err(refuse(Rule::Namespaces, FIELD, format!("a {typ} namespace"), why, fix));
-    }
-    if namespaces.iter().any(|namespace| namespace.typ() == Kind::Mount) {
-        return Ok(());
-    }
-    let why = "the container's root would be the node's";
-    Err(refuse(Rule::Namespaces, FIELD, "no mount namespace", why, "add one: containerd does"))
+/// The rest of the section: namespaces are judged with their mappings and offsets.
+fn without_namespaces(linux: &Linux) -> Linux {
+    let mut rest = linux.clone();
+    rest.set_namespaces(None).set_uid_mappings(None).set_gid_mappings(None).set_time_offsets(None);
+    rest
 }
 
 fn judge_paths(linux: &Linux) -> Result<(), Refusal> {

@@ -1,8 +1,9 @@
-//! `hooks`: only programs that the node's policy names, and none from inside the container.
+//! `hooks`: only programs that the node's policy names; from inside the container only at the compatible level, where they
+//! run as the container's own program does.
 
 use std::{collections::BTreeSet, path::PathBuf};
 
-use bulkhead_model::{Refusal, Rule};
+use bulkhead_model::{Level, Refusal, Rule};
 use oci_spec::runtime::{Hook, Hooks};
 
 use crate::{
@@ -15,7 +16,11 @@ const HOOKS_MAX: usize = 16;
 
 /// Judges the hooks; what is left may run as it is.
 #[allow(deprecated)] // `prestart` is what the NVIDIA toolkit and others still send.
-pub(crate) fn judge(hooks: Option<&Hooks>, allowed: &BTreeSet<PathBuf>) -> Result<Option<Hooks>, Refusal> {
+pub(crate) fn judge(
+    hooks: Option<&Hooks>,
+    allowed: &BTreeSet<PathBuf>,
+    level: Level,
+) -> Result<Option<Hooks>, Refusal> {
     let Some(hooks) = hooks else { return Ok(None) };
     let mut rest = hooks.clone();
     let kinds = [
@@ -31,30 +36,43 @@ pub(crate) fn judge(hooks: Option<&Hooks>, allowed: &BTreeSet<PathBuf>) -> Resul
         let list = list.as_deref().unwrap_or_default();
         at_most(&format!("hooks.{kind}"), list.len(), HOOKS_MAX, "hooks")?;
         for hook in list {
-            judge_one(kind, hook, allowed)?;
+            judge_one(kind, hook, allowed, level)?;
         }
     }
     let any = kinds.iter().any(|(_, list)| list.as_ref().is_some_and(|list| !list.is_empty()));
     Ok(any.then(|| hooks.clone()))
 }
 
-fn judge_one(kind: &str, hook: &Hook, allowed: &BTreeSet<PathBuf>) -> Result<(), Refusal> {
+fn judge_one(kind: &str, hook: &Hook, allowed: &BTreeSet<PathBuf>, level: Level) -> Result<(), Refusal> {
     let field = format!("hooks.{kind}");
     let mut rest = hook.clone();
     std::mem::take(rest.path_mut());
     rest.set_args(None).set_env(None).set_timeout(None);
     nothing_left(&field, &rest, r#"{"path":""}"#)?;
     let path = hook.path().to_string_lossy();
-    if kind == "startContainer" {
+    no_nul(&field, &path)?;
+    if hook.timeout().is_some_and(|seconds| seconds <= 0) {
+        let why = "a hook without time can only fail";
+        return Err(refuse(
+            Rule::Hooks,
+            &format!("{field}.timeout"),
+            "0 s or less",
+            why,
+            "give it a second or more",
+        ));
+    }
+    let of_image = kind == "startContainer";
+    if of_image && level == Level::Hardened {
         return Err(refuse(
             Rule::Hooks,
             &field,
             short(&path),
-            "it would run a program of the image before the container is confined",
-            "use another kind of hook",
+            "it is a program of the image that no profile of the container's command knows",
+            "have the command do it, or use another kind of hook",
         ));
     }
-    if !hook.path().is_absolute() || !allowed.contains(hook.path()) {
+    let named = of_image || allowed.contains(hook.path());
+    if !hook.path().is_absolute() || !named {
         return Err(refuse(
             Rule::Hooks,
             &field,
@@ -89,10 +107,14 @@ mod tests {
         ("poststop", Hooks::set_poststop),
     ];
 
-    fn run(set: Set, path: &str, allowed: &[&str]) -> Result<Option<Hooks>, Refusal> {
+    fn run_at(level: Level, set: Set, path: &str, allowed: &[&str]) -> Result<Option<Hooks>, Refusal> {
         let mut hooks = Hooks::default();
         set(&mut hooks, Some(vec![HookBuilder::default().path(path).build().unwrap()]));
-        judge(Some(&hooks), &allowed.iter().map(PathBuf::from).collect())
+        judge(Some(&hooks), &allowed.iter().map(PathBuf::from).collect(), level)
+    }
+
+    fn run(set: Set, path: &str, allowed: &[&str]) -> Result<Option<Hooks>, Refusal> {
+        run_at(Level::Hardened, set, path, allowed)
     }
 
     #[test]
@@ -107,13 +129,31 @@ mod tests {
     }
 
     #[test]
-    fn hook_inside_the_container_is_refused_even_if_named() {
+    fn hook_inside_the_container_is_refused_even_if_named_but_at_the_compatible_level() {
         assert!(run(Hooks::set_start_container, "/usr/bin/hook", &["/usr/bin/hook"]).is_err());
+        for (path, granted) in [("/bin/hook", true), ("bin/hook", false)] {
+            let judged = run_at(Level::Compatible, Hooks::set_start_container, path, &[]);
+            assert_eq!(judged.is_ok(), granted, "{path}");
+        }
+        // On the node policy names what runs, whatever the level.
+        assert!(run_at(Level::Compatible, Hooks::set_poststop, "/bin/hook", &[]).is_err());
+        assert!(run_at(Level::Compatible, Hooks::set_poststop, "/bin/hook", &["/bin/hook"]).is_ok());
+    }
+
+    #[test]
+    fn time_of_a_hook_is_a_second_or_more() {
+        for (timeout, granted) in [(0, false), (-1, false), (1, true)] {
+            let hook = HookBuilder::default().path("/h").timeout(timeout).build().unwrap();
+            let mut hooks = Hooks::default();
+            hooks.set_poststart(Some(vec![hook]));
+            let judged = judge(Some(&hooks), &["/h".into()].into(), Level::Hardened);
+            assert_eq!(judged.is_ok(), granted, "{timeout}");
+        }
     }
 
     #[test]
     fn section_without_hooks_is_left_out() {
-        assert_eq!(judge(Some(&Hooks::default()), &BTreeSet::new()).unwrap(), None);
-        assert_eq!(judge(None, &BTreeSet::new()).unwrap(), None);
+        assert_eq!(judge(Some(&Hooks::default()), &BTreeSet::new(), Level::Hardened).unwrap(), None);
+        assert_eq!(judge(None, &BTreeSet::new(), Level::Hardened).unwrap(), None);
     }
 }

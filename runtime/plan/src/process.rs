@@ -105,17 +105,25 @@ pub(crate) fn known_fields_only(process: &Process) -> Result<(), Refusal> {
     nothing_left("process", &rest, r#"{"user":{},"cwd":""}"#)
 }
 
-/// What is never applied.
+/// What is never applied, and what a hardened process does not get: more than its share of processor and disk.
 pub(crate) fn unsupported(process: &Process) -> Result<(), Refusal> {
-    let set = [
-        (
-            "process.commandLine (Windows)",
-            process.command_line().as_ref().is_some_and(|text| !text.is_empty()),
-        ),
+    none_of(&[
         ("process.ioPriority", process.io_priority().is_some()),
         ("process.scheduler", process.scheduler().is_some()),
+    ])?;
+    never_applied(process)
+}
+
+/// What is never applied.
+pub(crate) fn never_applied(process: &Process) -> Result<(), Refusal> {
+    let command_line = process.command_line().as_ref().is_some_and(|text| !text.is_empty());
+    none_of(&[
+        ("process.commandLine (Windows)", command_line),
         ("process.execCPUAffinity", process.exec_cpu_affinity().is_some()),
-    ];
+    ])
+}
+
+fn none_of(set: &[(&str, bool)]) -> Result<(), Refusal> {
     match set.iter().find(|(_, set)| *set) {
         Some((field, _)) => Err(refuse_unsupported(field)),
         None => Ok(()),

@@ -11,7 +11,7 @@
 use std::path::{Path, PathBuf};
 
 use bulkhead_model::{
-    Confinement, ContainerId, ContainerKind, CreateRequest, Credentials, IdExtent, Level, MountOwners,
+    Confinement, ContainerId, ContainerKind, CreateRequest, Credentials, IdExtent, Ids, Level, MountOwners,
     RANGE_IDS, Refusal, Rule, UserNamespace, UserNamespaceRule,
 };
 use bulkhead_policy::Grant;
@@ -118,14 +118,19 @@ fn of_pod(
     };
     if let Some(asked) = asked {
         let own = [of_process(sandbox), pinned(id, host)];
-        if !own.iter().any(|own| asked.path == Some(own)) || namespace.ids != [asked.ids] {
+        let same = namespace.uids == [asked.ids] && namespace.gids == [asked.ids];
+        if !own.iter().any(|own| asked.path == Some(own)) || !same {
             let path = asked.path.unwrap_or(Path::new("a new one"));
             return Err(foreign(path, "it is not that of this pod's sandbox, with the same ids"));
         }
     }
     match (rule, namespace.owners) {
+        // Its root would rule this container's network.
+        (_, MountOwners::AsAsked) => Err(of_compatible()),
         (UserNamespaceRule::Shifted, MountOwners::AsTheyAre) => Err(in_nodes()),
-        _ => Ok(Some(UserNamespace { path: Some(of_process(sandbox)), ..namespace.clone() })),
+        (_, MountOwners::AsTheyAre | MountOwners::Mapped) => {
+            Ok(Some(UserNamespace { path: Some(of_process(sandbox)), ..namespace.clone() }))
+        }
     }
 }
 
@@ -143,6 +148,16 @@ fn in_nodes() -> Refusal {
     )
 }
 
+fn of_compatible() -> Refusal {
+    refuse(
+        Rule::Namespaces,
+        "linux.namespaces",
+        "a pod whose namespaces belong to its user namespace",
+        "its sandbox is at the compatible level, where root of the pod rules them as under runc",
+        "have policy grant the sandbox's image (pause) and this one the same level",
+    )
+}
+
 fn foreign(path: &Path, why: &str) -> Refusal {
     let found = format!("a user namespace: {}", short(&path.to_string_lossy()));
     let fix = "leave it out (pod: hostUsers: true, or nothing)";
@@ -157,7 +172,7 @@ struct Asked<'a> {
 
 impl Asked<'_> {
     fn namespace(&self) -> UserNamespace {
-        UserNamespace { ids: vec![self.ids], owners: MountOwners::Mapped, path: None }
+        UserNamespace::of(vec![self.ids], MountOwners::Mapped)
     }
 }
 
@@ -196,7 +211,7 @@ fn the_same(mappings: [&[LinuxIdMapping]; 2]) -> Result<IdExtent, Refusal> {
     judge(extent(uids))
 }
 
-fn extent(mapping: &LinuxIdMapping) -> IdExtent {
+pub(crate) fn extent(mapping: &LinuxIdMapping) -> IdExtent {
     IdExtent { inside: mapping.container_id(), outside: mapping.host_id(), count: mapping.size() }
 }
 
@@ -228,11 +243,11 @@ fn bad(found: &str, why: &str) -> Refusal {
 /// Demands that the ids of a process are in its user namespace.
 pub(crate) fn judge_ids(namespace: Option<&UserNamespace>, ids: &Credentials) -> Result<(), Refusal> {
     let Some(namespace) = namespace else { return Ok(()) };
-    let named = [("process.user.uid", ids.uid), ("process.user.gid", ids.gid)].into_iter();
-    let groups = ids.groups.iter().map(|group| ("process.user.additionalGids", *group));
-    match named.chain(groups).find(|(_, id)| namespace.on_node(*id).is_none()) {
+    let named = [("process.user.uid", Ids::Users, ids.uid), ("process.user.gid", Ids::Groups, ids.gid)];
+    let groups = ids.groups.iter().map(|group| ("process.user.additionalGids", Ids::Groups, *group));
+    match named.into_iter().chain(groups).find(|(_, which, id)| namespace.on_node(*which, *id).is_none()) {
         None => Ok(()),
-        Some((field, id)) => Err(refuse(
+        Some((field, _, id)) => Err(refuse(
             Rule::User,
             field,
             format!("id {id}"),
@@ -253,10 +268,11 @@ pub(crate) fn judge_mount(
         return Ok(());
     }
     let namespace = namespace.filter(|namespace| namespace.owners == MountOwners::Mapped);
-    let same = |list: &[LinuxIdMapping]| {
-        namespace.is_some_and(|namespace| list.iter().map(extent).eq(namespace.ids.iter().copied()))
+    let same = |(list, which): (&[LinuxIdMapping], Ids)| {
+        let ids = list.iter().map(extent);
+        namespace.is_some_and(|namespace| ids.eq(namespace.ids(which).iter().copied()))
     };
-    if mappings.iter().all(|list| same(list)) {
+    if mappings.into_iter().zip([Ids::Users, Ids::Groups]).all(same) {
         return Ok(());
     }
     Err(refuse(

@@ -12,7 +12,7 @@ use std::{
 
 use bulkhead_cgroup::Host;
 use bulkhead_containerd::remove_stale_files;
-use bulkhead_launch::{cgroup_of, init_pid_of};
+use bulkhead_launch::{cgroup_of, has_hooks, init_pid_of, run_poststop};
 use bulkhead_model::{ContainerId, Namespace};
 use containerd_shim::Flags;
 use containerd_shim_protos::api::DeleteResponse;
@@ -50,6 +50,15 @@ pub(crate) fn delete(flags: &Flags) -> Result<(), FrontError> {
         && let Err(error) = cgroup.kill_all().and_then(|()| cgroup.release())
     {
         problems.push(chain(&error));
+    }
+    // Its last hooks, before the directory goes that says which they are.
+    if let Some(cgroup) = cgroup.as_ref().filter(|_| has_hooks(&task_dir))
+        && let Err(error) = cgroup.kill_all()
+    {
+        problems.push(chain(&error));
+    }
+    for problem in run_poststop(&task_dir, &id) {
+        complain(&problem);
     }
     problems.extend(leftovers::take_back(cgroup.as_ref(), &task_dir));
     // Else processes with these ids may be left: no other pod gets them.

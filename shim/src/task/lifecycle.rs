@@ -165,8 +165,8 @@ async fn delete_container(tasks: &Tasks, container: &Container) -> Result<Delete
     };
     init.take_rest().drain().await;
     container.keep_watch(None);
-    let (zygote, path) = (tasks.stages().zygote(), container.admitted.cgroup_path());
-    let problems = leftovers::take_back_later(zygote, path, &container.cgroup, &container.task_dir).await;
+    let (zygote, admitted) = (tasks.stages().zygote(), &container.admitted);
+    let problems = leftovers::take_back_later(zygote, admitted, &container.cgroup, &container.task_dir).await;
     container.admitted.release_ids(problems.is_empty());
     for problem in problems {
         tracing::error!(problem, id = %container.id, "a container leaves something behind");

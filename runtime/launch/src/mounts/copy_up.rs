@@ -24,7 +24,7 @@ use nix::{
     dir::{Dir, Type},
     errno::Errno,
     fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, openat2, readlinkat},
-    sys::stat::{FchmodatFlags, FileStat, Mode, fchmodat, fstat, mkdirat},
+    sys::stat::{FchmodatFlags, FileStat, Mode, fchmodat, fstat, fstatat, mkdirat},
     unistd::{Gid, Uid, fchownat, symlinkat},
 };
 
@@ -40,6 +40,9 @@ const DIRECTORY_MODE: u32 = 0o3777;
 
 /// Those that a file keeps.
 const FILE_MODE: u32 = 0o777;
+
+/// Those that everything keeps which stays its owner's.
+const ALL_BITS: u32 = 0o7777;
 
 /// Whom the copy belongs to.
 #[derive(Clone, Copy, Debug)]
@@ -57,12 +60,13 @@ pub(super) enum Top {
     Nothing,
 }
 
-/// Copies what is in `image`, a directory, to the root of `tmpfs`. `place` is for messages.
+/// Copies what is in `image`, a directory, to the root of `tmpfs`; with the owners and set-id bits that it has, if no owner is
+/// given. `place` is for messages.
 pub(super) fn copy_up(
     image: BorrowedFd<'_>,
     tmpfs: BorrowedFd<'_>,
     top: Top,
-    owner: Owner,
+    owner: Option<Owner>,
     place: &str,
 ) -> Result<(), LaunchError> {
     let failed = |error: Failure| error.told(place);
@@ -81,7 +85,7 @@ pub(super) fn copy_up(
 }
 
 struct Copy {
-    owner: Owner,
+    owner: Option<Owner>,
 }
 
 impl Copy {
@@ -120,9 +124,9 @@ impl Copy {
         mkdirat(to, name, Mode::S_IRWXU).map_err(|errno| Failure::of("mkdirat(2)", errno))?;
         let made = open(to, name, OFlag::O_DIRECTORY).map_err(|errno| Failure::of("openat2(2)", errno))?;
         self.directory(inner, made.as_fd(), depth)?;
-        self.own(to, name)?;
+        self.own(to, name, &what)?;
         // Last: chown(2) clears bits.
-        let mode = Mode::from_bits_truncate(what.st_mode & DIRECTORY_MODE);
+        let mode = Mode::from_bits_truncate(what.st_mode & self.kept(DIRECTORY_MODE));
         fchmodat(to, name, mode, FchmodatFlags::FollowSymlink)
             .map_err(|errno| Failure::of("fchmodat(2)", errno))
     }
@@ -136,19 +140,25 @@ impl Copy {
         let made = openat2(to, name, how).map_err(|errno| Failure::of("openat2(2)", errno))?;
         let mut made = File::from(made);
         io::copy(&mut File::from(inner), &mut made)?;
-        self.own(to, name)?;
-        made.set_permissions(Permissions::from_mode(what.st_mode & FILE_MODE))?;
+        self.own(to, name, &what)?;
+        made.set_permissions(Permissions::from_mode(what.st_mode & self.kept(FILE_MODE)))?;
         Ok(())
     }
 
     fn link(&self, from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &CStr) -> Result<(), Failure> {
         let target = readlinkat(from, name).map_err(|errno| Failure::of("readlinkat(2)", errno))?;
         symlinkat(target.as_bytes(), to, name).map_err(|errno| Failure::of("symlinkat(2)", errno))?;
-        self.own(to, name)
+        let what = fstatat(from, name, AtFlags::AT_SYMLINK_NOFOLLOW);
+        self.own(to, name, &what.map_err(|errno| Failure::of("newfstatat(2)", errno))?)
     }
 
-    fn own(&self, dir: BorrowedFd<'_>, name: &CStr) -> Result<(), Failure> {
-        let Owner { uid, gid } = self.owner;
+    /// Permission bits of these that are kept.
+    fn kept(&self, bits: u32) -> u32 {
+        if self.owner.is_some() { bits } else { ALL_BITS }
+    }
+
+    fn own(&self, dir: BorrowedFd<'_>, name: &CStr, what: &FileStat) -> Result<(), Failure> {
+        let Owner { uid, gid } = self.owner.unwrap_or(Owner { uid: what.st_uid, gid: what.st_gid });
         let ids = (Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));
         fchownat(dir, name, ids.0, ids.1, AtFlags::AT_SYMLINK_NOFOLLOW)
             .map_err(|errno| Failure::of("fchownat(2)", errno))

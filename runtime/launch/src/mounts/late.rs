@@ -55,7 +55,7 @@ pub(super) fn sort_out(list: &mut Vec<Planned>, covered: &BTreeSet<PathBuf>) -> 
         let what = What::FileSystem { kind: "tmpfs".to_owned(), source: "tmpfs".to_owned() };
         list.insert(
             index,
-            Planned { destination: DEV.into(), what, options, copy_up: None, when: When::First },
+            Planned { destination: DEV.into(), what, options, copy_up: None, ids: None, when: When::First },
         );
     }
     Ok(())

@@ -26,8 +26,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use bulkhead_model::{ConfineSpec, IdentityRule, ImageVolume};
-use oci_spec::runtime::{Mount, Spec};
+use bulkhead_model::{ConfineSpec, IdExtent, IdentityRule, Ids, ImageVolume};
+use oci_spec::runtime::{LinuxIdMapping, Mount, Spec};
 use serde::{Deserialize, Serialize};
 
 use self::{
@@ -38,7 +38,11 @@ use self::{
     place::Root,
     source::{Links, Tree},
 };
-use crate::{LaunchError, blind, rootfs, sys::trees::Reach, user_namespace::Inside};
+use crate::{
+    LaunchError, blind, rootfs,
+    sys::trees::Reach,
+    user_namespace::{self, Inside},
+};
 
 /// What belongs to the kernel's file systems: no mount may get there that was not planned there, by whatever link.
 const KERNELS: [&str; 3] = ["/dev", "/proc", "/sys"];
@@ -55,7 +59,8 @@ fn become_owner(inside: Option<&Inside>) -> Result<crate::owner::Owner, LaunchEr
 fn on_node(options: &[String], inside: &Inside) -> Result<Vec<String>, LaunchError> {
     let option = |option: &String| match option.split_once('=') {
         Some((key @ ("uid" | "gid"), id)) => {
-            let id = id.parse().ok().and_then(|id| inside.on_node(id));
+            let which = if key == "uid" { Ids::Users } else { Ids::Groups };
+            let id = id.parse().ok().and_then(|id| inside.on_node(which, id));
             id.map(|id| format!("{key}={id}"))
                 .ok_or(LaunchError::Plan("a mount is of an id that is not mapped"))
         }
@@ -80,8 +85,9 @@ pub(crate) struct Mounts {
     shared_root: bool,
     /// Whether libcontainer binds a terminal on /dev/console.
     console: bool,
-    /// Whom copies of the image's files belong to, and a name for that uid where the image has none.
-    owner: (u32, u32),
+    /// Whom copies of the image's files belong to, if not to whom they did; and a name for that uid where the image has
+    /// none.
+    owner: Option<(u32, u32)>,
     identity: Option<Identity>,
     expected: Expected,
 }
@@ -95,7 +101,19 @@ struct Planned {
     options: Vec<String>,
     /// What it hides is copied into it, and of the hidden directory itself this counts.
     copy_up: Option<Top>,
+    /// Whose ids it shows, if not those that all show.
+    ids: Option<ShownIds>,
     when: When,
+}
+
+/// Ids that one mount shows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ShownIds {
+    uids: Vec<IdExtent>,
+    gids: Vec<IdExtent>,
+    /// And what is mounted below it.
+    recursive: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -184,7 +202,7 @@ impl Mounts {
         let on_node = confine.credentials_on_node().ok_or(LaunchError::Plan("an id that is not mapped"))?;
         Ok(Self {
             list,
-            owner: (on_node.uid, on_node.gid),
+            owner: confine.hardened().map(|_| (on_node.uid, on_node.gid)),
             identity: match sources.identity {
                 IdentityRule::FilledIn => Some(Identity { uid, gid, dir: task_dir.to_owned() }),
                 IdentityRule::AsIs => None,
@@ -203,14 +221,17 @@ impl Mounts {
 
     /// Clones the sources that may share with the node, or follow it: in the node's own mount namespace. Those for
     /// [`Mounts::assemble`], and those for [`Mounts::finish`].
-    pub(crate) fn clone_sources(&self) -> Result<(Trees, Trees), LaunchError> {
+    pub(crate) fn clone_sources(&self, inside: Option<&Inside>) -> Result<(Trees, Trees), LaunchError> {
         let list = self.list.iter().enumerate();
         let ours = list.filter_map(|(index, mount)| match &mount.what {
-            What::Bind { path, links: links @ Links::Node } => Some((index, path, links, &mount.options)),
+            What::Bind { path, links: links @ Links::Node } => Some((index, path, links, mount)),
             What::Bind { .. } | What::Image { .. } | What::FileSystem { .. } => None,
         });
-        let trees =
-            ours.map(|(index, path, links, options)| Ok((index, source::bind(path, links, options)?)));
+        let trees = ours.map(|(index, path, links, mount)| {
+            let tree = source::bind(path, links, &mount.options)?;
+            mount.show_ids(&tree, inside, path)?;
+            Ok((index, tree))
+        });
         let trees = trees.collect::<Result<Trees, LaunchError>>()?;
         Ok(trees.into_iter().partition(|(index, _)| self.list[*index].when != When::Late))
     }
@@ -257,8 +278,8 @@ impl Mounts {
         top: Top,
         place: &Path,
     ) -> Result<(), LaunchError> {
-        let (uid, gid) = self.owner;
-        copy_up(hidden, tree.fd.as_fd(), top, Owner { uid, gid }, &place.display().to_string())
+        let owner = self.owner.map(|(uid, gid)| Owner { uid, gid });
+        copy_up(hidden, tree.fd.as_fd(), top, owner, &place.display().to_string())
     }
 
     /// Asks the kernel what the container of `pid` has for mounts, and attaches what is to come last. `landed` is what
@@ -290,9 +311,23 @@ impl Planned {
                     let shown = format!("{} on {}", path.display(), self.destination.display());
                     inside.map(tree.fd.as_fd(), reach, &shown)?;
                 }
+                self.show_ids(&tree, inside, path)?;
                 Ok(tree)
             }
-            What::Image { volume, dir } => image::image(volume, &self.options, dir, inside),
+            What::Image { volume, dir } => {
+                let mapping = match (&self.ids, inside) {
+                    (None, _) => None,
+                    (Some(ids), Some(inside)) if inside.has_ids(&ids.uids, &ids.gids) => {
+                        Some(inside.mapping_all())
+                    }
+                    (Some(_), _) => {
+                        return Err(LaunchError::Plan(
+                            "an image shows other ids than those of the container",
+                        ));
+                    }
+                };
+                image::image(volume, &self.options, dir, mapping.as_ref().or(inside))
+            }
             What::FileSystem { kind, source } => {
                 // Where libcontainer put it, and for the same kinds.
                 let label = label.filter(|_| kind != "proc" && kind != "sysfs");
@@ -304,9 +339,21 @@ impl Planned {
         }
     }
 
-    /// Whether a bind mount shows files with owners: neither the kernel's control groups nor the runtime's canary.
+    fn show_ids(&self, tree: &Tree, inside: Option<&Inside>, source: &Path) -> Result<(), LaunchError> {
+        let Some(ShownIds { uids, gids, recursive }) = &self.ids else { return Ok(()) };
+        let reach = if *recursive { Reach::Tree } else { Reach::Top };
+        let shown = format!("{} on {}", source.display(), self.destination.display());
+        match inside.filter(|inside| inside.has_ids(uids, gids)) {
+            Some(inside) => inside.map_one(tree.fd.as_fd(), reach, &shown),
+            None => user_namespace::map_by(tree.fd.as_fd(), reach, (uids, gids), &shown),
+        }
+    }
+
+    /// Whether a bind mount shows files with owners: neither the kernel's control groups nor the runtime's canary and init.
     fn is_of_files(&self) -> bool {
-        ![CGROUPS, bulkhead_plan::CANARY].map(Path::new).contains(&self.destination.as_path())
+        ![CGROUPS, bulkhead_plan::CANARY, bulkhead_plan::INIT]
+            .map(Path::new)
+            .contains(&self.destination.as_path())
     }
 
     fn landed(&self, at: PathBuf) -> Landed {
@@ -358,8 +405,30 @@ fn planned(
         true => Top::Mode,
         false => Top::Nothing,
     };
+    let top = match level {
+        Level::Hardened => top,
+        Level::Compatible if options.iter().any(|option| option.starts_with("mode=")) => Top::Nothing,
+        Level::Compatible => Top::Mode,
+    };
     let copy_up = sources.copied_up.contains(&destination).then_some(top);
-    Ok(Planned { destination, what, options, copy_up, when: When::First })
+    let ids = match level {
+        // All of them show the same.
+        Level::Hardened => None,
+        Level::Compatible => shown_ids(mount),
+    };
+    Ok(Planned { destination, what, options, copy_up, ids, when: When::First })
+}
+
+fn shown_ids(mount: &Mount) -> Option<ShownIds> {
+    let extent = |mapping: &LinuxIdMapping| IdExtent {
+        inside: mapping.container_id(),
+        outside: mapping.host_id(),
+        count: mapping.size(),
+    };
+    let list = |list: &Option<Vec<LinuxIdMapping>>| list.iter().flatten().map(extent).collect::<Vec<_>>();
+    let (uids, gids) = (list(mount.uid_mappings()), list(mount.gid_mappings()));
+    let recursive = mount.options().iter().flatten().any(|option| option == "ridmap");
+    (!uids.is_empty()).then_some(ShownIds { uids, gids, recursive })
 }
 
 #[cfg(test)]

@@ -71,8 +71,9 @@ impl<'a> Options<'a> {
                 });
                 return;
             }
-            // What a mount is without them, and what is said by its type.
-            "bind" | "defaults" | "atime" | "norelatime" | "nostrictatime" | "unbindable" | "emount" => {
+            // What a mount is without them, and what is said by its type or by its mappings.
+            "bind" | "idmap" | "defaults" | "atime" | "norelatime" | "nostrictatime" | "unbindable"
+            | "emount" => {
                 return;
             }
             _ => {

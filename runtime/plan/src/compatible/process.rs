@@ -8,7 +8,7 @@ use crate::{
     facts::HostFacts,
     labels,
     limits::{GROUPS_MAX, at_most},
-    process::{console_size, judge_command, judge_cwd, known_fields_only, unsupported},
+    process::{console_size, judge_command, judge_cwd, known_fields_only, never_applied},
     refuse::refuse,
     user::within_nine_bits,
 };
@@ -31,7 +31,7 @@ pub(super) fn as_asked(
     changes: &mut Changes,
 ) -> Result<(Process, Privileges), Refusal> {
     known_fields_only(asked)?;
-    unsupported(asked)?;
+    never_applied(asked)?;
     judge_command(asked)?;
     judge_cwd(asked.cwd())?;
     let credentials = credentials(asked)?;

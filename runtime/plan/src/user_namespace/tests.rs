@@ -59,7 +59,10 @@ fn range_of_the_kubelets_is_granted_under_every_rule() {
     for rule in [UserNamespaceRule::Request, UserNamespaceRule::Shifted, UserNamespaceRule::RootOnly] {
         let asked = linux(&[KUBELETS], None);
         let namespace = decide(&asked, rule, &ContainerKind::Sandbox, &host(None)).unwrap().unwrap();
-        assert_eq!((namespace.on_node(0), namespace.owners), (Some(131_072), MountOwners::Mapped));
+        assert_eq!(
+            (namespace.on_node(Ids::Users, 0), namespace.owners),
+            (Some(131_072), MountOwners::Mapped)
+        );
     }
 }
 
@@ -117,7 +120,11 @@ fn any_range_that_a_kubelet_picks_by_default_is_granted() {
 
 #[test]
 fn container_of_a_pod_joins_its_sandbox_and_no_other_namespace() {
-    let of_pod = UserNamespace { ids: vec![extent(&mapping(KUBELETS))], ..UserNamespace::shifted(2) };
+    let of_pod = UserNamespace {
+        uids: vec![extent(&mapping(KUBELETS))],
+        gids: vec![extent(&mapping(KUBELETS))],
+        ..UserNamespace::shifted(2)
+    };
     let host = host(Some(of_pod.clone()));
     let decided = |linux: &Linux| decide(linux, UserNamespaceRule::Request, &in_pod(), &host);
     let joined = UserNamespace { path: Some("/proc/4242/ns/user".into()), ..of_pod };
@@ -175,4 +182,15 @@ fn mount_is_mapped_as_its_pod_is_or_refused() {
     assert!(judged(&same, None).is_err());
     assert!(judged(&same, Some(&UserNamespace::root_only(2))).is_err());
     judge_mount("mounts[0]", [None, None], None).unwrap();
+}
+
+#[test]
+fn hardened_container_does_not_run_in_a_pod_whose_root_rules_its_namespaces() {
+    let ids = vec![IdExtent { inside: 0, outside: 131_072, count: 65_536 }];
+    for (owners, runs) in [(MountOwners::Mapped, true), (MountOwners::AsAsked, false)] {
+        let pod = host(Some(UserNamespace::of(ids.clone(), owners)));
+        let asked = linux(&[KUBELETS], Some(PINNED));
+        let decided = decide(&asked, UserNamespaceRule::Request, &in_pod(), &pod);
+        assert_eq!(decided.is_ok(), runs, "{decided:?}");
+    }
 }
