@@ -28,9 +28,11 @@ mod service;
 mod start;
 mod stats;
 mod stdio;
+mod tasks;
 
-pub(crate) use container::{Container, Tasks};
+pub(crate) use container::Container;
 pub(crate) use error::{TaskError, chain};
 pub(crate) use process::Process;
 pub(crate) use service::Service;
 pub(crate) use stdio::{Hub, streaming_services};
+pub(crate) use tasks::Tasks;
