@@ -5,15 +5,16 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod cgroups;
+mod failures;
 mod mounts;
+mod streams;
 mod support;
 
 use std::fs;
 
-use bulkhead_launch::{LaunchError, StartError, Stdio, Stream};
-use nix::{fcntl::OFlag, unistd::pipe2};
 use serde_json::json;
-use support::{NO_STDIO, OUTPUTS, PATIENCE, TERMINAL, World, output_of, read_all, read_until, write_all};
+use support::{NO_STDIO, OUTPUTS, PATIENCE, World, output_of};
 
 fn main() {
     if !nix::unistd::geteuid().is_root() {
@@ -34,40 +35,40 @@ fn main() {
         &[
             ("container_runs_its_program_and_its_exit_code_is_seen", container_runs),
             ("exec_runs_in_the_container_and_its_exit_code_is_seen", exec_runs),
-            ("missing_program_fails_create_in_the_words_of_runc", missing_program),
-            ("missing_program_of_an_exec_fails_its_start", missing_program_of_exec),
-            ("file_that_is_no_program_fails_start_with_errno", no_program),
-            ("libcontainer_s_error_reaches_the_create_reply", bad_mount),
-            ("broken_rootfs_fails_create_and_says_what", broken_rootfs),
+            ("missing_program_fails_create_in_the_words_of_runc", failures::missing_program),
+            ("missing_program_of_an_exec_fails_its_start", failures::missing_program_of_exec),
+            ("file_that_is_no_program_fails_start_with_errno", failures::no_program),
+            ("libcontainer_s_error_reaches_the_create_reply", failures::bad_mount),
+            ("broken_rootfs_fails_create_and_says_what", failures::broken_rootfs),
             ("environment_is_the_spec_s_and_nothing_of_the_server_s", environment),
             ("additional_groups_are_the_spec_s_and_none_of_the_server_s", groups),
             ("no_descriptor_of_the_host_is_open_in_container_or_exec", descriptors),
             ("working_directory_is_never_one_of_the_host_s", working_directory),
             ("limits_beyond_the_server_s_own_are_clamped_and_others_kept", clamped),
             ("rootfs_is_nosuid_and_nodev_and_the_host_never_sees_it", rootfs),
-            ("stdin_reaches_the_program_and_its_end_too", stdin),
-            ("pipe_can_be_reopened_by_its_owner", reopen_pipe),
-            ("terminal_of_container_and_of_exec_works", terminal),
-            ("terminal_is_its_user_s_before_the_first_instruction", terminal_owner),
-            ("terminal_and_streams_that_disagree_are_refused", terminal_mismatch),
-            ("process_of_root_is_refused_whatever_the_plan_says", root_is_refused),
-            ("cgroup_view_shows_the_container_s_limits_and_no_other_group", cgroup_view),
-            ("process_is_in_the_container_s_cgroups_with_its_limits", cgroup_limits),
+            ("stdin_reaches_the_program_and_its_end_too", streams::stdin),
+            ("pipe_can_be_reopened_by_its_owner", streams::reopen_pipe),
+            ("terminal_of_container_and_of_exec_works", streams::terminal),
+            ("terminal_is_its_user_s_before_the_first_instruction", streams::terminal_owner),
+            ("terminal_and_streams_that_disagree_are_refused", streams::terminal_mismatch),
+            ("process_of_root_is_refused_whatever_the_plan_says", failures::root_is_refused),
+            ("cgroup_view_shows_the_container_s_limits_and_no_other_group", cgroups::cgroup_view),
+            ("process_is_in_the_container_s_cgroups_with_its_limits", cgroups::cgroup_limits),
             ("pod_s_second_container_joins_ipc_and_network_by_path", shared_namespaces),
             ("runtime_is_not_executed_or_written_by_a_container", self_exe),
             ("job_as_long_as_three_full_seccomp_programs_arrives", long_job),
             ("after_its_filters_a_process_needs_read_write_and_execve_alone", narrow_profile),
-            ("process_that_is_not_as_planned_never_executes", not_as_planned),
-            ("exec_in_a_container_that_ended_is_refused", exec_in_dead),
-            ("start_that_nobody_agrees_to_never_executes", dropped_start),
-            ("worker_that_dies_is_an_error_not_a_hang", dead_worker),
-            ("zygote_and_waiting_container_end_with_the_server", server_dies),
+            ("process_that_is_not_as_planned_never_executes", failures::not_as_planned),
+            ("exec_in_a_container_that_ended_is_refused", failures::exec_in_dead),
+            ("start_that_nobody_agrees_to_never_executes", failures::dropped_start),
+            ("worker_that_dies_is_an_error_not_a_hang", failures::dead_worker),
+            ("zygote_and_waiting_container_end_with_the_server", failures::server_dies),
             ("many_layers_mount", many_layers),
             ("mounts_land_nested_in_any_order_over_files_and_through_links_of_the_image", mounts::land),
             ("mount_that_would_land_elsewhere_twice_or_on_the_wrong_kind_is_refused", mounts::refused),
             ("link_that_a_tenant_makes_in_its_volume_meanwhile_is_never_followed", mounts::raced),
             ("hook_sees_the_container_s_state_and_its_failure_fails_create", hooks),
-            ("cgroup_v2_is_entered_by_clone_and_shown_to_the_container", version_2),
+            ("cgroup_v2_is_entered_by_clone_and_shown_to_the_container", cgroups::version_2),
         ],
     );
 }
@@ -90,57 +91,6 @@ fn exec_runs(world: &mut World) {
     let left: Vec<_> = fs::read_dir(&container.task_dir).unwrap().map(|e| e.unwrap().file_name()).collect();
     assert!(!left.iter().any(|name| name.to_string_lossy().starts_with("exec-")), "{left:?}");
     world.stop(&container, alive);
-}
-
-fn missing_program(world: &mut World) {
-    let container = world.container(&["no-such"], |_| {});
-    let error = world.run(&container).unwrap_err();
-    assert_eq!(error, "create: exec: \"no-such\": executable file not found in $PATH");
-    let container = world.container(&["/no/such"], |_| {});
-    let error = world.run(&container).unwrap_err();
-    assert_eq!(error, "create: exec: \"/no/such\": stat /no/such: no such file or directory");
-}
-
-fn missing_program_of_exec(world: &mut World) {
-    let mut container = world.container(&["sleep", "100"], |_| {});
-    let alive = world.start(&container);
-    let error = world.exec(&mut container, &alive, &["no-such"]).unwrap_err();
-    assert_eq!(error, "exec: \"no-such\": executable file not found in $PATH");
-    world.stop(&container, alive);
-}
-
-fn no_program(world: &mut World) {
-    let container = world.container(&["garbage"], |_| {});
-    let created = world.create(&container, &NO_STDIO).unwrap();
-    let pid = created.pid;
-    match created.gate.release().unwrap().wait(PATIENCE) {
-        Err(StartError::Exec { errno: Some(libc::ENOEXEC), message }) => {
-            assert_eq!(message, "exec /bin/garbage: exec format error");
-        }
-        other => panic!("{other:?}"),
-    }
-    world.exit_of(pid);
-    world.clean(&container);
-}
-
-fn bad_mount(world: &mut World) {
-    let container = world.container(&["true"], |spec| {
-        spec["mounts"].as_array_mut().unwrap().push(
-            json!({"destination": "/tmp/x", "type": "bind", "source": "/no/such/source", "options": ["bind"]}),
-        );
-    });
-    let error = world.run(&container).unwrap_err();
-    assert!(error.starts_with("create: openat2(2) /no/such/source: "), "{error}");
-}
-
-fn broken_rootfs(world: &mut World) {
-    let mut container = world.container(&["true"], |_| {});
-    container.rootfs[0].options.retain(|option| !option.starts_with("lowerdir"));
-    let error = world.run(&container).unwrap_err();
-    assert!(error.contains("overlay"), "{error}");
-    let mut container = world.container(&["true"], |_| {});
-    container.rootfs.clear();
-    assert!(world.run(&container).unwrap_err().contains("root file system"));
 }
 
 fn environment(world: &mut World) {
@@ -240,128 +190,6 @@ fn rootfs(world: &mut World) {
     world.stop(&container, alive);
 }
 
-fn stdin(world: &mut World) {
-    let container = world.container(&["cat"], |_| {});
-    let created = world.create(&container, &Stdio { stdin: Stream::Pipe, ..OUTPUTS }).unwrap();
-    let (pid, mut kept) = (created.pid, created.kept);
-    created.gate.release().unwrap().wait(PATIENCE).unwrap();
-    let input = kept.stdin.writer.take().unwrap();
-    write_all(&input, "through\n");
-    drop(input);
-    assert_eq!(output_of(kept), "through\n");
-    assert_eq!(world.exit_of(pid), 0);
-    world.clean(&container);
-}
-
-fn reopen_pipe(world: &mut World) {
-    let container = world.container(&["sh", "-c", "echo again > /proc/self/fd/1"], |_| {});
-    let (code, output) = world.run(&container).unwrap();
-    assert_eq!((code, output.as_str()), (0, "again\n"));
-}
-
-fn terminal(world: &mut World) {
-    let mut container =
-        world.container(&["sh", "-c", "tty; stat -c %u $(tty); read x; echo got $x; sleep 100"], |spec| {
-            spec["process"]["terminal"] = json!(true);
-        });
-    let created = world.create(&container, &TERMINAL).unwrap();
-    let master = created.kept.terminal.unwrap();
-    let alive = support::Alive { pid: created.pid, pidfd: created.pidfd };
-    created.gate.release().unwrap().wait(PATIENCE).unwrap();
-    let shown = read_until(&master, "65532\r\n");
-    assert!(shown.contains("/dev/"), "{shown}");
-    write_all(&master, "this\n");
-    read_until(&master, "got this");
-
-    let running = world
-        .exec_start(&mut container, &alive, &["sh", "-c", "tty; read x; echo $x; exit 5"], &TERMINAL)
-        .unwrap();
-    let exec_master = running.kept.terminal.unwrap();
-    read_until(&exec_master, "/dev/pts/1");
-    write_all(&exec_master, "that\n");
-    read_until(&exec_master, "that\r\nthat");
-    assert_eq!(world.exit_of(running.pid), 5);
-    drop((master, exec_master, running.pidfd));
-    world.stop(&container, alive);
-}
-
-/// Each of these is over in a millisecond: who makes the terminal its user's later makes some of them fail.
-fn terminal_owner(world: &mut World) {
-    let opens = "for f in /dev/stdout /dev/tty /proc/self/fd/1; do echo $f > $f || exit 1; done";
-    let mut container = world.container(&["sh", "-c", &format!("{opens}; sleep 100")], |spec| {
-        spec["process"]["terminal"] = json!(true);
-    });
-    let created = world.create(&container, &TERMINAL).unwrap();
-    let master = created.kept.terminal.unwrap();
-    let alive = support::Alive { pid: created.pid, pidfd: created.pidfd };
-    created.gate.release().unwrap().wait(PATIENCE).unwrap();
-    read_until(&master, "/proc/self/fd/1\r\n");
-    for _ in 0..20 {
-        let running = world.exec_start(&mut container, &alive, &["sh", "-c", opens], &TERMINAL).unwrap();
-        let exec_master = running.kept.terminal.unwrap();
-        assert_eq!(world.exit_of(running.pid), 0, "{}", read_until(&exec_master, "denied"));
-        read_until(&exec_master, "/proc/self/fd/1\r\n");
-    }
-    drop(master);
-    world.stop(&container, alive);
-}
-
-fn root_is_refused(world: &mut World) {
-    let container = world.container(&["true"], |spec| spec["process"]["user"]["uid"] = json!(0));
-    assert!(matches!(world.create(&container, &NO_STDIO), Err(LaunchError::Plan(_))));
-    fs::remove_dir_all(&container.layer).unwrap();
-}
-
-fn terminal_mismatch(world: &mut World) {
-    let container = world.container(&["true"], |_| {});
-    assert!(matches!(world.create(&container, &TERMINAL), Err(LaunchError::Plan(_))));
-    fs::remove_dir_all(&container.layer).unwrap();
-}
-
-fn cgroup_view(world: &mut World) {
-    let mut view = String::new();
-    let mut container = world.container(
-        &["sh", "-c", "cat /sys/fs/cgroup/memory/memory.limit_in_bytes; ls /sys/fs/cgroup/pids/; touch /sys/fs/cgroup/pids/x; mount"],
-        |_| {},
-    );
-    let mut spec = serde_json::to_value(&container.spec).unwrap();
-    view.push_str(&bulkhead_launch::cgroup_view(&container.task_dir).display().to_string());
-    spec["mounts"].as_array_mut().unwrap().push(
-        json!({"destination": "/sys/fs/cgroup", "type": "bind", "source": view, "options": ["rbind", "ro", "nosuid", "nodev", "noexec"]}),
-    );
-    container.spec = serde_json::from_value(spec).unwrap();
-    let (_, output) = world.run(&container).unwrap();
-    if world.zygote.cgroups().version() == bulkhead_cgroup::Version::V2 {
-        return;
-    }
-    assert!(output.starts_with("67108864\n"), "{output}");
-    assert!(output.contains("tasks\n") && !output.contains("bulkhead-test"), "{output}");
-    assert!(output.contains("Read-only file system"), "{output}");
-    for line in output.lines().filter(|line| line.contains(" type cgroup")) {
-        assert!(line.contains("(ro,nosuid,nodev,noexec"), "{line}");
-    }
-}
-
-fn cgroup_limits(world: &mut World) {
-    let container = world.container(&["sleep", "100"], |_| {});
-    let alive = world.start(&container);
-    let groups = fs::read_to_string(format!("/proc/{}/cgroup", alive.pid)).unwrap();
-    for line in groups.lines().filter(|line| !line.starts_with("0::")) {
-        assert!(line.ends_with(&container.cgroup.to_string()), "{line}");
-    }
-    let stats = world.cgroup(&container).stats().unwrap();
-    assert_eq!(stats.memory.unwrap().memory.limit, Some(64 << 20));
-    assert_eq!(stats.pids.unwrap().limit, Some(32));
-    // Its worker is on its way out still, with a mount namespace to take down.
-    let deadline = std::time::Instant::now() + PATIENCE;
-    while world.cgroup(&container).procs().unwrap() != [alive.pid] {
-        world.reap();
-        assert!(std::time::Instant::now() < deadline, "{:?}", world.cgroup(&container).procs());
-        std::thread::sleep(std::time::Duration::from_millis(1));
-    }
-    world.stop(&container, alive);
-}
-
 fn shared_namespaces(world: &mut World) {
     let pause = world.container(&["sleep", "100"], |_| {});
     let pause_alive = world.start(&pause);
@@ -442,85 +270,6 @@ fn narrow_profile(world: &mut World) {
     assert!(world.run(&container).is_err());
 }
 
-fn not_as_planned(world: &mut World) {
-    let mut container = world.container(&["sh", "-c", "echo RAN"], |_| {});
-    container.confine.credentials.uid = 1234;
-    let error = world.run(&container).unwrap_err();
-    assert!(error.starts_with("start: ") && error.contains("Uid"), "{error}");
-    let mut container =
-        world.container(&["sh", "-c", "echo RAN"], |spec| spec["root"]["readonly"] = json!(false));
-    let error = world.run(&container).unwrap_err();
-    assert!(error.contains("mount flags of /"), "{error}");
-    container = world.container(&["sh", "-c", "echo RAN"], |spec| spec["root"]["readonly"] = json!(false));
-    container.confine.root_read_only = false;
-    assert_eq!(world.run(&container).unwrap().1, "RAN\n");
-}
-
-fn exec_in_dead(world: &mut World) {
-    let mut container = world.container(&["sleep", "100"], |_| {});
-    let alive = world.start(&container);
-    nix::sys::signal::kill(nix::unistd::Pid::from_raw(alive.pid as i32), nix::sys::signal::Signal::SIGKILL)
-        .unwrap();
-    world.exit_of(alive.pid);
-    let error = world.exec(&mut container, &alive, &["true"]).unwrap_err();
-    assert!(error.contains("ENOENT") || error.contains("No such") || error.contains("has ended"), "{error}");
-    world.clean(&container);
-}
-
-fn dropped_start(world: &mut World) {
-    let container = world.container(&["sh", "-c", "echo RAN"], |_| {});
-    let created = world.create(&container, &OUTPUTS).unwrap();
-    let pid = created.pid;
-    drop(created.gate.release().unwrap());
-    assert_ne!(world.exit_of(pid), 0);
-    assert_eq!(output_of(created.kept), "");
-    world.clean(&container);
-}
-
-fn dead_worker(world: &mut World) {
-    // Its cgroup has no room for the worker itself to fork: libcontainer fails, the reply says so.
-    let mut container = world.container(&["true"], |_| {});
-    let resources = json!({ "devices": [{ "allow": false, "access": "rwm" }], "pids": { "limit": 1 } });
-    container.resources = serde_json::from_value(resources).unwrap();
-    assert!(world.run(&container).unwrap_err().starts_with("create: "));
-    // Killed outright: a limit of memory that nothing fits in.
-    let mut container = world.container(&["true"], |_| {});
-    let resources = json!({ "devices": [{ "allow": false, "access": "rwm" }], "memory": { "limit": 65536 } });
-    container.resources = serde_json::from_value(resources).unwrap();
-    let error = world.run(&container).unwrap_err();
-    assert!(error.starts_with("create: "), "{error}");
-}
-
-fn server_dies(world: &mut World) {
-    let container = world.container(&["sleep", "100"], |_| {});
-    // SAFETY note: the test process has no thread; the child makes a server of its own and dies.
-    let (read, write) = pipe2(OFlag::O_CLOEXEC).unwrap();
-    #[allow(unsafe_code)]
-    // SAFETY: this process has one thread, so the child may do what it likes.
-    let child = match unsafe { nix::unistd::fork() }.unwrap() {
-        nix::unistd::ForkResult::Child => {
-            let zygote = bulkhead_launch::Zygote::fork().unwrap();
-            let created =
-                zygote.create(&container.job(&container.plan(), &NO_STDIO)).unwrap().wait(PATIENCE).unwrap();
-            write_all(&write, &format!("{} {}", zygote.pid(), created.pid));
-            std::mem::forget(created);
-            std::mem::forget(zygote);
-            nix::sys::signal::raise(nix::sys::signal::Signal::SIGKILL).unwrap();
-            unreachable!()
-        }
-        nix::unistd::ForkResult::Parent { child } => child,
-    };
-    drop(write);
-    let pids = read_all(read);
-    world.exit_of(child.as_raw() as u32);
-    // Both fall to this subreaper, which must see them end.
-    let (zygote, init) = pids.split_once(' ').unwrap();
-    // By the end of its socket or by the death signal, whichever is first.
-    assert!(matches!(world.exit_of(zygote.parse().unwrap()), 0 | 137));
-    assert_eq!(world.exit_of(init.parse().unwrap()), 137);
-    world.clean(&container);
-}
-
 fn hooks(world: &mut World) {
     let seen = world.dir.path().join("hook-saw");
     let hook = |command: String| json!({ "path": "/bin/sh", "args": ["sh", "-c", command], "timeout": 10 });
@@ -554,35 +303,4 @@ fn many_layers(world: &mut World) {
     }
     assert!(container.rootfs[0].options.iter().map(String::len).sum::<usize>() > 4096);
     assert_eq!(world.run(&container).unwrap().1, "0\n119\n");
-}
-
-/// On the version 2 hierarchy of a hybrid host, which has no controllers but everything else.
-fn version_2(_: &mut World) {
-    let unified = std::path::Path::new("/sys/fs/cgroup/unified");
-    if !unified.exists() {
-        println!("skipped: needs a hybrid host; on one with cgroup v2 the other tests are about it");
-        return;
-    }
-    let host = bulkhead_cgroup::Host::below(unified).unwrap();
-    let mut world = World::on(bulkhead_launch::Zygote::fork_on(host).unwrap());
-    let mut container = world.container(&["sh", "-c", "ls /sys/fs/cgroup; sleep 100"], |_| {});
-    let resources = json!({ "devices": container.resources.devices() });
-    container.resources = serde_json::from_value(resources).unwrap();
-    let mut spec = serde_json::to_value(&container.spec).unwrap();
-    let view = bulkhead_launch::cgroup_view(&container.task_dir).display().to_string();
-    spec["mounts"].as_array_mut().unwrap().push(
-        json!({"destination": "/sys/fs/cgroup", "type": "bind", "source": view, "options": ["rbind", "ro", "nosuid", "nodev", "noexec"]}),
-    );
-    container.spec = serde_json::from_value(spec).unwrap();
-    let created = world.create(&container, &OUTPUTS).unwrap();
-    let alive = support::Alive { pid: created.pid, pidfd: created.pidfd };
-    created.gate.release().unwrap().wait(PATIENCE).unwrap();
-    assert!(world.cgroup(&container).procs().unwrap().contains(&alive.pid));
-    let (code, output) = world.exec(&mut container, &alive, &["grep", "^0::", "/proc/self/cgroup"]).unwrap();
-    assert_eq!((code, output.trim()), (0, format!("0::{}", container.cgroup).as_str()));
-    world.stop(&container, alive);
-    assert!(output_of(created.kept).contains("cgroup.procs\n"));
-    let pid = world.zygote.pid();
-    drop(world.zygote);
-    nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(pid as i32), None).unwrap();
 }
