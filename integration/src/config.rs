@@ -13,6 +13,8 @@ pub(crate) struct Places<'a> {
     pub(crate) pause: &'a str,
     /// More CRI handlers: runc's shim with another runtime binary.
     pub(crate) handlers: &'a [(&'a str, &'a Path)],
+    /// More CRI handlers: of runc's type, with the shim at a path.
+    pub(crate) shims: &'a [(&'a str, &'a Path)],
     /// The handler of pods that name none.
     pub(crate) default: &'a str,
 }
@@ -66,6 +68,7 @@ pub(crate) fn config(version: (u32, u32), cri: Cri, places: &Places<'_>) -> Stri
         text += &if modern { cri_modern(places) } else { cri_classic(places) };
         let plugin = if modern { "io.containerd.cri.v1.runtime" } else { "io.containerd.grpc.v1.cri" };
         text.extend(places.handlers.iter().map(|(name, binary)| handler(plugin, name, binary)));
+        text.extend(places.shims.iter().map(|(name, shim)| handler_by_path(plugin, name, shim)));
     }
     text
 }
@@ -76,8 +79,16 @@ fn handler(plugin: &str, name: &str, binary: &Path) -> String {
     format!("[{table}]\n  runtime_type = {RUNC:?}\n[{table}.options]\n  BinaryName = {binary:?}\n")
 }
 
+/// A handler of runc's type with another shim: containerd 2.1 asks no other type what it can do.
+///
+/// Source: `introspectRuntimeFeatures`, containerd internal/cri/server/service.go.
+fn handler_by_path(plugin: &str, name: &str, shim: &Path) -> String {
+    let table = format!("plugins.{plugin:?}.containerd.runtimes.{name}");
+    format!("[{table}]\n  runtime_type = {RUNC:?}\n  runtime_path = {shim:?}\n")
+}
+
 fn cri_classic(places: &Places<'_>) -> String {
-    let Places { dir, cni, pause, handlers: _, default } = places;
+    let Places { dir, cni, pause, handlers: _, shims: _, default } = places;
     let dir = dir.display();
     let cri = "plugins.\"io.containerd.grpc.v1.cri\"";
     format!(
@@ -91,7 +102,7 @@ fn cri_classic(places: &Places<'_>) -> String {
 }
 
 fn cri_modern(places: &Places<'_>) -> String {
-    let Places { dir, cni, pause, handlers: _, default } = places;
+    let Places { dir, cni, pause, handlers: _, shims: _, default } = places;
     let dir = dir.display();
     let runtime = "plugins.\"io.containerd.cri.v1.runtime\"";
     let images = "plugins.\"io.containerd.cri.v1.images\"";
@@ -147,6 +158,7 @@ mod tests {
             cni: "/usr/lib/cni",
             pause: "registry.test/pause:1",
             handlers: &[("crun", Path::new("/usr/bin/crun"))],
+            shims: &[("by-path", Path::new("/usr/bin/shim"))],
             default: "bulkhead",
         };
         for (version, form) in [((1, 6), 2), ((1, 7), 2), ((2, 1), 3)] {
@@ -156,6 +168,7 @@ mod tests {
                 assert_eq!(table["version"].as_integer(), Some(form));
                 assert_eq!(text.contains("runtimes.bulkhead"), cri == Cri::On);
                 assert_eq!(text.contains("default_runtime_name = \"bulkhead\""), cri == Cri::On);
+                assert_eq!(text.contains("runtime_path = \"/usr/bin/shim\""), cri == Cri::On);
                 assert_eq!(text.contains("BinaryName = \"/usr/bin/crun\""), cri == Cri::On);
             }
         }

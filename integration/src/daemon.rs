@@ -54,6 +54,8 @@ pub struct Surroundings<'a> {
     pub hierarchies: Hierarchies,
     /// More CRI handlers: runc's shim with another runtime binary.
     pub handlers: &'a [(&'a str, &'a Path)],
+    /// More CRI handlers: of runc's type, with the shim at a path.
+    pub shims: &'a [(&'a str, &'a Path)],
     /// The handler of pods that name none: runc's, where this is not said.
     pub default_handler: Option<&'a str>,
     /// A network namespace of its own, by a path: its pods are then on a bridge in it.
@@ -97,7 +99,8 @@ impl Containerd {
         directory(&dir)?;
         directory(Path::new("/run/containerd"))?;
         let default = around.default_handler.unwrap_or("runc");
-        let places = Places { dir: &dir, cni: cni_dir()?, pause: PAUSE, handlers: around.handlers, default };
+        let (handlers, shims) = (around.handlers, around.shims);
+        let places = Places { dir: &dir, cni: cni_dir()?, pause: PAUSE, handlers, shims, default };
         write(&dir.join("config.toml"), &config::config(tools.version, cri, &places))?;
         directory(&dir.join("cni"))?;
         directory(&dir.join("bin"))?;

@@ -7,8 +7,8 @@
 use std::{fs, path::Path, process::Command, thread, time::Duration};
 
 use bulkhead_integration::{
-    Containerd, Cri, Digests, Entry, Image, Layer, PAUSE, Release, Result, Surroundings, UID, run, until,
-    workspace,
+    Containerd, Cri, Digests, Entry, Image, Layer, PAUSE, Release, Result, Surroundings, UID, bulkhead_dir,
+    run, until, workspace,
 };
 use serde_json::{Value, json};
 
@@ -34,6 +34,9 @@ pub(crate) const MODEL: &str = "registry.test/team-a/model:1";
 
 /// An image of a repository that policy names, but not by this digest.
 pub(crate) const UNPINNED: &str = "registry.test/team-a/web:2";
+
+/// The handler that containerd 2.1 believes to have user namespaces: of runc's type, with Bulkhead's shim.
+pub(crate) const WITH_USERS: &str = "bulkhead-with-users";
 
 /// A whole node. Fields are ended from the first to the last.
 #[derive(Debug)]
@@ -70,9 +73,11 @@ impl Node {
     pub(crate) fn start() -> Result<Self> {
         let network = Network::make()?;
         let path = network.path();
+        let shim = bulkhead_dir()?.join("containerd-shim-bulkhead-v2");
         let around = Surroundings {
             network: Some(&path),
             default_handler: Some("bulkhead"),
+            shims: &[(WITH_USERS, &shim)],
             ..Surroundings::default()
         };
         let daemon = Containerd::start_in(Release::V2_1, Cri::On, &around)?;
@@ -91,7 +96,7 @@ impl Node {
         })?;
         self.plane.start_controllers(&self.daemon)?;
         self.start_kubelet()?;
-        for handler in ["bulkhead", "runc"] {
+        for handler in ["bulkhead", WITH_USERS, "runc"] {
             let class = json!({ "apiVersion": "node.k8s.io/v1", "kind": "RuntimeClass",
                 "metadata": { "name": handler }, "handler": handler });
             self.kubectl.send("create", &class, &[])?;

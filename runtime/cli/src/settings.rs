@@ -18,6 +18,9 @@ use crate::{
 /// Runtime type of our handlers.
 const RUNTIME_TYPE: &str = "io.containerd.bulkhead.v2";
 
+/// File name of our shim, for handlers of another type that name it by its path.
+const SHIM: &str = "containerd-shim-bulkhead-v2";
+
 /// Settings that Bulkhead looks at.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Settings {
@@ -86,7 +89,7 @@ impl Settings {
             .iter()
             .filter_map(|keys| at(&table, keys).and_then(Value::as_table))
             .flatten()
-            .filter(|(_, handler)| handler.get("runtime_type").and_then(Value::as_str) == Some(RUNTIME_TYPE))
+            .filter(|(_, handler)| is_ours(handler))
             .map(|(name, _)| name.clone())
             .collect();
         Ok(Self {
@@ -121,6 +124,13 @@ impl Settings {
             }),
         })
     }
+}
+
+/// By its type, or by the path of its shim: containerd 2.1 asks handlers of runc's type alone what they can do.
+fn is_ours(handler: &Value) -> bool {
+    let text = |key| handler.get(key).and_then(Value::as_str);
+    let named = text("runtime_path").is_some_and(|path| Path::new(path).ends_with(SHIM));
+    named || text("runtime_type") == Some(RUNTIME_TYPE)
 }
 
 fn at<'t>(table: &'t Table, keys: &[&str]) -> Option<&'t Value> {
@@ -166,13 +176,19 @@ mod tests {
             runtime_type = "io.containerd.runc.v2"
             [plugins."io.containerd.grpc.v1.cri".registry]
             config_path = "/a/certs.d:/b/certs.d"
+            [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.other]
+            runtime_type = "io.containerd.runc.v2"
+            runtime_path = "/usr/bin/containerd-shim-other-v2"
+            [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.users]
+            runtime_type = "io.containerd.runc.v2"
+            runtime_path = "/usr/local/bin/containerd-shim-bulkhead-v2"
             [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.strict]
             runtime_type = "io.containerd.bulkhead.v2""#,
         );
         assert_eq!(found.sandbox_image.as_deref(), Some("registry.example/pause:1"));
         assert_eq!(found.snapshotter.as_deref(), Some("overlayfs"));
         assert_eq!(found.discard_unpacked_layers, Some(true));
-        assert_eq!(found.handlers, ["strict"]);
+        assert_eq!(found.handlers, ["strict", "users"]);
         assert_eq!(found.address, Some(PathBuf::from("/run/a.sock")));
         assert_eq!(found.hosts_dirs, ["/a/certs.d", "/b/certs.d"].map(PathBuf::from));
         assert!(!found.old_registries);

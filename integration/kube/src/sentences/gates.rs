@@ -118,7 +118,7 @@ pub(super) fn what_no_tenant_may_ask_for_is_refused_with_the_name_of_the_field(n
             asking("privileged", &|pod| {
                 pod["spec"]["containers"][0]["securityContext"] = json!({ "privileged": true });
             }),
-            "capabilities",
+            "devices",
             "privileged",
         ),
         (

@@ -37,7 +37,7 @@ pub(super) fn a_static_pod_without_runtime_class_meets_the_policy_of_the_node(no
     tenant.get(&["wait", "--for=jsonpath={.status.phase}=Succeeded", &mirrored, WAIT]).unwrap();
     let facts = Answers::read(&tenant.get(&["logs", fine]).unwrap()).unwrap();
     assert!(facts.get("mount /").starts_with("ro,nosuid"), "{}", facts.get("mount /"));
-    for (name, rule) in [(unpinned, "image-digest"), (privileged, "capabilities")] {
+    for (name, rule) in [(unpinned, "image-digest"), (privileged, "devices")] {
         tenant.get(&["wait", "--for=create", &format!("pod/{name}"), WAIT]).unwrap();
         let described = tenant.described(name, "bulkhead refused: ").unwrap();
         assert_eq!(Refused::read(&described).unwrap().rule(), rule, "{described}");

@@ -8,7 +8,7 @@ use bulkhead_integration::{Refused, UID, until};
 use serde_json::json;
 
 use crate::{
-    node::{Admission, MODEL, Node, TOOLS, Tenant, UNPINNED},
+    node::{Admission, MODEL, Node, TOOLS, Tenant, UNPINNED, WITH_USERS},
     pod::{PAUSE, config_map, mount, pod, push, script, secret},
 };
 
@@ -44,6 +44,7 @@ pub(super) fn a_pod_without_users_of_the_host_has_ids_of_its_own(node: &Node) {
         );
         let mut pod = script(name, TOOLS, &look);
         pod["spec"]["hostUsers"] = json!(host_users);
+        pod["spec"]["runtimeClassName"] = json!(WITH_USERS);
         mount(&mut pod, "work", json!({ "emptyDir": {} }), "/work", json!({}));
         let text = tenant.output_of(&pod).unwrap();
         text.split_whitespace().map(str::to_owned).collect::<Vec<_>>()
