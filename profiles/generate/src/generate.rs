@@ -18,6 +18,7 @@ use crate::{
     profile::{FORMAT, Site, baseline_numbers, runtime_needs},
     syscalls::{
         link::{Known, Linked, Made, Node, Roles, link},
+        models,
         summarise::summarise,
         summary::Summary,
     },
@@ -52,11 +53,10 @@ pub fn generate(
     let mut notes = BTreeSet::new();
     let mut landlock = Landlock::whole_image("the closure is not known");
     let run = analysis.run(root, command).and_then(|closure| {
-        let rules = if closure.programs.is_empty() {
-            // What is not known to be a program may run anything of the image.
-            Landlock::whole_image(analysis.widened.as_deref().unwrap_or("the closure has no program"))
-        } else {
-            landlock::ruleset(root, &closure)?
+        // What is not understood may execute anything of the image.
+        let rules = match &analysis.widened {
+            Some(why) => Landlock::whole_image(why),
+            None => landlock::ruleset(root, &closure)?,
         };
         Ok((closure, rules))
     });
@@ -178,7 +178,9 @@ impl Analysis<'_> {
         files: &[PathBuf],
     ) -> Result<(), FilesError> {
         let number = |name| bulkhead_profiles::syscall_number(name).unwrap_or(u32::MAX);
-        if !linked.calls.contains_key(&number("execve")) && !linked.calls.contains_key(&number("execveat")) {
+        // A call whose number is not known may be one of these.
+        let executes = |name| linked.calls.contains_key(&number(name)) || !linked.unresolved.is_empty();
+        if !executes("execve") && !executes("execveat") {
             return Ok(());
         }
         let reached = |name: &str| {
@@ -192,7 +194,7 @@ impl Analysis<'_> {
                 })
             })
         };
-        if reached("system") || reached("popen") || reached("wordexp") {
+        if models::SHELLS.iter().any(|name| reached(name)) {
             let because = "it calls system(3) or popen(3)";
             closure.add_command(&["/bin/sh".to_owned()], Some(&program.path), because)?;
             closure.notes.insert(format!(

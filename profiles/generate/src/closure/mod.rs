@@ -9,18 +9,21 @@
 //! Limits: what a program is told to run by its input or its network is not known; see the profile's notes.
 
 mod interpreter;
+mod linkage;
 mod loader;
 mod script;
+mod search;
 pub(crate) mod texts;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     path::{Path, PathBuf},
     rc::Rc,
 };
 
 use serde::{Deserialize, Serialize};
 
+use linkage::Linkage;
 pub(crate) use loader::Scope;
 
 use crate::{
@@ -86,12 +89,13 @@ pub(crate) struct Closure<'r> {
     done: BTreeSet<PathBuf>,
     /// What could not be known.
     pub(crate) notes: BTreeSet<String>,
-    loader: loader::Loader,
+    loader: search::Loader,
+    linkages: HashMap<PathBuf, Option<Rc<Linkage>>>,
 }
 
 impl<'r> Closure<'r> {
     pub(crate) fn new(root: &'r Root, command: &Command, limits: &Limits) -> Result<Self, FilesError> {
-        let loader = loader::Loader::new(root, command)?;
+        let loader = search::Loader::new(root, command)?;
         Ok(Self {
             root,
             command: command.clone(),
@@ -102,6 +106,7 @@ impl<'r> Closure<'r> {
             done: BTreeSet::new(),
             notes: BTreeSet::new(),
             loader,
+            linkages: HashMap::new(),
         })
     }
 
@@ -280,6 +285,16 @@ impl<'r> Closure<'r> {
             }
         }
         Ok(())
+    }
+
+    /// What the loader reads of the file at `path`; nothing where no ELF file of this machine is.
+    fn linkage(&mut self, path: &Path) -> Result<Option<Rc<Linkage>>, FilesError> {
+        if let Some(known) = self.linkages.get(path) {
+            return Ok(known.clone());
+        }
+        let linkage = self.bytes_of(path)?.and_then(|bytes| Linkage::of(&bytes)).map(Rc::new);
+        self.linkages.insert(path.to_owned(), linkage.clone());
+        Ok(linkage)
     }
 
     pub(crate) fn bytes_of(&self, path: &Path) -> Result<Option<Rc<Vec<u8>>>, FilesError> {

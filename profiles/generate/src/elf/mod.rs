@@ -163,6 +163,12 @@ impl<'d> Elf<'d> {
         bytes.iter().position(|byte| *byte == 0).map(|end| &bytes[..end])
     }
 
+    /// The text at `address`, where nobody writes to it.
+    pub(crate) fn fixed_text(&self, address: u64) -> Option<&'d [u8]> {
+        self.segment(address).filter(|segment| !segment.writable)?;
+        self.text(address)
+    }
+
     pub(crate) fn is_code(&self, address: u64) -> bool {
         self.segment(address).is_some_and(|segment| segment.executable)
     }

@@ -1,12 +1,15 @@
 //! Addresses of functions that a function hands on to where they can no longer be followed: from then on anybody may
 //! call them, with any arguments.
 
+use std::rc::Rc;
+
 use iced_x86::{FlowControl, Instruction, Mnemonic, OpKind};
 
 use super::{
     function::{Callee, Walk},
     state::{State, Val},
     step::{Memory as _, number},
+    summary::Guard,
 };
 
 impl Walk<'_, '_> {
@@ -21,7 +24,7 @@ impl Walk<'_, '_> {
             && !(mnemonic == Mnemonic::Mov && instruction.op0_kind() == OpKind::Register)
             && let Some(import) = self.object.import_at(instruction.ip_rel_memory_address())
         {
-            self.take(Callee::Import(import), state);
+            self.take(Callee::Import(import), &state.guards);
         }
         if matches!(mnemonic, Mnemonic::Cmp | Mnemonic::Test | Mnemonic::Nop | Mnemonic::Pop) {
             return;
@@ -36,13 +39,13 @@ impl Walk<'_, '_> {
             match instruction.op_kind(at) {
                 OpKind::Register => {
                     if let Some(register) = number(instruction.op_register(at)) {
-                        self.lose(&state.registers[register], state);
+                        self.lose(&state.registers[register], &state.guards);
                     }
                 }
                 OpKind::Immediate32 | OpKind::Immediate64 | OpKind::Immediate32to64
                     if moves || mnemonic == Mnemonic::Push =>
                 {
-                    self.lose(&Val::One(instruction.immediate(at)), state);
+                    self.lose(&Val::One(instruction.immediate(at)), &state.guards);
                 }
                 _ => {}
             }
@@ -50,46 +53,36 @@ impl Walk<'_, '_> {
         if mnemonic == Mnemonic::Lea
             && let Some(base) = number(instruction.memory_base())
         {
-            self.lose(&state.registers[base], state);
+            self.lose(&state.registers[base], &state.guards);
         }
     }
 
     /// A value is no longer followed: if it is a function's address, anybody may call it.
-    pub(super) fn lose(&mut self, value: &Val, state: &State) {
+    pub(super) fn lose(&mut self, value: &Val, when: &Rc<Vec<Guard>>) {
         if let Val::Import(import) = value {
-            self.take(Callee::Import(*import), state);
+            self.take(Callee::Import(*import), when);
         }
         for address in value.constants().unwrap_or_default() {
             if self.object.is_function_address(*address) {
-                self.take(self.object.callee(*address), state);
+                self.take(self.object.callee(*address), when);
             }
         }
     }
 
-    fn take(&mut self, callee: Callee, state: &State) {
-        self.found.taken.push((callee, state.guards.clone()));
+    fn take(&mut self, callee: Callee, when: &Rc<Vec<Guard>>) {
+        self.made.taken.push((callee, Rc::clone(when)));
     }
 
     /// Everything that a callee, or whoever comes after, may read.
     pub(super) fn lose_registers(&mut self, state: &State, registers: &[usize]) {
-        if self.record {
-            for register in registers {
-                let value = state.registers[*register].clone();
-                self.lose(&value, state);
-            }
+        for register in registers {
+            self.lose(&state.registers[*register], &state.guards);
         }
     }
-}
 
-/// Whether a join kept all that a value can be.
-pub(super) fn kept(ours: &Val, joined: &Val) -> bool {
-    match (ours, joined) {
-        (Val::Import(ours), Val::Import(joined)) => ours == joined,
-        (Val::Import(_), _) => false,
-        (ours, joined) => match (ours.constants(), joined.constants()) {
-            (Some(ours), Some(joined)) => ours.iter().all(|value| joined.contains(value)),
-            (Some(_), None) => false,
-            (None, _) => true,
-        },
+    /// Whether a value is, or may be, a function's address.
+    pub(super) fn names_a_function(&self, value: &Val) -> bool {
+        let is_function = |address: &u64| self.object.is_function_address(*address);
+        matches!(value, Val::Import(_)) || value.constants().is_some_and(|all| all.iter().any(is_function))
     }
 }

@@ -3,27 +3,25 @@
 //! ```text
 //! entry ─► block ─► block ...   state at each block's head, joined over all ways there, until nothing changes
 //!             └─► jump table, part split off (.cold): followed as if they stood here
-//! then once more over every block, with what is known at its head: calls, addresses taken, sites
 //! ```
 //! Invariant: code that only a way that was not understood reaches (a jump through an unknown table, a landing pad)
-//! is looked at as well, with nothing known.
+//! is looked at as well, with nothing known. What a block makes is what its last run found: a block is run again
+//! whenever less is known at its head.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
-
-use iced_x86::{Code, Decoder, DecoderOptions, FlowControl, Instruction, Mnemonic, OpKind};
-
-use super::{
-    branch::{self, Way},
-    escape::kept,
-    models,
-    object::Object,
-    state::{Flags, Index, RSP, State, Val},
-    step::{Stepper, index_of},
-    summary::{Call, FIRST_SLOT, Guard, Place, SLOTS, Site, Target, Value},
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    rc::Rc,
 };
 
-/// Most entries of a jump table whose length is not known.
-const TABLE_MAX: u64 = 512;
+use iced_x86::{Code, Decoder, DecoderOptions, FlowControl, Instruction, Mnemonic};
+
+use super::{
+    object::Object,
+    state::{State, Val},
+    step::Stepper,
+    summary::{Call, Guard, Site},
+};
+
 /// Most instructions looked at for one function, repetitions included.
 const STEPS_MAX: u64 = 4_000_000;
 /// Joins of one block after which a value that still changes is given up.
@@ -48,39 +46,71 @@ pub(crate) enum Callee {
     Import(u32),
 }
 
-struct Head {
+struct Block {
+    /// At its head.
     state: State,
     joins: u32,
+    made: Made,
+}
+
+/// What one run over a block found.
+#[derive(Default)]
+pub(super) struct Made {
+    pub(super) calls: Vec<(Callee, Call)>,
+    pub(super) taken: Vec<(Callee, Rc<Vec<Guard>>)>,
+    pub(super) sites: Vec<Site>,
+    carried: Vec<Carried>,
+}
+
+/// An address of a function that a register holds on the way to another block.
+struct Carried {
+    to: u64,
+    register: usize,
+    value: Val,
+    when: Rc<Vec<Guard>>,
 }
 
 pub(crate) struct Walk<'o, 'd> {
     pub(super) object: &'o Object<'d>,
-    stepper: Stepper<'o, Object<'d>>,
-    entry: u64,
-    heads: BTreeMap<u64, Head>,
+    pub(super) stepper: Stepper<'o, Object<'d>>,
+    pub(super) entry: u64,
+    blocks: Vec<Block>,
+    /// By address: the number of the block.
+    heads: BTreeMap<u64, usize>,
     /// Where a run from each head ended.
     ran: BTreeMap<u64, u64>,
     queue: BTreeSet<u64>,
-    unresolved: bool,
-    pub(super) found: Found,
-    pub(super) record: bool,
-    /// The last instructions of this run.
-    recent: VecDeque<Instruction>,
+    /// There was a jump that was not understood.
+    pub(super) unresolved: bool,
+    /// Head of the block that is being run.
+    pub(super) head: u64,
+    /// What that has found so far.
+    pub(super) made: Made,
+    steps: u64,
+    gave_up: bool,
 }
 
 impl<'o, 'd> Walk<'o, 'd> {
     pub(crate) fn function(object: &'o Object<'d>, entry: u64) -> Found {
+        if object.is_plain(entry) {
+            return Found { heads: vec![entry], ..Found::default() };
+        }
+        if let Some(found) = object.outlined(entry) {
+            return found;
+        }
         let mut walk = Self {
             object,
             stepper: Stepper::new(object),
             entry,
+            blocks: Vec::new(),
             heads: BTreeMap::new(),
             ran: BTreeMap::new(),
             queue: BTreeSet::new(),
             unresolved: false,
-            found: Found::default(),
-            record: false,
-            recent: VecDeque::new(),
+            head: entry,
+            made: Made::default(),
+            steps: 0,
+            gave_up: false,
         };
         walk.reach(entry, &State::entry());
         walk.settle();
@@ -91,21 +121,13 @@ impl<'o, 'd> Walk<'o, 'd> {
             walk.settle();
         }
         walk.uncovered();
-        walk.record = true;
-        let heads: Vec<u64> = walk.heads.keys().copied().collect();
-        for head in &heads {
-            walk.run(*head);
-        }
-        walk.found.heads = heads;
-        let mut found = walk.found;
-        tidy(&mut found);
-        found
+        walk.found()
     }
 
     fn settle(&mut self) {
         while let Some(head) = self.queue.pop_first() {
-            if self.found.steps > STEPS_MAX {
-                self.found.gave_up = true;
+            if self.steps > STEPS_MAX {
+                self.gave_up = true;
                 self.queue.clear();
                 return;
             }
@@ -146,47 +168,42 @@ impl<'o, 'd> Walk<'o, 'd> {
     }
 
     /// Joins `state` into the head of the block at `at`.
-    fn reach(&mut self, at: u64, state: &State) {
-        if self.record {
-            // What this way knows and the block's head does not.
-            let lost: Vec<Val> = match self.heads.get(&at) {
-                Some(head) => {
-                    let pairs = state.registers.iter().zip(&head.state.registers);
-                    pairs.filter(|(ours, theirs)| !kept(ours, theirs)).map(|(ours, _)| ours.clone()).collect()
-                }
-                None => Vec::new(),
-            };
-            for value in lost {
-                self.lose(&value, state);
-            }
-            return;
-        }
+    pub(super) fn reach(&mut self, at: u64, state: &State) {
         if !self.object.is_code(at) {
             return;
         }
-        match self.heads.get_mut(&at) {
-            Some(head) => {
-                head.joins += 1;
-                if head.state.join(state, head.joins > JOINS_MAX) {
-                    self.queue.insert(at);
-                }
+        for (register, value) in state.registers.iter().enumerate() {
+            if self.names_a_function(value) {
+                let (value, when) = (value.clone(), Rc::clone(&state.guards));
+                self.made.carried.push(Carried { to: at, register, value, when });
             }
-            None => {
-                self.heads.insert(at, Head { state: state.clone(), joins: 0 });
+        }
+        if let Some(number) = self.heads.get(&at) {
+            let block = &mut self.blocks[*number];
+            block.joins += 1;
+            if block.state.join(state, block.joins > JOINS_MAX) {
                 self.queue.insert(at);
-                // A run that went over this address must end here from now on.
-                if let Some((before, end)) = self.ran.range(..at).next_back()
-                    && *end > at
-                {
-                    self.queue.insert(*before);
-                }
             }
+            return;
+        }
+        self.heads.insert(at, self.blocks.len());
+        self.blocks.push(Block { state: state.clone(), joins: 0, made: Made::default() });
+        self.queue.insert(at);
+        // A run that went over this address must end here from now on.
+        if let Some((before, end)) = self.ran.range(..at).next_back()
+            && *end > at
+        {
+            self.queue.insert(*before);
         }
     }
 
     fn run(&mut self, head: u64) {
-        let Some(mut state) = self.heads.get(&head).map(|head| head.state.clone()) else { return };
+        let Some(number) = self.heads.get(&head).copied() else { return };
         let Some(bytes) = self.object.elf.from(head) else { return };
+        let mut state = self.blocks[number].state.clone();
+        self.head = head;
+        self.made = std::mem::take(&mut self.blocks[number].made);
+        self.made.clear();
         let mut decoder = Decoder::with_ip(64, bytes, head, DecoderOptions::NONE);
         let mut instruction = Instruction::default();
         let next_head = self.heads.range(head + 1..).next().map_or(u64::MAX, |(at, _)| *at);
@@ -203,7 +220,7 @@ impl<'o, 'd> Walk<'o, 'd> {
             if at == next_start {
                 // The compiler lets nothing fall out of a function but a call that does not come back.
                 if !after_call {
-                    self.call(Callee::Address(at), &state);
+                    self.continued(Callee::Address(at), &state);
                 }
                 break;
             }
@@ -211,235 +228,73 @@ impl<'o, 'd> Walk<'o, 'd> {
                 break;
             }
             decoder.decode_out(&mut instruction);
-            self.found.steps += 1;
+            self.steps += 1;
             if instruction.code() == Code::INVALID {
                 break;
             }
             after_call = matches!(instruction.flow_control(), FlowControl::Call | FlowControl::IndirectCall);
-            if self.record {
-                self.recent.truncate(models::RECENT - 1);
-                self.recent.push_front(instruction);
-            }
             if !self.instruction(&mut state, &instruction) {
                 break;
             }
         }
         self.ran.insert(head, decoder.ip());
+        self.blocks[number].made = std::mem::take(&mut self.made);
     }
 
-    /// Whether the next instruction follows.
-    fn instruction(&mut self, state: &mut State, instruction: &Instruction) -> bool {
-        if self.record {
-            self.addresses(state, instruction);
-        }
-        match instruction.mnemonic() {
-            Mnemonic::Syscall => {
-                self.site(state, instruction);
-                for register in [0, 1, 11] {
-                    state.registers[register] = Val::Any;
+    /// What all blocks made, each thing once.
+    fn found(mut self) -> Found {
+        let mut lost = Vec::new();
+        for block in &self.blocks {
+            for Carried { to, register, value, when } in &block.made.carried {
+                // What this way knows and the block's head does not.
+                if let Some(number) = self.heads.get(to)
+                    && !kept(value, &self.blocks[*number].state.registers[*register])
+                {
+                    lost.push((value.clone(), Rc::clone(when)));
                 }
-                // The kernel writes through the pointers that it is handed.
-                state.forget_escaped();
-                return true;
-            }
-            Mnemonic::Int3 | Mnemonic::Hlt => return false,
-            _ => {}
-        }
-        match instruction.flow_control() {
-            FlowControl::Next | FlowControl::XbeginXabortXend | FlowControl::Interrupt => {
-                self.stepper.step(state, instruction);
-                true
-            }
-            FlowControl::Return => {
-                self.lose_registers(state, &[0, 2]);
-                false
-            }
-            FlowControl::Exception => false,
-            FlowControl::ConditionalBranch => {
-                let condition = instruction.condition_code();
-                match branch::taken(state, condition) {
-                    Way::Never => {}
-                    Way::Same => self.jump(instruction.near_branch_target(), state),
-                    Way::Known(taken) => self.jump(instruction.near_branch_target(), &taken),
-                }
-                let mut negated = *instruction;
-                negated.negate_condition_code();
-                match branch::taken(state, negated.condition_code()) {
-                    Way::Never => return false,
-                    Way::Same => {}
-                    Way::Known(not_taken) => *state = *not_taken,
-                }
-                true
-            }
-            FlowControl::UnconditionalBranch => {
-                self.jump(instruction.near_branch_target(), state);
-                false
-            }
-            FlowControl::IndirectBranch => {
-                self.indirect(state, instruction);
-                false
-            }
-            FlowControl::Call => {
-                let to = instruction.near_branch_target();
-                // How position-independent code asks where it is.
-                if to != instruction.next_ip() {
-                    self.call(self.object.callee(to), state);
-                    self.clobber(state);
-                    if self.object.never_returns(to) {
-                        return false;
-                    }
-                }
-                true
-            }
-            FlowControl::IndirectCall => {
-                match self.stepper.operand(state, instruction, 0) {
-                    Val::Import(import) => self.call(Callee::Import(import), state),
-                    value => {
-                        for to in value.constants().unwrap_or_default() {
-                            if self.object.is_code(*to) {
-                                self.call(self.object.callee(*to), state);
-                            }
-                        }
-                    }
-                }
-                self.lose_registers(state, ARGUMENTS);
-                self.clobber(state);
-                true
             }
         }
-    }
-
-    /// What a call leaves: the registers that the callee must keep. Go's keeps none.
-    fn clobber(&self, state: &mut State) {
-        let kept: &[usize] = if self.object.go { &[RSP] } else { &[3, RSP, 5, 12, 13, 14, 15] };
-        for register in 0..16 {
-            if !kept.contains(&register) {
-                state.registers[register] = Val::Any;
-            }
+        self.made = Made::default();
+        for (value, when) in lost {
+            self.lose(&value, &when);
         }
-        state.flags = Flags::Unknown;
-        state.forget_escaped();
-    }
-
-    fn jump(&mut self, to: u64, state: &State) {
-        match self.object.callee(to) {
-            Callee::Address(to) if to == self.entry || !self.object.is_start(to) => self.reach(to, state),
-            callee => self.call(callee, state),
+        let last = std::mem::take(&mut self.made);
+        let mut found = Found {
+            heads: self.heads.into_keys().collect(),
+            steps: self.steps,
+            gave_up: self.gave_up,
+            ..Found::default()
+        };
+        for made in self.blocks.into_iter().map(|block| block.made).chain([last]) {
+            found.calls.extend(made.calls);
+            found.sites.extend(made.sites);
+            found.taken.extend(made.taken.into_iter().map(|(callee, when)| (callee, when.to_vec())));
         }
-    }
-
-    fn indirect(&mut self, state: &State, instruction: &Instruction) {
-        if instruction.op0_kind() == OpKind::Memory && instruction.memory_index_scale() == 8 {
-            let index = Stepper::<Object<'_>>::register(state, instruction.memory_index());
-            let base = Stepper::<Object<'_>>::register(state, instruction.memory_base()).constant();
-            let displacement = instruction.memory_displacement64();
-            let no_base = instruction.memory_base() == iced_x86::Register::None;
-            if let Some(table) =
-                base.map(|base| base.wrapping_add(displacement)).or(no_base.then_some(displacement))
-            {
-                let object = self.object;
-                self.table(state, index_of(&index), |at| object.pointer(table.wrapping_add(at * 8)));
-                return;
-            }
-        }
-        match self.stepper.operand(state, instruction, 0) {
-            Val::Import(import) => self.call(Callee::Import(import), state),
-            Val::Label { table, index } => {
-                let object = self.object;
-                self.table(state, index, |at| {
-                    let offset = object.elf.i32(table.wrapping_add(at * 4))?;
-                    Some(table.wrapping_add_signed(i64::from(offset)))
-                });
-            }
-            value => match value.constants() {
-                Some(targets) => {
-                    for to in targets {
-                        self.jump(*to, state);
-                    }
-                }
-                None => {
-                    self.unresolved = true;
-                    self.lose_registers(state, ARGUMENTS);
-                }
-            },
-        }
-    }
-
-    /// A jump through a table.
-    fn table(&mut self, state: &State, index: Index, target: impl Fn(u64) -> Option<u64>) {
-        let bound = index.most.or_else(|| branch::most_chosen(state, index.entry?));
-        for at in 0..bound.map_or(TABLE_MAX, |most| most + 1) {
-            let Some(to) = target(at).filter(|to| self.object.is_code(*to)) else {
-                self.unresolved = true;
-                break;
-            };
-            // Without a bound the table ends where its entries lead elsewhere.
-            if bound.is_none() && !self.object.same_frame(self.entry, to) {
-                break;
-            }
-            let chosen = match index.entry {
-                Some(entry) => branch::chosen(state, entry, at),
-                None => Some(state.clone()),
-            };
-            if let Some(state) = chosen {
-                self.jump(to, &state);
-            }
-        }
-        self.unresolved |= bound.is_none();
-    }
-
-    fn call(&mut self, to: Callee, state: &State) {
-        if !self.record {
-            return;
-        }
-        self.lose_registers(state, ARGUMENTS);
-        let mut args = Vec::new();
-        for place in 0..16u8 {
-            if usize::from(place) != RSP {
-                argument(&mut args, place, &state.registers[usize::from(place)]);
-            }
-        }
-        if let Val::Stack(top) = state.registers[RSP] {
-            for slot in 0..SLOTS {
-                argument(&mut args, FIRST_SLOT + slot, &state.slot(top.saturating_add(i32::from(slot) * 8)));
-            }
-        }
-        // The target's number is filled in once all functions have one.
-        let call = Call { to: Target::Own(0), args, when: state.guards.clone() };
-        self.found.calls.push((to, call));
-    }
-
-    fn site(&mut self, state: &State, instruction: &Instruction) {
-        if !self.record {
-            return;
-        }
-        let mut number = state.registers[0].low().value();
-        if number == Value::Any && models::is_set_id(&self.recent) {
-            if self.object.is_c_library() {
-                number = Value::SetId;
-            } else if self.object.elf.interpreter.is_none() && self.object.exports.is_empty() {
-                number = Value::OneOf(models::set_id_numbers());
-            }
-        }
-        // rdi, rsi, rdx: what the arguments that narrow are in.
-        let places = [7usize, 6, 2];
-        let args = (0u8..).zip(places).filter_map(|(at, register)| {
-            let value = state.registers[register].value();
-            (value != Value::Any).then_some((at, value))
-        });
-        let args = args.collect();
-        self.found.sites.push(Site { at: instruction.ip(), number, args, when: state.guards.clone() });
+        tidy(&mut found);
+        found
     }
 }
 
-/// What a callee is handed arguments in: by the C convention, and by Go's.
-const ARGUMENTS: &[usize] = &[7, 6, 2, 1, 8, 9, 0, 3, 10, 11];
+impl Made {
+    fn clear(&mut self) {
+        let Self { calls, taken, sites, carried } = self;
+        calls.clear();
+        taken.clear();
+        sites.clear();
+        carried.clear();
+    }
+}
 
-fn argument(args: &mut Vec<(Place, Value)>, place: Place, value: &Val) {
-    match value.value() {
-        Value::Any => {}
-        // A register that still is what it was at entry says nothing of a call but to places that pass it on.
-        value => args.push((place, value)),
+/// Whether a join kept all that a value can be.
+fn kept(ours: &Val, joined: &Val) -> bool {
+    match (ours, joined) {
+        (Val::Import(ours), Val::Import(joined)) => ours == joined,
+        (Val::Import(_), _) => false,
+        (ours, joined) => match (ours.constants(), joined.constants()) {
+            (Some(ours), Some(joined)) => ours.iter().all(|value| joined.contains(value)),
+            (Some(_), None) => false,
+            (None, _) => true,
+        },
     }
 }
 
@@ -451,7 +306,7 @@ fn tidy(found: &mut Found) {
     found.sites.sort_unstable();
     found.sites.dedup();
     // An unconditional one says it all.
-    let unconditional: Vec<Callee> =
+    let unconditional: BTreeSet<Callee> =
         found.taken.iter().filter(|(_, when)| when.is_empty()).map(|(callee, _)| *callee).collect();
     found.taken.retain(|(callee, when)| when.is_empty() || !unconditional.contains(callee));
 }

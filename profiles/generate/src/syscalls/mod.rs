@@ -1,13 +1,19 @@
 //! Which system calls a program can make.
 
+mod address;
 mod branch;
 mod escape;
+mod flow;
 mod function;
 pub(crate) mod link;
-mod models;
+pub(crate) mod models;
 mod names;
+mod noreturn;
 mod object;
+mod outline;
+mod plt;
 mod state;
 mod step;
 pub(crate) mod summarise;
 pub(crate) mod summary;
+mod sweep;

@@ -53,6 +53,96 @@ pub(crate) fn wrapped(soname: &str) -> Option<Vec<u64>> {
     Some(names.iter().filter_map(|name| syscall_number(name)).map(u64::from).collect())
 }
 
+/// Functions that find others by name, of which the second argument is that.
+pub(crate) const LOOKUPS: &[&str] = &["dlsym", "dlvsym"];
+
+/// Functions that run a shell.
+pub(crate) const SHELLS: &[&str] = &["system", "popen", "wordexp"];
+
+/// Calls that a C library makes of its own accord only where one of these functions was called before: threads with a
+/// scheduling policy or a set of processors of their own, and mutexes with a ceiling.
+///
+/// Source: glibc 2.36 nptl/tpp.c, nptl/pthread_create.c, nptl/pthread_mutex_init.c (`PTHREAD_PRIO_PROTECT`),
+/// nptl/pthread_{get,set}schedparam.c, nptl/pthread_setschedprio.c, sysdeps/unix/sysv/linux/spawni.c.
+pub(crate) const RARE: &[(&str, &[&str])] = &[
+    ("sched_get_priority_min", CEILING),
+    ("sched_get_priority_max", CEILING),
+    ("sched_getparam", SCHEDULED),
+    ("sched_getscheduler", SCHEDULED),
+    ("sched_setparam", SCHEDULED),
+    ("sched_setscheduler", SCHEDULED),
+    (
+        "sched_setaffinity",
+        &["pthread_attr_setaffinity_np", "pthread_setaffinity_np", "pthread_setattr_default_np"],
+    ),
+];
+const CEILING: &[&str] = &[
+    "pthread_mutexattr_setprotocol",
+    "pthread_mutexattr_setprioceiling",
+    "pthread_mutex_setprioceiling",
+    "pthread_attr_setschedparam",
+];
+const SCHEDULED: &[&str] = &[
+    "pthread_attr_setinheritsched",
+    "pthread_setattr_default_np",
+    "pthread_mutexattr_setprotocol",
+    "pthread_mutexattr_setprioceiling",
+    "pthread_mutex_setprioceiling",
+    "pthread_getschedparam",
+    "pthread_setschedparam",
+    "pthread_setschedprio",
+    "posix_spawnattr_setflags",
+];
+
+/// Imports that a library calls only on a kernel older than any that this runs on: library and functions.
+///
+/// Source: OpenSSL providers/implementations/rands/seeding/rand_unix.c, `wait_random_seeded`: not from Linux 4.8 on,
+/// and Landlock came with 5.13.
+const RULED_OUT: &[(&str, &[&str])] = &[("libcrypto.so.3", &["shmget", "shmat", "shmdt"])];
+
+/// Whether a library's call of this import never happens here.
+pub(crate) fn is_ruled_out(soname: &str, import: &str) -> bool {
+    RULED_OUT.iter().any(|(library, imports)| soname == *library && imports.contains(&import))
+}
+
+/// What a library asks dlsym for where the name goes through a table of its functions: the library, the names, and the
+/// exports by which others could ask for another one.
+///
+/// Source: OpenSSL crypto/dso/dso_dlfcn.c behind `DSO_METHOD`; callers of DSO_bind_func and DSO_global_lookup in
+/// crypto/engine/eng_dyn.c, crypto/provider_core.c, crypto/conf/conf_mod.c and rand_unix.c.
+/// Cyrus SASL lib/dlopen.c, `_sasl_load_plugins`; its callers in lib/client.c, lib/server.c and lib/common.c.
+const LOOKED_UP: &[(&str, &[&str], &[&str])] = &[
+    (
+        "libcrypto.so.3",
+        &["OSSL_provider_init", "bind_engine", "v_check", "OPENSSL_init", "OPENSSL_finish", "getentropy"],
+        &["DSO_bind_func", "DSO_global_lookup", "DSO_METHOD_openssl"],
+    ),
+    (
+        "libsasl2.so.2",
+        &[
+            "sasl_client_plug_init",
+            "sasl_server_plug_init",
+            "sasl_auxprop_plug_init",
+            "sasl_canonuser_init",
+            "sasl_canonuser_plug_init",
+        ],
+        &["_sasl_locate_entry", "_sasl_get_plugin", "_sasl_load_plugins"],
+    ),
+];
+
+/// The names that a file asks dlsym for where they could not be followed, and who could ask for others through it.
+pub(crate) fn looked_up(soname: &str) -> Option<(&'static [&'static str], &'static [&'static str])> {
+    let (_, names, wrappers) = LOOKED_UP.iter().find(|(library, _, _)| soname == *library)?;
+    Some((names, wrappers))
+}
+
+/// Functions of which somebody asks whether they can run, whatever they do themselves.
+pub(crate) fn asked_for() -> impl Iterator<Item = &'static str> {
+    let causes = RARE.iter().flat_map(|(_, causes)| causes.iter());
+    let ids = SET_ID.iter().map(|(name, _)| name);
+    LOOKUPS.iter().chain(SHELLS).chain(causes).chain(ids).copied()
+}
+
 /// Whether the last instructions (the newest first, the site itself) load a number and three arguments from one place.
 pub(crate) fn is_set_id(recent: &VecDeque<Instruction>) -> bool {
     let mut loads = recent.iter().skip(1).filter(|instruction| {

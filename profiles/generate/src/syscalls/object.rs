@@ -2,94 +2,43 @@
 
 use std::{
     cell::RefCell,
-    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet},
+    ops::Range,
 };
 
-use iced_x86::{Decoder, DecoderOptions, FlowControl, Instruction, Mnemonic, OpKind};
+use iced_x86::{Decoder, DecoderOptions, Instruction};
 
-use super::{function::Callee, step::Memory};
+use super::{
+    address::{AddressMap, AddressSet},
+    function::Callee,
+    step::Memory,
+};
 use crate::elf::{
     Elf,
     dynamic::{Dynamic, Written},
     unwind::{Frame, frames},
 };
 
-/// Functions of a C library that never come back, of which a program may have its own that do.
-const UNRESERVED: &[&str] = &["err", "errx", "verr", "verrx"];
-
-/// Functions of a C library that never come back.
-const NEVER_RETURN: &[&str] = &[
-    "abort",
-    "exit",
-    "_exit",
-    "_Exit",
-    "quick_exit",
-    "__assert_fail",
-    "__stack_chk_fail",
-    "__fortify_fail",
-    "__chk_fail",
-    "__libc_fatal",
-    "longjmp",
-    "siglongjmp",
-    "__longjmp_chk",
-    "_longjmp",
-    "pthread_exit",
-    "__cxa_throw",
-    "__cxa_rethrow",
-    "_Unwind_Resume",
-    "err",
-    "errx",
-    "verr",
-    "verrx",
-    "__libc_start_main",
-    "_ZSt9terminatev",
-    "__assert_perror_fail",
-    "__assert",
-    "thrd_exit",
-    "__cxa_bad_cast",
-    "__cxa_call_unexpected",
-];
-
-/// Addresses spread by themselves; a file that has them collide costs its own analysis time, which is bounded.
-pub(crate) type Plain = std::hash::BuildHasherDefault<Address>;
-
-#[derive(Default)]
-pub(crate) struct Address(u64);
-
-impl std::hash::Hasher for Address {
-    fn finish(&self) -> u64 {
-        // The table takes its place from the upper bits as well.
-        self.0.wrapping_mul(0x9e37_79b9_7f4a_7c15)
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
-        }
-    }
-
-    fn write_u64(&mut self, address: u64) {
-        self.0 = address;
-    }
-}
-
 pub(crate) struct Object<'d> {
     pub(crate) elf: Elf<'d>,
     pub(crate) go: bool,
-    frames: Vec<Frame>,
+    pub(super) frames: Vec<Frame>,
+    /// All code lies within.
+    code: Range<u64>,
     /// Where functions are known to begin, in order.
     starts: Vec<u64>,
     /// Where jumps lead, in order.
-    jumps: Vec<u64>,
+    pub(super) jumps: Vec<u64>,
     /// Addresses inside of functions that data holds.
-    labels: BTreeSet<u64>,
+    pub(super) labels: BTreeSet<u64>,
     /// Names of imports, in the order of their numbers.
     pub(crate) imports: Vec<String>,
     pub(crate) soname: Option<String>,
-    import_at: HashMap<u64, u32, Plain>,
-    own_at: HashMap<u64, u64, Plain>,
+    import_at: AddressMap<u32>,
+    own_at: AddressMap<u64>,
     pub(crate) names: BTreeMap<u64, String>,
     pub(crate) exports: Vec<(String, u64)>,
+    pub(super) exported: AddressSet,
     /// Functions whose address is in data, and those that the loader runs.
     pub(crate) roots: BTreeSet<u64>,
     pub(crate) root_imports: BTreeSet<u32>,
@@ -98,11 +47,15 @@ pub(crate) struct Object<'d> {
     /// What the loader alone reads.
     pub(crate) strings: std::ops::Range<u64>,
     /// Addresses, other than of functions, that code or data names.
-    pub(crate) referred: HashSet<u64, Plain>,
-    callees: RefCell<HashMap<u64, Callee, Plain>>,
-    never_returning: BTreeSet<u32>,
+    pub(crate) referred: AddressSet,
+    pub(super) callees: RefCell<AddressMap<Callee>>,
+    pub(super) never_returning: BTreeSet<u32>,
     /// Starts of frames without a way out: no return, no jump elsewhere.
-    no_way_out: HashSet<u64, Plain>,
+    pub(super) no_way_out: AddressSet,
+    /// Starts of frames of which nothing is to be found out.
+    pub(super) plain: AddressSet,
+    /// By start: whom those frames call of which that is all that is asked.
+    pub(super) outlines: AddressMap<Vec<Callee>>,
     pub(crate) swept: u64,
     c_library: bool,
 }
@@ -129,23 +82,27 @@ impl<'d> Object<'d> {
         let mut object = Self {
             go: false,
             frames,
+            code: code_of(&elf),
             starts: Vec::new(),
             jumps: Vec::new(),
             labels: BTreeSet::new(),
             imports: Vec::new(),
             soname: dynamic.soname.clone(),
-            import_at: HashMap::default(),
-            own_at: HashMap::default(),
+            import_at: AddressMap::default(),
+            own_at: AddressMap::default(),
             names: BTreeMap::new(),
             exports: Vec::new(),
+            exported: AddressSet::default(),
             roots: BTreeSet::new(),
             root_imports: BTreeSet::new(),
             resolvers: BTreeSet::new(),
             strings: dynamic.strings.clone(),
-            referred: HashSet::default(),
+            referred: AddressSet::default(),
             callees: RefCell::default(),
             never_returning: BTreeSet::new(),
-            no_way_out: HashSet::default(),
+            no_way_out: AddressSet::default(),
+            plain: AddressSet::default(),
+            outlines: AddressMap::default(),
             swept: 0,
             c_library: false,
             elf,
@@ -180,6 +137,7 @@ impl<'d> Object<'d> {
             self.imports.push(symbol.name.clone());
             if symbol.defined && symbol.function && self.elf.is_code(symbol.address) {
                 self.exports.push((symbol.name.clone(), symbol.address));
+                self.exported.insert(symbol.address);
                 if symbol.resolver {
                     self.resolvers.insert(symbol.address);
                 }
@@ -196,13 +154,7 @@ impl<'d> Object<'d> {
                 || self.names.values().any(|name| name == wanted)
         };
         self.c_library = has("setresuid") && has("pthread_create") && has("fopen");
-        for (at, name) in (0u32..).zip(&self.imports) {
-            let own =
-                UNRESERVED.contains(&name.as_str()) && self.exports.iter().any(|(export, _)| export == name);
-            if NEVER_RETURN.contains(&name.as_str()) && !own {
-                self.never_returning.insert(at);
-            }
-        }
+        self.never_returning = self.imports_that_never_return();
     }
 
     /// Code addresses in data.
@@ -264,102 +216,15 @@ impl<'d> Object<'d> {
                 self.labels.insert(address);
             }
         }
-        self.sweep(&mut starts);
+        let outlines = self.sweep(&mut starts);
         self.starts = starts.into_iter().collect();
-    }
-
-    /// Goes over all code once: who is called, whose address is taken.
-    fn sweep(&mut self, starts: &mut BTreeSet<u64>) {
-        let ranges = self.ranges();
-        let mut instruction = Instruction::default();
-        let mut labels = Vec::new();
-        let mut jumps = Vec::new();
-        for (start, end) in ranges {
-            let length = usize::try_from(end - start).unwrap_or(0);
-            let Some(bytes) = self.elf.from(start) else { continue };
-            let bytes = &bytes[..bytes.len().min(length)];
-            let mut decoder = Decoder::with_ip(64, bytes, start, DecoderOptions::NONE);
-            let mut way_out =
-                self.frame_of(start).is_none_or(|frame| (frame.start, frame.end) != (start, end));
-            while decoder.can_decode() {
-                decoder.decode_out(&mut instruction);
-                self.swept += 1;
-                way_out |= match instruction.flow_control() {
-                    FlowControl::Return | FlowControl::IndirectBranch => true,
-                    FlowControl::ConditionalBranch | FlowControl::UnconditionalBranch => {
-                        !(start..end).contains(&instruction.near_branch_target())
-                    }
-                    _ => instruction.is_invalid(),
-                };
-                let address = match instruction.flow_control() {
-                    FlowControl::Call if instruction.op0_kind() == OpKind::NearBranch64 => {
-                        let to = instruction.near_branch_target();
-                        if self.elf.is_code(to) && matches!(self.callee(to), Callee::Address(_)) {
-                            starts.insert(to);
-                        }
-                        continue;
-                    }
-                    FlowControl::ConditionalBranch | FlowControl::UnconditionalBranch => {
-                        jumps.push(instruction.near_branch_target());
-                        continue;
-                    }
-                    FlowControl::Next if instruction.mnemonic() == Mnemonic::Lea => {
-                        instruction.is_ip_rel_memory_operand().then(|| instruction.ip_rel_memory_address())
-                    }
-                    FlowControl::Next if !self.elf.relocatable && instruction.mnemonic() == Mnemonic::Mov => {
-                        match instruction.op1_kind() {
-                            OpKind::Immediate32 | OpKind::Immediate64 | OpKind::Immediate32to64 => {
-                                Some(instruction.immediate(1))
-                            }
-                            _ => None,
-                        }
-                    }
-                    _ => None,
-                };
-                self.referred.extend(address.filter(|address| self.elf.from(*address).is_some()));
-                if let Some(address) = address.filter(|address| self.elf.is_code(*address)) {
-                    if self.is_function_address(address) {
-                        starts.insert(address);
-                    } else {
-                        labels.push(address);
-                    }
-                }
-            }
-            if !way_out {
-                self.no_way_out.insert(start);
-            }
-        }
-        self.labels.extend(labels);
-        jumps.sort_unstable();
-        jumps.dedup();
-        self.jumps = jumps;
+        self.keep_outlines(outlines);
     }
 
     /// The next address from `from` on that a jump leads to.
     pub(crate) fn next_jump(&self, from: u64) -> u64 {
         let at = self.jumps.partition_point(|jump| *jump < from);
         self.jumps.get(at).copied().unwrap_or(u64::MAX)
-    }
-
-    /// Frames, and the code between them.
-    fn ranges(&self) -> Vec<(u64, u64)> {
-        let mut ranges = Vec::with_capacity(self.frames.len() * 2);
-        for segment in self.elf.code() {
-            let mut at = segment.start;
-            let first = self.frames.partition_point(|frame| frame.start < segment.start);
-            for frame in self.frames[first..].iter().take_while(|frame| frame.start < segment.end()) {
-                if frame.start > at {
-                    ranges.push((at, frame.start));
-                }
-                ranges.push((frame.start.max(at), frame.end.min(segment.end())));
-                at = at.max(frame.end);
-            }
-            if at < segment.end() {
-                ranges.push((at, segment.end()));
-            }
-        }
-        ranges.retain(|(start, end)| start < end);
-        ranges
     }
 
     /// Imports that the loader binds.
@@ -373,7 +238,7 @@ impl<'d> Object<'d> {
     }
 
     pub(crate) fn is_code(&self, address: u64) -> bool {
-        self.elf.is_code(address)
+        self.code.contains(&address) && self.elf.is_code(address)
     }
 
     /// Whether this is a C library: it exports what only that does.
@@ -410,7 +275,7 @@ impl<'d> Object<'d> {
 
     /// An address that is in data or in an operand: of a function, or a number that looks like one?
     pub(crate) fn is_function_address(&self, address: u64) -> bool {
-        self.elf.is_code(address)
+        self.is_code(address)
             && match self.frame_of(address) {
                 Some(frame) => frame.start == address || self.is_start(address),
                 None => true,
@@ -426,20 +291,6 @@ impl<'d> Object<'d> {
         self.labels.range(entry..end.max(entry)).copied().collect()
     }
 
-    pub(crate) fn never_returns(&self, to: u64) -> bool {
-        match self.callee(to) {
-            Callee::Import(import) => self.never_returning.contains(&import),
-            Callee::Address(to) => {
-                self.no_way_out.contains(&to)
-                    || self
-                        .names
-                        .get(&to)
-                        .map(String::as_str)
-                        .is_some_and(|name| NEVER_RETURN.contains(&name) && !UNRESERVED.contains(&name))
-            }
-        }
-    }
-
     pub(crate) fn instruction(&self, at: u64) -> Option<Instruction> {
         let bytes = self.elf.from(at)?;
         let mut decoder = Decoder::with_ip(64, bytes, at, DecoderOptions::NONE);
@@ -451,42 +302,9 @@ impl<'d> Object<'d> {
     pub(crate) fn pointer(&self, at: u64) -> Option<u64> {
         self.own_at.get(&at).copied().or_else(|| self.elf.u64(at))
     }
+}
 
-    /// Who is behind an address: a stub of the procedure linkage table stands for its import.
-    pub(crate) fn callee(&self, to: u64) -> Callee {
-        if let Some(known) = self.callees.borrow().get(&to) {
-            return *known;
-        }
-        let callee = self.stub(to).unwrap_or(Callee::Address(to));
-        self.callees.borrow_mut().insert(to, callee);
-        callee
-    }
-
-    /// Whether a frame is that of the procedure linkage table: stubs are followed where they are called.
-    pub(crate) fn is_linkage_table(&self, frame: &Frame) -> bool {
-        if matches!(self.callee(frame.start), Callee::Import(_)) {
-            return true;
-        }
-        let Some(first) = self.instruction(frame.start) else { return false };
-        let pushes = first.mnemonic() == Mnemonic::Push && first.is_ip_rel_memory_operand();
-        pushes
-            && self
-                .instruction(first.next_ip())
-                .is_some_and(|next| next.mnemonic() == Mnemonic::Jmp && next.is_ip_rel_memory_operand())
-    }
-
-    fn stub(&self, to: u64) -> Option<Callee> {
-        let mut instruction = self.instruction(to)?;
-        if instruction.mnemonic() == Mnemonic::Endbr64 {
-            instruction = self.instruction(instruction.next_ip())?;
-        }
-        if instruction.mnemonic() != Mnemonic::Jmp {
-            return None;
-        }
-        if instruction.op0_kind() == OpKind::Memory && instruction.is_ip_rel_memory_operand() {
-            let slot = instruction.ip_rel_memory_address();
-            return self.import_at(slot).map(Callee::Import);
-        }
-        None
-    }
+fn code_of(elf: &Elf<'_>) -> Range<u64> {
+    let start = elf.code().map(|segment| segment.start).min().unwrap_or(0);
+    start..elf.code().map(crate::elf::Segment::end).max().unwrap_or(0)
 }

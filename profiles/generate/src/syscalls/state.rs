@@ -1,8 +1,11 @@
 //! What is known of registers and stack at one instruction.
 //!
 //! Invariant: [`State::join`] knows at most what both states know. A value that is not sure is [`Val::Any`].
+//!
+//! A state is copied at each block's head and for each way out of it: a value is two words, and what needs more is shared
+//! until it is written to.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, rc::Rc};
 
 use super::summary::{FIRST_SLOT, Guard, Place, SLOTS, Test, Value};
 
@@ -19,7 +22,7 @@ pub(crate) enum Val {
     Any,
     One(u64),
     /// One of these, two at least.
-    OneOf(Vec<u64>),
+    OneOf(Rc<Vec<u64>>),
     /// Unknown, at most this.
     AtMost(u64),
     Entry {
@@ -31,16 +34,17 @@ pub(crate) enum Val {
     Stack(i32),
     /// The address of an import.
     Import(u32),
-    /// A word of a table of offsets, by an index that is at most so much.
-    Offset {
-        table: u64,
-        index: Index,
-    },
+    /// A word of a table of offsets.
+    Offset(Rc<Chosen>),
     /// An entry of a table of offsets, made an address.
-    Label {
-        table: u64,
-        index: Index,
-    },
+    Label(Rc<Chosen>),
+}
+
+/// An entry of a jump table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Chosen {
+    pub(crate) table: u64,
+    pub(crate) index: Index,
 }
 
 /// What chooses an entry of a jump table.
@@ -54,7 +58,7 @@ impl Val {
     fn of(values: BTreeSet<u64>) -> Self {
         match values.first() {
             Some(one) if values.len() == 1 => Self::One(*one),
-            Some(_) if values.len() <= SET_MAX => Self::OneOf(values.into_iter().collect()),
+            Some(_) if values.len() <= SET_MAX => Self::OneOf(Rc::new(values.into_iter().collect())),
             _ => Self::Any,
         }
     }
@@ -90,7 +94,7 @@ impl Val {
             Self::One(_) | Self::OneOf(_) => self.map(|value| value & 0xffff_ffff),
             Self::Entry { place, low: _, plus } => Self::Entry { place: *place, low: true, plus: *plus },
             Self::AtMost(most) => Self::AtMost((*most).min(0xffff_ffff)),
-            Self::Any | Self::Stack(_) | Self::Import(_) | Self::Offset { .. } | Self::Label { .. } => {
+            Self::Any | Self::Stack(_) | Self::Import(_) | Self::Offset(_) | Self::Label(_) => {
                 Self::AtMost(0xffff_ffff)
             }
         }
@@ -139,8 +143,8 @@ impl Val {
 
     pub(crate) fn value(&self) -> Value {
         match self {
-            Self::One(value) => Value::OneOf(vec![*value]),
-            Self::OneOf(values) => Value::OneOf(values.clone()),
+            Self::One(value) => Value::One(*value),
+            Self::OneOf(values) => Value::OneOf(values.to_vec()),
             Self::Entry { place, low, plus } => Value::Entry { place: *place, low: *low, plus: *plus },
             _ => Value::Any,
         }
@@ -170,11 +174,11 @@ pub(crate) enum Flags {
 pub(crate) struct State {
     pub(crate) registers: [Val; 16],
     /// By offset from the stack pointer at entry, in order.
-    pub(crate) slots: Vec<(i32, Val)>,
+    slots: Rc<Vec<(i32, Val)>>,
     /// Slots from here on may be written through pointers.
     pub(crate) escaped_from: i32,
     pub(crate) flags: Flags,
-    pub(crate) guards: Vec<Guard>,
+    pub(crate) guards: Rc<Vec<Guard>>,
 }
 
 pub(crate) const RSP: usize = 4;
@@ -186,10 +190,10 @@ impl State {
         registers[RSP] = Val::Stack(0);
         Self {
             registers,
-            slots: Vec::new(),
+            slots: Rc::default(),
             escaped_from: i32::MAX,
             flags: Flags::Unknown,
-            guards: Vec::new(),
+            guards: Rc::default(),
         }
     }
 
@@ -198,24 +202,27 @@ impl State {
         let registers = std::array::from_fn(|_| Val::Any);
         Self {
             registers,
-            slots: Vec::new(),
+            slots: Rc::default(),
             escaped_from: i32::MIN,
             flags: Flags::Unknown,
-            guards: Vec::new(),
+            guards: Rc::default(),
         }
     }
 
     pub(crate) fn slot(&self, at: i32) -> Val {
         match self.slots.binary_search_by_key(&at, |(at, _)| *at) {
             Ok(found) => self.slots[found].1.clone(),
-            Err(_) => {
-                // Above the return address lies what the caller pushed, as long as nobody wrote there.
-                if ARGUMENTS.contains(&at) && at % 8 == 0 && at < self.escaped_from {
-                    Val::Entry { place: FIRST_SLOT + ((at - 8) / 8) as u8, low: false, plus: 0 }
-                } else {
-                    Val::Any
-                }
-            }
+            Err(_) => self.not_listed(at),
+        }
+    }
+
+    /// A slot that nothing is listed of.
+    fn not_listed(&self, at: i32) -> Val {
+        // Above the return address lies what the caller pushed, as long as nobody wrote there.
+        if ARGUMENTS.contains(&at) && at % 8 == 0 && at < self.escaped_from {
+            Val::Entry { place: FIRST_SLOT + ((at - 8) / 8) as u8, low: false, plus: 0 }
+        } else {
+            Val::Any
         }
     }
 
@@ -226,18 +233,25 @@ impl State {
 
     fn put(&mut self, at: i32, value: Val) {
         match self.slots.binary_search_by_key(&at, |(other, _)| *other) {
-            Ok(found) => self.slots[found].1 = value,
+            Ok(found) if self.slots[found].1 == value => {}
+            Ok(found) => Rc::make_mut(&mut self.slots)[found].1 = value,
             // What is not listed is not known.
             Err(_) if value == Val::Any && !ARGUMENTS.contains(&at) => {}
-            Err(found) => self.slots.insert(found, (at, value)),
+            Err(found) => Rc::make_mut(&mut self.slots).insert(found, (at, value)),
         }
     }
 
     /// Something was written there.
     pub(crate) fn forget_slots(&mut self, from: i32, to: i32) {
-        self.slots.retain(|(at, _)| *at < from || *at >= to);
+        let first = self.slots.partition_point(|(at, _)| *at < from);
+        let end = self.slots.partition_point(|(at, _)| *at < to);
+        if first < end {
+            Rc::make_mut(&mut self.slots).drain(first..end);
+        }
         if to > ARGUMENTS.start && from < ARGUMENTS.end {
-            for at in ARGUMENTS.step_by(8).filter(|at| (from..to).contains(at)) {
+            // What was handed on is not known without being listed.
+            let end = to.min(self.escaped_from);
+            for at in ARGUMENTS.step_by(8).filter(|at| (from..end).contains(at)) {
                 self.put(at, Val::Any);
             }
         }
@@ -256,7 +270,26 @@ impl State {
 
     /// Adds a condition; false if it cannot hold together with the others.
     pub(crate) fn assume(&mut self, guard: Guard) -> bool {
-        for known in &mut self.guards {
+        let same =
+            |known: &Guard| (known.place, known.low, known.plus) == (guard.place, guard.low, guard.plus);
+        if self.guards.iter().any(same) {
+            return self.assume_too(guard);
+        }
+        self.add(guard);
+        true
+    }
+
+    fn add(&mut self, guard: Guard) {
+        if self.guards.len() < GUARDS_MAX {
+            let guards = Rc::make_mut(&mut self.guards);
+            guards.push(guard);
+            guards.sort_unstable();
+        }
+    }
+
+    /// Adds a condition on a value that has one already.
+    fn assume_too(&mut self, guard: Guard) -> bool {
+        for known in Rc::make_mut(&mut self.guards) {
             if (known.place, known.low, known.plus) != (guard.place, guard.low, guard.plus) {
                 continue;
             }
@@ -286,10 +319,7 @@ impl State {
                 _ => {}
             }
         }
-        if self.guards.len() < GUARDS_MAX {
-            self.guards.push(guard);
-            self.guards.sort_unstable();
-        }
+        self.add(guard);
         true
     }
 
@@ -304,18 +334,7 @@ impl State {
             }
         }
         if self.slots != other.slots || self.escaped_from != other.escaped_from {
-            let places: BTreeSet<i32> = self.slots.iter().chain(&other.slots).map(|(at, _)| *at).collect();
-            for at in places {
-                let (ours, theirs) = (self.slot(at), other.slot(at));
-                let joined = ours.join(&theirs, widen);
-                if joined != ours {
-                    changed = true;
-                    self.slots.retain(|(other, _)| *other != at);
-                    self.put(at, joined);
-                }
-            }
-            changed |= other.escaped_from < self.escaped_from;
-            self.escaped_from = self.escaped_from.min(other.escaped_from);
+            changed |= self.join_slots(other, widen);
         }
         if self.flags != other.flags && self.flags != Flags::Unknown {
             self.flags = Flags::Unknown;
@@ -324,9 +343,42 @@ impl State {
         if self.guards != other.guards {
             let joined: Vec<Guard> =
                 self.guards.iter().filter_map(|guard| weaker(guard, &other.guards)).collect();
-            changed |= joined != self.guards;
-            self.guards = joined;
+            if joined != *self.guards {
+                changed = true;
+                self.guards = Rc::new(joined);
+            }
         }
+        changed
+    }
+
+    fn join_slots(&mut self, other: &Self, widen: bool) -> bool {
+        let (mut changed, mut joined) = (false, Vec::with_capacity(self.slots.len()));
+        let (mut ours, mut theirs) = (self.slots.iter().peekable(), other.slots.iter().peekable());
+        loop {
+            let at = match (ours.peek(), theirs.peek()) {
+                (Some((ours, _)), Some((theirs, _))) => *ours.min(theirs),
+                (Some((at, _)), None) | (None, Some((at, _))) => *at,
+                (None, None) => break,
+            };
+            let listed = ours.next_if(|(ours, _)| *ours == at);
+            let before = listed.map_or_else(|| self.not_listed(at), |(_, value)| value.clone());
+            let theirs = theirs.next_if(|(theirs, _)| *theirs == at);
+            let after = match theirs {
+                Some((_, theirs)) => before.join(theirs, widen),
+                None => before.join(&other.not_listed(at), widen),
+            };
+            let same = after == before;
+            changed |= !same;
+            // What is not listed is not known, but for what the caller pushed.
+            if if same { listed.is_some() } else { after != Val::Any || ARGUMENTS.contains(&at) } {
+                joined.push((at, after));
+            }
+        }
+        if changed {
+            self.slots = Rc::new(joined);
+        }
+        changed |= other.escaped_from < self.escaped_from;
+        self.escaped_from = self.escaped_from.min(other.escaped_from);
         changed
     }
 }

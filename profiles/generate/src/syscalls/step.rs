@@ -2,9 +2,11 @@
 //!
 //! Invariant: an instruction that is not treated by name makes everything that it writes unknown.
 
+use std::rc::Rc;
+
 use iced_x86::{Instruction, InstructionInfoFactory, Mnemonic, OpAccess, OpKind, Register};
 
-use super::state::{Flags, Index, RSP, State, Val};
+use super::state::{Chosen, Flags, Index, RSP, State, Val};
 
 /// What the file says about its memory.
 pub(crate) trait Memory {
@@ -273,7 +275,7 @@ impl<'m, M: Memory> Stepper<'m, M> {
             match (base.constant(), instruction.memory_index()) {
                 (Some(table), index) if index != Register::None && instruction.memory_index_scale() == 4 => {
                     let table = table.wrapping_add(instruction.memory_displacement64());
-                    Val::Offset { table, index: index_of(&Self::register(state, index)) }
+                    Val::Offset(Rc::new(Chosen { table, index: index_of(&Self::register(state, index)) }))
                 }
                 _ => self.load(state, instruction, 4).map(|value| i64::from(value as i32).cast_unsigned()),
             }
@@ -297,13 +299,11 @@ impl<'m, M: Memory> Stepper<'m, M> {
         let width = Self::width(instruction);
         let mut flags = Flags::Unknown;
         let value = match (instruction.mnemonic(), &left, right.constant()) {
-            (Mnemonic::Add, Val::Offset { table, index }, Some(base)) if *table == base => {
-                Val::Label { table: *table, index: *index }
+            (Mnemonic::Add, Val::Offset(chosen), Some(base)) if chosen.table == base => {
+                Val::Label(Rc::clone(chosen))
             }
             (Mnemonic::Add, _, None) => match (left.constant(), &right) {
-                (Some(base), Val::Offset { table, index }) if *table == base => {
-                    Val::Label { table: *table, index: *index }
-                }
+                (Some(base), Val::Offset(chosen)) if chosen.table == base => Val::Label(Rc::clone(chosen)),
                 (Some(left), right) => right.plus(left.cast_signed()),
                 _ => Val::Any,
             },
@@ -368,6 +368,9 @@ impl<'m, M: Memory> Stepper<'m, M> {
 
     /// All that it writes is unknown.
     fn other(&mut self, state: &mut State, instruction: &Instruction) {
+        if self.vector(state, instruction) || Self::plain(state, instruction) {
+            return;
+        }
         for at in 0..instruction.op_count() {
             if instruction.op_kind(at) == OpKind::Register {
                 let value = Self::register(state, instruction.op_register(at));
@@ -390,17 +393,101 @@ impl<'m, M: Memory> Stepper<'m, M> {
             )
         });
         if writes {
-            match self.address(state, instruction) {
-                Val::Stack(at) => {
-                    let bytes = i32::try_from(instruction.memory_size().size()).unwrap_or(64).max(1);
-                    state.forget_slots(at.saturating_sub(7), at.saturating_add(bytes));
-                }
-                _ => state.forget_escaped(),
-            }
+            self.write(state, instruction);
         }
         if instruction.rflags_modified() != 0 {
             state.flags = Flags::Unknown;
         }
+    }
+
+    /// Something that is not known is written to the memory operand.
+    fn write(&self, state: &mut State, instruction: &Instruction) {
+        match self.address(state, instruction) {
+            Val::Stack(at) => {
+                let bytes = i32::try_from(instruction.memory_size().size()).unwrap_or(64).max(1);
+                state.forget_slots(at.saturating_sub(7), at.saturating_add(bytes));
+            }
+            _ => state.forget_escaped(),
+        }
+    }
+
+    /// Vector instructions that write to a vector register or to the memory operand alone; whether this is one.
+    fn vector(&self, state: &mut State, instruction: &Instruction) -> bool {
+        let is_vector = |at: u32| {
+            let register = instruction.op_register(at);
+            instruction.op_kind(at) == OpKind::Register && (register.is_vector_register() || register.is_mm())
+        };
+        // These write to a register, or to memory, that is no operand.
+        if matches!(
+            instruction.mnemonic(),
+            Mnemonic::Pcmpestri
+                | Mnemonic::Pcmpestri64
+                | Mnemonic::Pcmpestrm
+                | Mnemonic::Pcmpestrm64
+                | Mnemonic::Pcmpistri
+                | Mnemonic::Pcmpistrm
+                | Mnemonic::Vpcmpestri
+                | Mnemonic::Vpcmpestri64
+                | Mnemonic::Vpcmpestrm
+                | Mnemonic::Vpcmpestrm64
+                | Mnemonic::Vpcmpistri
+                | Mnemonic::Vpcmpistrm
+                | Mnemonic::Maskmovdqu
+                | Mnemonic::Maskmovq
+                | Mnemonic::Vmaskmovdqu
+        ) {
+            return false;
+        }
+        match (instruction.op_count(), instruction.op0_kind()) {
+            (2.., OpKind::Memory) if is_vector(1) => self.write(state, instruction),
+            (1.., OpKind::Register) if is_vector(0) => {}
+            _ => return false,
+        }
+        if instruction.rflags_modified() != 0 {
+            state.flags = Flags::Unknown;
+        }
+        true
+    }
+
+    /// Arithmetic that writes to its first operand, a register, and to no other; whether this is some.
+    fn plain(state: &mut State, instruction: &Instruction) -> bool {
+        let plain = matches!(
+            instruction.mnemonic(),
+            Mnemonic::Inc
+                | Mnemonic::Dec
+                | Mnemonic::Neg
+                | Mnemonic::Not
+                | Mnemonic::Sar
+                | Mnemonic::Rol
+                | Mnemonic::Ror
+                | Mnemonic::Adc
+                | Mnemonic::Sbb
+                | Mnemonic::Bswap
+                | Mnemonic::Sete
+                | Mnemonic::Setne
+                | Mnemonic::Seta
+                | Mnemonic::Setae
+                | Mnemonic::Setb
+                | Mnemonic::Setbe
+                | Mnemonic::Setg
+                | Mnemonic::Setge
+                | Mnemonic::Setl
+                | Mnemonic::Setle
+        ) || instruction.mnemonic() == Mnemonic::Imul && instruction.op_count() > 1;
+        if !plain || instruction.op0_kind() != OpKind::Register {
+            return false;
+        }
+        for at in 0..instruction.op_count() {
+            if instruction.op_kind(at) == OpKind::Register {
+                let value = Self::register(state, instruction.op_register(at));
+                Self::pointed_to(state, instruction, &value);
+            }
+        }
+        Self::set(state, instruction.op0_register().full_register(), Val::Any);
+        if instruction.rflags_modified() != 0 {
+            state.flags = Flags::Unknown;
+        }
+        true
     }
 }
 

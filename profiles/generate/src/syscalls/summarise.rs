@@ -1,11 +1,12 @@
 //! One ELF file to its [`Summary`].
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use super::{
+    address::AddressSet,
     function::{Callee, Found, Walk},
     models,
-    names::names,
+    names::{literals, names},
     object::Object,
     summary::{Function, Summary, Target},
 };
@@ -18,6 +19,7 @@ pub(crate) fn summarise(elf: Elf<'_>, limits: &Limits) -> Summary {
         imports: object.imports.clone(),
         go: object.go,
         soname: object.soname.clone(),
+        c_library: object.is_c_library(),
         ..Summary::default()
     };
     let mut steps = object.swept;
@@ -25,9 +27,9 @@ pub(crate) fn summarise(elf: Elf<'_>, limits: &Limits) -> Summary {
     let mut queue: Vec<u64> = Vec::new();
     let mut found: BTreeMap<u64, Found> = BTreeMap::new();
     // Ranges of code that some function's walk came through.
-    let mut covered: BTreeSet<u64> = BTreeSet::new();
+    let mut covered = AddressSet::default();
     // Where the blocks begin that some walk came to.
-    let mut blocks: BTreeSet<u64> = BTreeSet::new();
+    let mut blocks = AddressSet::default();
 
     queue.extend(object.roots.iter().copied());
     queue.extend(object.exports.iter().map(|(_, address)| *address));
@@ -37,9 +39,12 @@ pub(crate) fn summarise(elf: Elf<'_>, limits: &Limits) -> Summary {
     loop {
         let Some(address) = queue.pop() else {
             // Code that nothing leads to by a way that was understood.
-            let orphan = orphans
-                .find(|frame| !covered.contains(&frame.start) && !object.is_linkage_table(frame))
-                .map(|frame| frame.start);
+            let orphan = orphans.find(|frame| {
+                !covered.contains(&frame.start)
+                    && !object.is_plain(frame.start)
+                    && !object.is_linkage_table(frame)
+            });
+            let orphan = orphan.map(|frame| frame.start);
             // An address that is kept, of code that no jump was seen to reach: it is called.
             let orphan =
                 orphan.or_else(|| std::iter::from_fn(|| labels.pop()).find(|label| !blocks.contains(label)));
@@ -117,6 +122,7 @@ pub(crate) fn summarise(elf: Elf<'_>, limits: &Limits) -> Summary {
     functions.sort_by_key(|(number, _)| *number);
     summary.functions = functions.into_iter().map(|(_, function)| function).collect();
     summary.instructions = steps;
+    summary.literals = literals(&object, &summary.functions);
     summary.texts = texts(&object.elf);
     summary
 }

@@ -32,6 +32,10 @@ pub(crate) struct Summary {
     pub(crate) resolvers: Vec<u32>,
     /// Texts in its data that may be the name of a function: what dlsym(3) may be asked for.
     pub(crate) names: Vec<String>,
+    /// Texts of that kind whose address some call hands on, by address.
+    pub(crate) literals: Vec<(u64, String)>,
+    /// It is a C library, and names its functions.
+    pub(crate) c_library: bool,
     /// The entry point of a program.
     pub(crate) entry: Option<u32>,
     /// Why the file could not be looked at to the end: it may then make any call.
@@ -42,6 +46,19 @@ pub(crate) struct Summary {
     pub(crate) go: bool,
     /// Instructions that were looked at.
     pub(crate) instructions: u64,
+}
+
+impl Summary {
+    /// The functions that it exports by this name.
+    pub(crate) fn exported<'s>(&'s self, name: &'s str) -> impl Iterator<Item = u32> + 's {
+        self.exports.iter().filter(move |(export, _)| export == name).map(|(_, function)| *function)
+    }
+
+    /// The text that a call hands on at this address.
+    pub(crate) fn literal(&self, address: u64) -> Option<&str> {
+        let at = self.literals.binary_search_by_key(&address, |(at, _)| *at).ok()?;
+        self.literals.get(at).map(|(_, text)| text.as_str())
+    }
 }
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -80,6 +97,7 @@ pub(crate) struct Site {
 /// What is known of a value.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub(crate) enum Value {
+    One(u64),
     OneOf(Vec<u64>),
     /// What was in that place when the function was entered, plus a number; `low`: 32 bits of it.
     Entry {
@@ -90,6 +108,17 @@ pub(crate) enum Value {
     /// The number of a change of ids that a C library has every thread make; see `models`.
     SetId,
     Any,
+}
+
+impl Value {
+    /// All that it can be, where that does not depend on arguments.
+    pub(crate) fn constants(&self) -> Option<&[u64]> {
+        match self {
+            Self::One(value) => Some(std::slice::from_ref(value)),
+            Self::OneOf(values) => Some(values),
+            Self::Entry { .. } | Self::SetId | Self::Any => None,
+        }
+    }
 }
 
 /// What must hold of an argument at entry for a call or site to be reached.

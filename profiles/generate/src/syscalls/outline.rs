@@ -1,0 +1,172 @@
+//! Functions of which only is asked whom they call: of a large library, most.
+//!
+//! What a function calls can be told from its instructions one by one, with nothing known of the arguments and of the
+//! conditions: that is never less than following it would find. It is enough where neither is worth anything: a function
+//! that enters no kernel, takes no address, jumps through no table and calls of other files only what does the same
+//! whatever it is handed.
+
+use std::collections::BTreeSet;
+
+use super::{
+    address::AddressMap,
+    function::{Callee, Found},
+    object::Object,
+    summary::{Call, Target},
+};
+
+/// Bytes of code from which on a file is large.
+const LARGE_BYTES: u64 = 1 << 16;
+
+/// Whom a range of code calls or jumps to, in the order of its instructions.
+#[derive(Debug, Default)]
+pub(super) struct Outline {
+    pub(super) calls: Vec<Callee>,
+}
+
+impl Object<'_> {
+    pub(super) fn is_large(&self) -> bool {
+        let bytes: u64 = self.elf.code().map(|segment| segment.end() - segment.start).sum();
+        bytes >= LARGE_BYTES && !self.go && self.elf.relocatable && !self.is_c_library()
+    }
+
+    /// Keeps those outlines that say all that is asked.
+    pub(super) fn keep_outlines(&mut self, all: AddressMap<Outline>) {
+        let exported: BTreeSet<&str> = self.exports.iter().map(|(name, _)| name.as_str()).collect();
+        let dull: Vec<bool> =
+            self.imports.iter().map(|name| exported.contains(name.as_str()) || is_dull(name)).collect();
+        let mut kept: AddressMap<Vec<Callee>> = AddressMap::default();
+        for (start, outline) in all {
+            let calls: Option<BTreeSet<Callee>> = outline
+                .calls
+                .into_iter()
+                .map(|callee| match callee {
+                    Callee::Address(to) => match self.callee(to) {
+                        Callee::Address(to) => self.function_at(to).map(Callee::Address),
+                        import => Some(import),
+                    },
+                    import => Some(import),
+                })
+                .collect();
+            let is_dull = |callee: &Callee| match callee {
+                Callee::Import(import) => dull.get(*import as usize).copied().unwrap_or(false),
+                Callee::Address(_) => true,
+            };
+            if let Some(calls) = calls.filter(|calls| calls.iter().all(is_dull)) {
+                kept.insert(start, calls.into_iter().collect());
+            }
+        }
+        // A part that was split off has an outline, or whoever jumps there has none.
+        loop {
+            let is_whole = |callee: &Callee| match callee {
+                Callee::Address(to) => self.is_start(*to) || kept.contains_key(to),
+                Callee::Import(_) => true,
+            };
+            let parts = kept.iter().filter(|(_, calls)| !calls.iter().all(is_whole));
+            let parts: Vec<u64> = parts.map(|(start, _)| *start).collect();
+            if parts.is_empty() {
+                break;
+            }
+            for start in parts {
+                kept.remove(&start);
+            }
+        }
+        self.outlines = kept;
+    }
+
+    /// Where the function begins that a jump or call to `to` runs.
+    fn function_at(&self, to: u64) -> Option<u64> {
+        if self.is_start(to) {
+            return Some(to);
+        }
+        self.frame_of(to).map(|frame| frame.start)
+    }
+
+    /// What is known of the function at `entry` where its outline is enough.
+    pub(super) fn outlined(&self, entry: u64) -> Option<Found> {
+        let calls = self.outlines.get(&entry)?;
+        let told = calls.iter().filter(|callee| match callee {
+            Callee::Address(to) => !self.is_silent(*to),
+            Callee::Import(_) => true,
+        });
+        let call = || Call { to: Target::Own(0), args: Vec::new(), when: Vec::new() };
+        let parts = calls.iter().filter_map(|callee| match callee {
+            Callee::Address(to) if !self.is_start(*to) => Some(*to),
+            _ => None,
+        });
+        Some(Found {
+            heads: std::iter::once(entry).chain(parts).collect(),
+            calls: told.map(|callee| (*callee, call())).collect(),
+            ..Found::default()
+        })
+    }
+}
+
+/// Whether a function of other files does the same system calls whatever it is handed: what copies, compares, allocates,
+/// prints, locks and computes. A guess that is wrong makes a profile wider, never narrower.
+fn is_dull(name: &str) -> bool {
+    const PREFIXES: &[&str] =
+        &["mem", "str", "__mem", "__str", "wcs", "wmem", "_Z", "__cxa_", "_Unwind_", "__ctype_"];
+    const SUFFIXES: &[&str] = &["printf", "printf_chk", "alloc"];
+    const NAMES: &[&str] = &[
+        "free",
+        "posix_memalign",
+        "reallocarray",
+        "__errno_location",
+        "__stack_chk_fail",
+        "__assert_fail",
+        "abort",
+        "getenv",
+        "secure_getenv",
+        "fputs",
+        "fputc",
+        "fwrite",
+        "fflush",
+        "putc",
+        "puts",
+        "pthread_self",
+        "pthread_equal",
+        "pthread_mutex_lock",
+        "pthread_mutex_unlock",
+        "pthread_mutex_init",
+        "pthread_mutex_destroy",
+        "pthread_mutex_trylock",
+        "pthread_cond_signal",
+        "pthread_cond_broadcast",
+        "pthread_cond_wait",
+        "pthread_cond_destroy",
+        "pthread_cond_init",
+        "pthread_rwlock_rdlock",
+        "pthread_rwlock_wrlock",
+        "pthread_rwlock_unlock",
+        "pthread_getspecific",
+        "pthread_setspecific",
+        "time",
+        "gmtime_r",
+        "toupper",
+        "tolower",
+        "qsort",
+        "bsearch",
+        "atoi",
+        "floor",
+        "ceil",
+        "pow",
+        "log",
+        "log2",
+        "log10",
+        "exp",
+        "sqrt",
+        "fmod",
+        "sin",
+        "cos",
+        "tan",
+        "atan",
+        "atan2",
+        "round",
+        "trunc",
+        "frexp",
+        "ldexp",
+    ];
+    PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+        || SUFFIXES.iter().any(|suffix| name.ends_with(suffix))
+        || NAMES.contains(&name)
+}
