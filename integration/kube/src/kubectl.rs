@@ -2,13 +2,14 @@
 
 use std::{
     fs,
+    io::Write as _,
     path::{Path, PathBuf},
     process::Command,
     sync::atomic::{AtomicU32, Ordering},
     time::Duration,
 };
 
-use bulkhead_integration::{HarnessError, Output, Result, run};
+use bulkhead_integration::{HarnessError, Output, Result, run, run_on};
 use serde_json::Value;
 
 use crate::program::built_dir;
@@ -37,12 +38,25 @@ impl Kubectl {
 
     /// Runs it to its end, whatever that is.
     pub(crate) fn ask(&self, words: &[&str]) -> Result<Output> {
+        run(&mut self.command(words), CALL)
+    }
+
+    /// What it prints when it reads that; an error where it fails.
+    pub(crate) fn get_with(&self, input: &str, words: &[&str]) -> Result<String> {
+        let (read, mut write) = std::io::pipe().map_err(HarnessError::at("pipe(2)", "kubectl"))?;
+        // It is far less than a pipe holds.
+        write.write_all(input.as_bytes()).map_err(HarnessError::at("write", "kubectl"))?;
+        drop(write);
+        Ok(run_on(&mut self.command(words), read.into(), CALL)?.success()?.stdout)
+    }
+
+    fn command(&self, words: &[&str]) -> Command {
         let mut command = Command::new("nsenter");
         command.arg(format!("--net={}", self.network.display())).arg("--").arg(built_dir().join("kubectl"));
         command.arg(format!("--kubeconfig={}", self.kubeconfig.display()));
         command.arg(format!("--cache-dir={}", self.dir.join("cache").display()));
         command.env_clear().env("HOME", &self.dir).env("PATH", "/usr/bin:/bin").args(words);
-        run(&mut command, CALL)
+        command
     }
 
     /// What it prints; an error where it fails.

@@ -38,6 +38,15 @@ pub(crate) const UNPINNED: &str = "registry.test/team-a/web:2";
 /// The handler that containerd 2.1 believes to have user namespaces: of runc's type, with Bulkhead's shim.
 pub(crate) const WITH_USERS: &str = "bulkhead-with-users";
 
+/// An image that no scope of policy matches, until somebody adds what its refusal says.
+pub(crate) const LATER: &str = "registry.test/team-b/later:1";
+
+/// An image of the node's own: root, where policy says so.
+pub(crate) const INFRA: &str = "registry.test/node/agent:1";
+
+/// The namespace of what runs the node.
+pub(crate) const OF_NODE: &str = "of-node";
+
 /// A whole node. Fields are ended from the first to the last.
 #[derive(Debug)]
 pub(crate) struct Node {
@@ -181,18 +190,22 @@ fn allow(daemon: &Containerd) -> Result<()> {
         daemon.import_in("k8s.io", &Image::busybox(name, &format!("{UID}:{UID}"))?.with(layer))
     };
     import(UNPINNED, "an image that nobody pinned\n")?;
-    let [web, tools, model] = [WEB, TOOLS, MODEL].map(|name| import(name, &format!("{name}\n")));
-    let (web, tools, model) = (web?.manifest, tools?.manifest, model?.manifest);
+    import(LATER, "an image that somebody pins later\n")?;
+    let [web, tools, model, infra] =
+        [WEB, TOOLS, MODEL, INFRA].map(|name| import(name, &format!("{name}\n")));
+    let (web, tools, model, infra) = (web?.manifest, tools?.manifest, model?.manifest, infra?.manifest);
     let path = daemon.dir().join("pause.tar");
     let pause = Image::pause(PAUSE)?.write(&path)?.manifest;
     daemon.policy(&format!(
         "version = 1\nmode = \"enforce\"\n[image]\n\
-         \"registry.test/pause\" = {{ digests = [{pause:?}] }}\n\
+         \"registry.test/pause\" = {{ digests = [{pause:?}], confine = \"node\" }}\n\
+         \"registry.test/node/agent\" = {{ digests = [{infra:?}], confine = \"node\" }}\n\
          \"registry.test/team-a/web\" = {{ digests = [{web:?}], confine = \"web\" }}\n\
          \"registry.test/team-a/tools\" = {{ digests = [{tools:?}], confine = \"tools\" }}\n\
          \"registry.test/team-a/model\" = {{ digests = [{model:?}] }}\n\
          [confine.web]\nexec = [\"/bin/cat /work/ready\", \"/bin/probe true\"]\n\
-         [confine.tools]\nexec = [\"*\"]\n"
+         [confine.tools]\nexec = [\"*\"]\n\
+         [confine.node]\nlevel = \"compatible\"\nnamespaces = [{OF_NODE:?}]\n"
     ))
 }
 
@@ -247,6 +260,11 @@ impl<'a> Tenant<'a> {
     /// Creates an object here.
     pub(crate) fn create(&self, object: &Value) -> Result<()> {
         self.node.kubectl.send("create", object, &["-n", &self.name])
+    }
+
+    /// As [`Self::get`], where kubectl reads that input.
+    pub(crate) fn get_with(&self, input: &str, words: &[&str]) -> Result<String> {
+        self.node.kubectl.get_with(input, &[&["-n", &self.name][..], words].concat())
     }
 
     /// Changes an object here to this.

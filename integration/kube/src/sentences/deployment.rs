@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::{
     kubectl::WAIT,
     node::{Admission, Node, TOOLS, Tenant, WEB},
-    pod::{config_map, container, script, secret, spec},
+    pod::{PAUSE, config_map, container, pod, script, secret, spec},
 };
 
 /// Serves what its init container wrote, by way of a volume; answers probes of each kind.
@@ -128,4 +128,37 @@ pub(super) fn a_job_ends_and_its_pod_tells_how(node: &Node) {
         let label = format!("job-name={name}");
         assert_eq!(tenant.get(&["get", "pods", "-l", &label, "-o", how]).unwrap(), expected, "{name}");
     }
+}
+
+pub(super) fn containers_of_a_pod_share_its_processes_where_it_asks_and_its_network_always(node: &Node) {
+    let tenant = Tenant::make(node, "shares", Admission::Restricted).unwrap();
+    let seen = |name: &str, shared: bool| {
+        let look = "until wget -qO- http://127.0.0.1:8080/one; do sleep 0.2; done; cat /proc/[0-9]*/comm | grep httpd | wc -l";
+        let mut pod = script(name, TOOLS, look);
+        pod["spec"]["shareProcessNamespace"] = json!(shared);
+        let mut server = container("server", WEB, &["/bin/httpd", "-f", "-p", "8080", "-h", "/files"]);
+        server["restartPolicy"] = json!("Always");
+        pod["spec"]["initContainers"] = json!([server]);
+        tenant.create(&pod).unwrap();
+        let ended = "--for=jsonpath={.status.containerStatuses[0].state.terminated.reason}=Completed";
+        tenant.get(&["wait", ended, &format!("pod/{name}"), WAIT]).unwrap();
+        tenant.get(&["logs", name, "-c", "app"]).unwrap().lines().last().unwrap_or_default().to_owned()
+    };
+    assert_eq!((seen("apart", false).as_str(), seen("together", true).as_str()), ("0", "1"));
+}
+
+pub(super) fn a_container_is_resized_while_it_runs(node: &Node) {
+    let tenant = Tenant::make(node, "resized", Admission::Restricted).unwrap();
+    let mut pod = pod("resized", TOOLS, &PAUSE);
+    let memory = |text: &str| json!({ "cpu": "50m", "memory": text });
+    pod["spec"]["containers"][0]["resources"] =
+        json!({ "requests": memory("32Mi"), "limits": { "cpu": "500m", "memory": "64Mi" } });
+    tenant.run(&pod).unwrap();
+    let more = json!({ "requests": memory("32Mi"), "limits": { "cpu": "500m", "memory": "96Mi" } });
+    let patch = json!({ "spec": { "containers": [{ "name": "app", "resources": more }] } }).to_string();
+    tenant.get(&["patch", "pod", "resized", "--subresource=resize", "-p", &patch]).unwrap();
+    let seen = "jsonpath={.status.containerStatuses[0].resources.limits.memory}";
+    tenant.get(&["wait", &format!("--for={seen}=96Mi"), "pod/resized", WAIT]).unwrap();
+    let life = "jsonpath={.status.containerStatuses[0].restartCount}";
+    assert_eq!(tenant.get(&["get", "pod", "resized", "-o", life]).unwrap(), "0");
 }

@@ -8,8 +8,9 @@ use bulkhead_integration::{Answers, Refused};
 use serde_json::{Value, json};
 
 use crate::{
-    node::{Admission, Node, TOOLS, Tenant, UNPINNED, WEB},
-    pod::{PAUSE, mount, pod, script},
+    kubectl::WAIT,
+    node::{Admission, INFRA, LATER, Node, OF_NODE, TOOLS, Tenant, UNPINNED, WEB},
+    pod::{PAUSE, container, mount, pod, script},
 };
 
 /// What people are told, its rule and its line.
@@ -50,6 +51,7 @@ pub(super) fn an_unpinned_image_is_refused_in_the_description_and_does_not_hamme
     let before = tries();
     thread::sleep(Duration::from_secs(60));
     let more = tries() - before;
+    println!("tries of an unpinned image in a minute: {more}");
     assert!(before >= 1, "the first try is in the record");
     assert!(more <= 6, "{more} tries in a minute");
 }
@@ -82,6 +84,9 @@ pub(super) fn a_command_that_policy_names_is_executed_and_another_is_refused_wit
     assert!(!refused.ok() && refused.stdout.is_empty(), "{refused:?}");
     let (rule, line) = refusal(&refused.stderr);
     assert!(rule == "exec" && line.contains("/bin/sh"), "{line}");
+    tenant.run(&pod("tools", TOOLS, &PAUSE)).unwrap();
+    let said = tenant.get_with("said\n", &["exec", "-i", "tools", "--", "/bin/cat"]).unwrap();
+    assert_eq!(said, "said\n");
     let attached = tenant.ask(&["exec", "-i", "web", "--", "/bin/sh"]).unwrap();
     assert_eq!((attached.ok(), refusal(&attached.stderr).0), (false, "exec".to_owned()));
 }
@@ -160,4 +165,53 @@ pub(super) fn what_no_tenant_may_ask_for_is_refused_with_the_name_of_the_field(n
         // A pod that was refused has run nothing.
         assert_eq!(tenant.ask(&["logs", name]).unwrap().stdout, "", "{name}");
     }
+}
+
+pub(super) fn a_container_that_is_added_to_a_pod_that_runs_is_judged_as_any_other(node: &Node) {
+    let tenant = Tenant::make(node, "added", Admission::Restricted).unwrap();
+    tenant.run(&pod("web", WEB, &PAUSE)).unwrap();
+    // What `kubectl debug` sends.
+    let add = |name: &str, image: &str| {
+        let patch =
+            json!({ "spec": { "ephemeralContainers": [container(name, image, &PAUSE)] } }).to_string();
+        tenant.get(&["patch", "pod", "web", "--subresource=ephemeralcontainers", "-p", &patch]).unwrap();
+    };
+    add("unpinned", UNPINNED);
+    let (rule, line) = refusal(&tenant.described("web", "bulkhead refused: ").unwrap());
+    assert_eq!(rule, "image-digest", "{line}");
+    add("named", TOOLS);
+    let runs = "--for=jsonpath={.status.ephemeralContainerStatuses[?(@.name=='named')].state.running}";
+    tenant.get(&["wait", runs, "pod/web", WAIT]).unwrap();
+    assert_eq!(tenant.get(&["exec", "web", "-c", "named", "--", "/bin/echo", "here"]).unwrap(), "here\n");
+}
+
+pub(super) fn a_privileged_pod_of_the_nodes_own_runs_and_the_same_of_a_tenant_is_refused(node: &Node) {
+    let mut agent = script("agent", INFRA, "id -u; ls -d /host/etc/passwd; grep CapEff /proc/self/status");
+    agent["spec"]["hostNetwork"] = json!(true);
+    agent["spec"]["hostPID"] = json!(true);
+    agent["spec"]["securityContext"] = json!({ "runAsUser": 0 });
+    agent["spec"]["containers"][0]["securityContext"] = json!({ "privileged": true });
+    mount(&mut agent, "host", json!({ "hostPath": { "path": "/" } }), "/host", json!({}));
+    let own = Tenant::make(node, OF_NODE, Admission::Anything).unwrap();
+    let seen = own.output_of(&agent).unwrap();
+    let lines: Vec<&str> = seen.lines().collect();
+    assert_eq!(lines[..2], ["0", "/host/etc/passwd"]);
+    assert!(!lines[2].ends_with("0000000000000000"), "{seen}");
+    let tenant = Tenant::make(node, "of-tenant", Admission::Anything).unwrap();
+    let (rule, line) = refusal(&tenant.refusal_of(&agent).unwrap());
+    assert!(rule == "namespaces" && line.contains("host"), "{rule}: {line}");
+}
+
+pub(super) fn what_a_refusal_says_to_add_lets_the_pod_run_that_was_refused(node: &mut Node) {
+    let tenant = Tenant::make(node, "later", Admission::Restricted).unwrap();
+    let mut later = pod("later", LATER, &PAUSE);
+    later["spec"]["restartPolicy"] = json!("Always");
+    let (rule, line) = refusal(&tenant.refusal_of(&later).unwrap());
+    assert_eq!(rule, "image-scope", "{line}");
+    let fix = line.split_once("fix: add ").and_then(|(_, fix)| fix.split_once(" below [image]")).unwrap().0;
+    let policy = node.daemon().bulkhead_root().join("etc/bulkhead/policy.toml");
+    let text = fs::read_to_string(policy).unwrap().replace("[image]\n", &format!("[image]\n{fix}\n"));
+    node.daemon().policy(&text).unwrap();
+    // Nobody touches the pod: the kubelet tries again.
+    tenant.get(&["wait", "--for=condition=Ready", "pod/later", WAIT]).unwrap();
 }

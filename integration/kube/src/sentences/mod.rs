@@ -51,9 +51,14 @@ sentences! {
         volumes::files_of_a_volume_belong_to_its_group_and_to_no_other,
         volumes::a_sub_path_shows_its_part_and_no_more,
         volumes::an_image_that_policy_names_is_mounted_as_a_volume_and_another_is_refused,
+        gates::a_container_that_is_added_to_a_pod_that_runs_is_judged_as_any_other,
+        gates::a_privileged_pod_of_the_nodes_own_runs_and_the_same_of_a_tenant_is_refused,
+        deployment::containers_of_a_pod_share_its_processes_where_it_asks_and_its_network_always,
+        deployment::a_container_is_resized_while_it_runs,
         deployment::a_job_ends_and_its_pod_tells_how,
     }
     alone {
+        gates::what_a_refusal_says_to_add_lets_the_pod_run_that_was_refused,
         keeps_on::kubelet_and_containerd_restart_and_no_container_notices,
         keeps_on::nothing_is_left_of_pods_that_were_deleted,
     }
