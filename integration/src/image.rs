@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap, fs, io::Write, path::Path, process::Command, sync::OnceLock, time::Duration,
 };
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
 
 use crate::{HarnessError, Result, probe, run::run, tools::workspace};
@@ -101,6 +101,8 @@ pub struct Image {
     pub volumes: Vec<String>,
     /// What its name points to.
     pub platforms: Platforms,
+    /// More of its config, in the specification's spelling, and in place of what the fields above say.
+    pub more: Map<String, Value>,
 }
 
 /// What an image's name points to.
@@ -153,6 +155,7 @@ impl Image {
             env: Vec::new(),
             volumes: Vec::new(),
             platforms: Platforms::One,
+            more: Map::new(),
         })
     }
 
@@ -172,6 +175,7 @@ impl Image {
             env: Vec::new(),
             volumes: Vec::new(),
             platforms: Platforms::One,
+            more: Map::new(),
         })
     }
 
@@ -185,7 +189,23 @@ impl Image {
             env: Vec::new(),
             volumes: Vec::new(),
             platforms: Platforms::One,
+            more: Map::new(),
         })
+    }
+
+    /// An image of these layers with that config, in the specification's spelling.
+    #[must_use]
+    pub fn of_config(name: &str, layers: Vec<Layer>, config: Map<String, Value>) -> Self {
+        Self {
+            name: name.to_owned(),
+            layers,
+            user: String::new(),
+            command: Vec::new(),
+            env: Vec::new(),
+            volumes: Vec::new(),
+            platforms: Platforms::One,
+            more: config,
+        }
     }
 
     /// The same image with one more layer on top: same name, other content.
@@ -267,10 +287,14 @@ impl Image {
             self.volumes.iter().map(|path| (path.as_str(), json!({}))).collect();
         let history: Vec<Value> =
             diff_ids.iter().map(|_| json!({ "created_by": "bulkhead-integration" })).collect();
+        let mut config = json!({ "User": self.user, "Cmd": self.command, "Env": env, "Volumes": volumes, "WorkingDir": "/" });
+        for (key, value) in &self.more {
+            config[key] = value.clone();
+        }
         json!({
             "architecture": architecture,
             "os": "linux",
-            "config": { "User": self.user, "Cmd": self.command, "Env": env, "Volumes": volumes, "WorkingDir": "/" },
+            "config": config,
             "rootfs": { "type": "layers", "diff_ids": diff_ids },
             "history": history,
         })

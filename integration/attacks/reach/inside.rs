@@ -186,6 +186,7 @@ fn nginx() -> Result<Image> {
         env: Vec::new(),
         volumes: Vec::new(),
         platforms: Platforms::One,
+        more: serde_json::Map::new(),
     })
 }
 

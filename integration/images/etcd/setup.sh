@@ -1,0 +1,1 @@
+dir 700 1000 /var/lib/etcd

@@ -1,0 +1,7 @@
+#!/bin/sh
+set -e
+if [ "$1" = haproxy ]; then
+    shift
+    set -- haproxy -W -db "$@"
+fi
+exec "$@"

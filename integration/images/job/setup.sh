@@ -1,0 +1,2 @@
+user backup 1000 /backup
+dir 755 1000 /backup

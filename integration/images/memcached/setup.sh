@@ -1,0 +1,1 @@
+user memcache 11211 /nonexistent

@@ -1,0 +1,1 @@
+dir 755 65534 /prometheus

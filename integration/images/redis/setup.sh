@@ -1,0 +1,2 @@
+user redis 999 /data
+dir 755 999 /data
