@@ -5,9 +5,12 @@
 #[path = "landlock_enforced/world.rs"]
 mod world;
 
-use std::{collections::BTreeMap, fs, time::Duration};
+use std::{collections::BTreeMap, fs, os::unix::fs::PermissionsExt as _, time::Duration};
 
-use bulkhead_integration::{Entry, Image, Layer, Output, RUNC, Refused, until};
+use bulkhead_integration::{
+    ALLOWED, Answers, Bench, ContainerOptions, Cri, Entry, Image, Layer, Output, RUNC, Refused, Release,
+    until,
+};
 use serde_json::json;
 use world::World;
 
@@ -121,7 +124,7 @@ fn exec_has_the_ruleset_too_and_a_pattern_of_policy_lets_its_program_in() {
 
     // The programs of init stay what they were; those of execs are what policy says now.
     world
-        .policy("enforce", &format!("{generated}exec = [{ command = \"/usr/bin/factor *\", stdin = true }]"));
+        .policy("enforce", &format!("{generated}exec = [{{ command = \"/usr/bin/factor *\", stdin = true }}]"));
     let busy = |output: &Output| output.stderr.contains("is being worked out");
     let mut last = None;
     until("the files of factor are known", Duration::from_secs(180), || {
@@ -235,6 +238,67 @@ fn server_serves_under_both_halves_from_its_image_and_from_a_mount_on_the_ports_
     );
     signals_reach_init_unless_they_are_scoped(&world);
     world.bench.assert_nothing_left();
+}
+
+/// Token, ConfigMap, emptyDir, hosts and the termination log as the kubelet brings them, /proc and /dev: as under the baseline.
+#[test]
+fn pod_has_its_volumes_and_files_and_its_image_no_program_that_it_does_not_need() {
+    let bench = Bench::start(Release::V2_1, Cri::On).unwrap();
+    let pods = bench.daemon.pods().unwrap();
+    let attempts = [
+        ("write:/work/f", "done", "done"),
+        ("run-dropped:/work/d", "EACCES", "EACCES"),
+        ("read:/token/token", "done", "done"),
+        ("create:/token/x", "EROFS", "EROFS"),
+        ("write:/dev/termination-log", "done", "done"),
+        ("write:/dev/null", "done", "done"),
+        ("write:/tmp/f", "done", "done"),
+        ("read:/etc/hosts", "done", "done"),
+        ("read:/etc/passwd", "done", "done"),
+        ("read:/proc/self/status", "done", "done"),
+        ("read:/bin/probe", "done", "done"),
+        ("read:/bin/busybox", "done", "EACCES"),
+    ];
+    let mut command = vec!["/bin/probe", "try"];
+    command.extend(attempts.map(|(attempt, _, _)| attempt));
+    for (name, lines) in
+        [("whole", ""), ("told", "seccomp = \"generated-when-ready\"\nlandlock = { files = \"generated\" }")]
+    {
+        bench.allow(lines).unwrap();
+        let pod = pods.run("bulkhead", "team-a", name).unwrap();
+        let dir = |below: &str| bench.daemon.kubelet_dir(&pod, below).unwrap();
+        let (empty_here, empty) = dir("volumes/kubernetes.io~empty-dir/work");
+        let (token_here, token) = dir("volumes/kubernetes.io~projected/token");
+        let (log_here, log) = dir("containers/app");
+        fs::set_permissions(&empty_here, fs::Permissions::from_mode(0o777)).unwrap();
+        fs::write(token_here.join("token"), "t").unwrap();
+        fs::write(log_here.join("0a1b2c3d"), "").unwrap();
+        fs::set_permissions(log_here.join("0a1b2c3d"), fs::Permissions::from_mode(0o666)).unwrap();
+        let mut app = ContainerOptions::restricted("app", ALLOWED, &command);
+        app.mounts.push((empty, "/work".to_owned(), false));
+        app.mounts.push((token, "/token".to_owned(), true));
+        app.mounts.push((log.join("0a1b2c3d"), "/dev/termination-log".to_owned(), false));
+        let mut id = String::new();
+        until("its profile is ready", Duration::from_secs(180), || {
+            id = pods.create(&pod, &app)?;
+            match pods.start(&id) {
+                Ok(()) => Ok(true),
+                Err(error) if error.to_string().contains("is being worked out") => {
+                    pods.remove(&id).map(|()| false)
+                }
+                Err(error) => Err(error),
+            }
+        })
+        .unwrap();
+        assert_eq!(pods.wait(&id).unwrap(), 0);
+        let answers = Answers::read(&pods.output(&pod, "app").unwrap()).unwrap();
+        for (attempt, whole, told) in attempts {
+            let expected = if name == "whole" { whole } else { told };
+            assert_eq!(answers.get(attempt), expected, "{name}: {attempt}");
+        }
+        pods.remove_pod(&pod).unwrap();
+    }
+    bench.assert_nothing_left();
 }
 
 /// A preStop hook is an exec.
