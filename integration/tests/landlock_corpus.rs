@@ -29,8 +29,8 @@ use world::World;
 const NAME: &str = "registry.test/team-a/corpus:1";
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// A server, a tool and an interpreter; the rest is of the long tier.
-const OF_CI: &[&str] = &["memcached", "jq", "lua"];
+/// A server and a tool; the rest is of the long tier.
+const OF_CI: &[&str] = &["memcached", "jq"];
 
 /// Whether a server is asked over a socket in its /tmp; those of the network and those that something is run for before
 /// are of the corpus' own report.
