@@ -9,6 +9,8 @@
 //! with it. Images are made on the spot and imported; nothing is pulled.
 //! Without the built programs, which take too long for CI, every sentence is left out, and that is said.
 
+#![forbid(unsafe_code)]
+
 mod control_plane;
 mod kubectl;
 mod kubelet;
@@ -26,7 +28,7 @@ use std::{
     thread,
 };
 
-use bulkhead_integration::merge_report;
+use bulkhead_integration::{merge_report, write_report};
 use libtest_mimic::{Arguments, Failed, Trial};
 use serde_json::json;
 
@@ -108,7 +110,12 @@ fn report(outcomes: &Outcomes) {
             json!({ "machine": "host", "test": name, "outcome": outcome })
         })
         .collect();
-    if let Err(error) = merge_report("kubernetes", &["test"], &rows) {
+    // A part of the sentences takes the place of their rows alone.
+    let written = match outcomes.len() == sentences::ALL.len() {
+        true => write_report("kubernetes", &rows),
+        false => merge_report("kubernetes", &["test"], &rows),
+    };
+    if let Err(error) = written {
         eprintln!("harness: {error}");
     }
 }

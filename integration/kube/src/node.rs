@@ -285,6 +285,9 @@ impl<'a> Tenant<'a> {
         let mut log = String::new();
         until(&format!("the log of {words:?}"), READY, || {
             log = self.get(&[&["logs"][..], words].concat())?;
+            if log != expected {
+                thread::sleep(Duration::from_millis(500));
+            }
             Ok(log == expected)
         })
         .inspect_err(|_| eprintln!("instead: {log}"))
