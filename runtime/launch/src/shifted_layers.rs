@@ -80,7 +80,7 @@ pub(crate) fn of(inside: &Inside, mount: &Mount, dir: &Path) -> Result<Mount, La
         .map_err(LaunchError::io("mkdir(2)", dir.display().to_string()))?;
     let tree =
         sys::open_tree_of(found.as_fd(), false).map_err(LaunchError::io("open_tree(2)", shared.clone()))?;
-    inside.map(tree.as_fd(), Reach::Top, &format!("the image ({shared})"))?;
+    inside.map_one(tree.as_fd(), Reach::Top, &format!("the image ({shared})"))?;
     sys::move_mount(tree.as_fd(), &c_path(dir)?)
         .map_err(LaunchError::io("move_mount(2)", dir.display().to_string()))?;
     for option in &mut mount.options {
