@@ -259,15 +259,8 @@ mod tests {
     /// A process in a state of the test's choice: what it waits to run does not matter to its transitions.
     fn process(state: State) -> Process {
         let streams = Streams::default();
-        let inner = Inner {
-            state,
-            pid: 1,
-            pidfd: None,
-            _pins: Vec::new(),
-            streams,
-            size: None,
-            stdin_closed: false,
-        };
+        let inner =
+            Inner { state, pid: 1, pidfd: None, _pins: Vec::new(), streams, size: None, stdin_closed: false };
         Process {
             exec_id: String::new(),
             paths: StdioPaths::default(),
