@@ -179,11 +179,11 @@ mod tests {
             [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.other]
             runtime_type = "io.containerd.runc.v2"
             runtime_path = "/usr/bin/containerd-shim-other-v2"
+            [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.strict]
+            runtime_type = "io.containerd.bulkhead.v2"
             [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.users]
             runtime_type = "io.containerd.runc.v2"
-            runtime_path = "/usr/local/bin/containerd-shim-bulkhead-v2"
-            [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.strict]
-            runtime_type = "io.containerd.bulkhead.v2""#,
+            runtime_path = "/usr/local/bin/containerd-shim-bulkhead-v2""#,
         );
         assert_eq!(found.sandbox_image.as_deref(), Some("registry.example/pause:1"));
         assert_eq!(found.snapshotter.as_deref(), Some("overlayfs"));
