@@ -39,7 +39,7 @@ fn shifted_and_root_only_show_a_volume_on_disk_by_the_containers_own_ids() {
     for mode in ["shifted", "root-only"] {
         let output = run(mode, &dir).success().unwrap();
         let lines: Vec<&str> = output.stdout.lines().collect();
-        assert_eq!(lines[..2], [UID.to_string(); 2], "{mode}: {output:?}");
+        assert_eq!(lines[..2], [UID.to_string(), UID.to_string()], "{mode}: {output:?}");
         // Root of the container is not the node's.
         let map: Vec<u32> = lines[2].split_whitespace().map(|field| field.parse().unwrap()).collect();
         assert!(map[0] == 0 && map[1] != 0, "{mode}: {map:?}");
