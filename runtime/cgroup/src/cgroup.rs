@@ -126,11 +126,16 @@ impl Cgroup {
     /// On v1 by `tasks`: a move of one thread does not take the lock for which `cgroup.procs` waits until every
     /// CPU has passed a grace period of RCU.
     pub fn join_self(&self) -> Result<(), CgroupError> {
+        self.join_files().try_for_each(|file| file::write(&file, "0"))
+    }
+
+    /// The files into which a process writes `0` to move itself as [`join_self`](Self::join_self) does.
+    pub fn join_files(&self) -> impl Iterator<Item = PathBuf> {
         let name = match self.host.version {
             Version::V1 | Version::Hybrid => "tasks",
             Version::V2 => "cgroup.procs",
         };
-        self.dirs.iter().try_for_each(|dir| file::write(&dir.join(name), "0"))
+        self.dirs.iter().map(move |dir| dir.join(name))
     }
 
     /// Moves a process, with all its threads, into the group.

@@ -39,7 +39,11 @@ use crate::{
 fn main() -> ExitCode {
     // The judge is started by the shim with this one argument; it locks itself down before anything else.
     if std::env::args_os().skip(1).eq(["judge"]) {
-        return bulkhead_trust::judge_main();
+        return bulkhead_trust::judge_main(&[]);
+    }
+    if std::env::args_os().skip(1).take(2).eq(["judge", "in"]) {
+        let groups: Vec<_> = std::env::args_os().skip(3).map(std::path::PathBuf::from).collect();
+        return bulkhead_trust::judge_main(&groups);
     }
     if std::env::args_os().skip(1).eq(["judge", "layers"]) {
         return bulkhead_trust::layers_main();

@@ -222,3 +222,21 @@ fn pause_image_of_a_real_containerd_is_admitted_by_init_and_another_is_not() {
         assert!(line.starts_with("good "), "{line}");
     }
 }
+
+/// It is limited by that group: out of it, it would read an attacker's bytes without limits.
+#[test]
+fn judge_that_cannot_join_its_control_group_answers_nothing_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let tasks = dir.path().join("tasks");
+    let judge = |file: &Path| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_bulkhead"));
+        let output = command.args(["judge", "in"]).arg(file).stdin(std::process::Stdio::null()).output();
+        String::from_utf8(output.unwrap().stdout).unwrap()
+    };
+    let said = judge(&tasks);
+    assert!(said.contains("write(2)") && said.contains(&tasks.display().to_string()), "{said}");
+    fs::write(&tasks, "").unwrap();
+    let said = judge(&tasks);
+    assert!(!said.contains("write(2)"), "{said}");
+    assert_eq!(fs::read_to_string(&tasks).unwrap(), "0");
+}

@@ -3,5 +3,5 @@
 #![forbid(unsafe_code)]
 
 fn main() -> std::process::ExitCode {
-    bulkhead_trust::judge_main()
+    bulkhead_trust::judge_main(&[])
 }

@@ -18,8 +18,13 @@ use tokio::{
 
 use crate::{Containerd, Failure, content::Blob, evidence::Stored, process::Process};
 
-/// Called with a judge's pid before it gets its question: puts it into a cgroup, say. An error stops the judge.
+/// Called with a judge's pid before it gets its question. An error stops the judge.
 pub type AdmitJudge = Arc<dyn Fn(u32) -> io::Result<()> + Send + Sync>;
+
+/// Called before a judge is started: makes a control group for it, and says into which files the judge is to write `0`
+/// before it gives up its rights. Who moves itself waits for no CPU; who moves another, for all of them. An error starts
+/// no judge.
+pub type GroupJudge = Arc<dyn Fn() -> io::Result<Vec<PathBuf>> + Send + Sync>;
 
 /// Most blobs a judge of an image may ask for: four indexes, a manifest and a config, and some air.
 const BLOBS_MAX: usize = 8;
@@ -38,7 +43,9 @@ pub struct Judge {
     pub time_max: Duration,
     /// How long a launch waits for the judge of another launch of the same image.
     pub wait_max: Duration,
-    /// Puts the judge where it belongs before it reads anything.
+    /// Says into which control group it goes before it reads anything.
+    pub group: Option<GroupJudge>,
+    /// Hears of it before it reads anything.
     pub admit: Option<AdmitJudge>,
 }
 
@@ -119,6 +126,7 @@ impl Judge {
             arguments: vec!["judge".into()],
             time_max: Duration::from_secs(10),
             wait_max: Duration::from_secs(20),
+            group: None,
             admit: None,
         }
     }
@@ -181,8 +189,14 @@ impl Judge {
         blobs: &Blobs<'_>,
         blobs_max: usize,
     ) -> Result<Last, Failure> {
-        let mut process = Process::spawn(&self.program, &self.arguments)
-            .map_err(|(step, error)| self.failed(step, error))?;
+        let mut arguments = self.arguments.clone();
+        if let Some(group) = &self.group {
+            let files = group().map_err(|error| self.failed("make its control group", error))?;
+            arguments.push("in".into());
+            arguments.extend(files.into_iter().map(PathBuf::into_os_string));
+        }
+        let mut process =
+            Process::spawn(&self.program, &arguments).map_err(|(step, error)| self.failed(step, error))?;
         let talk = self.talk(&mut process, question, blobs, blobs_max);
         let talk = tokio::time::timeout(self.time_max, talk).await;
         process.finish().await;

@@ -39,7 +39,7 @@ pub use contents::{Contents, StartLayers, contents_facts, start_layers_alone};
 pub use error::{Failure, VerifyError};
 pub use evidence::{proven_signatures, signature_facts};
 pub use fetched::{fetch_outcome, keep_fetch_outcome};
-pub use judge::{AdmitJudge, Judge, ReadBlob};
+pub use judge::{AdmitJudge, GroupJudge, Judge, ReadBlob};
 pub use profiles::{keep_analysis_small, keep_profile, layer_dirs, stored_profile};
 pub use store::{Lock, remove_stale_files, try_lock};
 pub use sweep::{Live, Swept, sweep};

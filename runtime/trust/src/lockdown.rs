@@ -2,8 +2,9 @@
 
 use std::{
     fs::{self, File},
-    io,
+    io::{self, Write as _},
     os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd},
+    path::PathBuf,
 };
 
 use bulkhead_confine::{ConfineError, LockDown};
@@ -14,6 +15,9 @@ const OPEN_FILES: &str = "/proc/self/fd";
 /// Why the judge does not go on.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum LockdownError {
+    /// It cannot be where it is limited.
+    #[error("write(2) {}", .0.display())]
+    Join(PathBuf, #[source] io::Error),
     /// What is open cannot be listed or closed.
     #[error("close what is listed in {OPEN_FILES}")]
     Close(#[source] io::Error),
@@ -36,6 +40,16 @@ const MEMORY_BYTES_MAX: u64 = 256 << 20;
 
 /// CPU time, in seconds: a judge needs a hundredth of one.
 const CPU_SECONDS_MAX: u64 = 10;
+
+/// Moves this process, which has no other thread, into the control groups whose files these are.
+pub(crate) fn join(groups: &[PathBuf]) -> Result<(), LockdownError> {
+    groups.iter().try_for_each(|path| {
+        let opened = File::options().write(true).open(path);
+        opened
+            .and_then(|mut file| file.write_all(b"0"))
+            .map_err(|error| LockdownError::Join(path.clone(), error))
+    })
+}
 
 /// Gives up everything but stdin, stdout, stderr and memory. The judge must not go on if this fails.
 pub(crate) fn lock_down() -> Result<(), LockdownError> {

@@ -13,6 +13,7 @@
 
 use std::{
     io::{self, BufRead, Read, Write},
+    path::PathBuf,
     process::ExitCode,
 };
 
@@ -62,10 +63,12 @@ pub fn serve(mut input: impl BufRead, mut output: impl Write) -> Result<(), Proc
     write_line(&mut output, &last)
 }
 
-/// `bulkhead judge`: locks itself down, answers one question, exits. 0: a verdict was given; 3: none could be.
+/// `bulkhead judge [in FILE …]`: joins the control groups whose files these are, locks itself down, answers one question,
+/// exits. 0: a verdict was given; 3: none could be.
 #[must_use]
-pub fn judge_main() -> ExitCode {
-    let result = match crate::lockdown::lock_down() {
+pub fn judge_main(groups: &[PathBuf]) -> ExitCode {
+    let ready = crate::lockdown::join(groups).and_then(|()| crate::lockdown::lock_down());
+    let result = match ready {
         Ok(()) => serve(io::stdin().lock(), io::stdout().lock()),
         Err(error) => write_line(&mut io::stdout().lock(), &JudgeLine::Failed(full(&error))),
     };

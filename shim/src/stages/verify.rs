@@ -15,7 +15,8 @@ use std::{
 use bulkhead_binding::{VerifiedImage, VerifiedVolume};
 use bulkhead_cgroup::{Cgroup, CgroupPath, Host};
 use bulkhead_containerd::{
-    CALL_TIMEOUT, Containerd, Contents, Judge, StartLayers, VerifyError, contents_facts, signature_facts,
+    CALL_TIMEOUT, Containerd, Contents, GroupJudge, Judge, StartLayers, VerifyError, contents_facts,
+    signature_facts,
 };
 use bulkhead_launch::Zygote;
 use bulkhead_model::{ContainerId, ContentsRule, CreateRequest, LayersTask, Layout, Namespace};
@@ -88,7 +89,7 @@ impl Verifier {
     ) -> Result<VerifiedImage, TaskError> {
         let containerd = self.connect(&self.socket).await?;
         let group = JudgeGroup::new(&self.host, &self.own_socket, &request.id, judges)?;
-        let judge = Judge { admit: Some(group.admit()), ..self.judge.clone() };
+        let judge = Judge { group: Some(group.make()), ..self.judge.clone() };
         Ok(bulkhead_containerd::verify(&containerd, layout, &judge, request).await?)
     }
 
@@ -155,7 +156,7 @@ impl Verifier {
             return Ok(image);
         }
         let group = JudgeGroup::new(&self.host, &self.own_socket, id, judges)?;
-        let judge = Judge { admit: Some(group.admit()), ..self.judge.clone() };
+        let judge = Judge { group: Some(group.make()), ..self.judge.clone() };
         let mut signatures = BTreeMap::new();
         let volumes = image.volumes().iter().map(VerifiedVolume::facts);
         for facts in std::iter::once(image.facts()).chain(volumes) {
@@ -211,13 +212,15 @@ impl JudgeGroup {
         Ok(Self { cgroup: host.cgroup(&path), made: Arc::default(), judges: Arc::clone(judges) })
     }
 
-    fn admit(&self) -> Arc<dyn Fn(u32) -> io::Result<()> + Send + Sync> {
+    /// Makes it, and says into which files a judge is to write.
+    fn make(&self) -> GroupJudge {
         let (cgroup, made, judges) = (self.cgroup.clone(), Arc::clone(&self.made), Arc::clone(&self.judges));
-        Arc::new(move |pid| {
+        Arc::new(move || {
             made.store(true, Ordering::Relaxed);
             judges.fetch_add(1, Ordering::Relaxed);
             let limits = limits(JUDGE_MEMORY_BYTES_MAX, JUDGE_PIDS_MAX).map_err(io::Error::other)?;
-            cgroup.create(&limits).and_then(|()| cgroup.add(pid)).map_err(io::Error::other)
+            cgroup.create(&limits).map_err(io::Error::other)?;
+            Ok(cgroup.join_files().collect())
         })
     }
 }
