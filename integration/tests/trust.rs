@@ -266,8 +266,9 @@ fn verify_names_signers_and_what_to_do_and_the_launch_says_the_same() {
         assert!(text.contains(said), "{said} in {text}");
     }
     let snapshots = dir.join("root/io.containerd.snapshotter.v1.overlayfs/snapshots");
-    let layers = fs::read_dir(snapshots).unwrap().map(|entry| entry.unwrap().path().join("fs/bin/busybox"));
-    let file = layers.filter(|file| file.exists()).next().unwrap();
+    let mut layers =
+        fs::read_dir(snapshots).unwrap().map(|entry| entry.unwrap().path().join("fs/bin/busybox"));
+    let file = layers.find(|file| file.exists()).unwrap();
     let (size, file) =
         (fs::metadata(&file).unwrap().len(), fs::File::options().append(true).open(file).unwrap());
     std::io::Write::write_all(&mut &file, b"changed").unwrap();

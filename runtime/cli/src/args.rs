@@ -220,7 +220,7 @@ pub(crate) struct RegistryOptions {
 #[derive(Debug, Subcommand)]
 pub(crate) enum ProfileCommand {
     /// Work out the profile of a command; nothing of the image is executed
-    Generate(GenerateOptions),
+    Generate(Box<GenerateOptions>),
     /// Print a profile
     Show {
         /// A profile that `generate` wrote

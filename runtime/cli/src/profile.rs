@@ -38,7 +38,7 @@ const LOADER_VARIABLES: &[&str] = &[
 
 pub(crate) fn profile(layout: &Layout, command: ProfileCommand) -> Result<Answer, Trouble> {
     match command {
-        ProfileCommand::Generate(options) => make(layout, options),
+        ProfileCommand::Generate(options) => make(layout, *options),
         ProfileCommand::Show { profile } => {
             let profile = read(&profile)?;
             Ok(Answer::yes(shown(&profile), json!({ "profile": profile })))
