@@ -116,15 +116,17 @@ fn audit_asks_as_enforce_does() {
 
 #[test]
 fn tenants_file_says_nothing_of_fetching() {
+    let digest = example::facts("app").target;
     let node = Source {
         path: "/p".into(),
-        text: "version = 1\n[image]\n\"registry.example/**\" = { digests = [] }\n".to_owned(),
+        text: format!("version = 1\n[image]\n\"registry.example/**\" = {{ digests = [\"{digest}\"] }}\n"),
     };
+    let tenant = |more: &str| Source {
+        path: "/t".into(),
+        text: format!("version = 1\n[image]\n\"registry.example/**\" = {{}}\n{more}"),
+    };
+    assert!(Policy::parse(&node, Some(&tenant(""))).is_ok());
     for key in ["fetch = \"launch\"", "hosts_dirs = [\"/certs\"]", "docker_config = \"/c\""] {
-        let tenant = Source {
-            path: "/t".into(),
-            text: format!("version = 1\n[image]\n\"**\" = {{}}\n[trust]\n{key}\n"),
-        };
-        assert!(Policy::parse(&node, Some(&tenant)).is_err(), "{key}");
+        assert!(Policy::parse(&node, Some(&tenant(&format!("[trust]\n{key}\n")))).is_err(), "{key}");
     }
 }
