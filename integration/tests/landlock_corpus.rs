@@ -82,7 +82,7 @@ impl Corpus {
         self.world.policy(
             "enforce",
             &format!(
-                "seccomp = \"generated-when-ready\"\nlandlock = {{ files = \"generated\" }}\nexec = {exec:?}\n\
+                "identity = \"as-is\"\nseccomp = \"generated-when-ready\"\nlandlock = {{ files = \"generated\" }}\nexec = {exec:?}\n\
                  host_paths = [{{ path = {:?}, access = \"read-write\" }}]",
                 self.held
             ),
