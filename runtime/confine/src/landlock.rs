@@ -18,15 +18,14 @@
 
 use std::{
     fs, io,
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    os::fd::{AsFd, OwnedFd},
     path::{Path, PathBuf},
 };
 
 use bulkhead_model::{FileRules, ImageAccess, LandlockSpec, PathAccess, PathRule, ScopeRule, TcpRule};
 use landlock::{
     ABI, Access, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, NetPort, PathBeneath,
-    RestrictionStatus, Ruleset, RulesetAttr, RulesetCreated, RulesetCreatedAttr, RulesetError, RulesetStatus,
-    Scope,
+    RestrictionStatus, Ruleset, RulesetAttr, RulesetCreated, RulesetCreatedAttr, RulesetStatus, Scope,
 };
 use nix::{
     errno::Errno,
@@ -104,9 +103,9 @@ pub(crate) fn ruleset(spec: &LandlockSpec) -> Result<(RulesetCreated, Vec<OwnedF
     }
     let mut rules = Rules { abi, canary, created, mounts: Vec::new(), pins: Vec::new() };
     let root = open(Path::new("/")).map_err(ConfineError::errno("openat2(2)", "/"))?;
-    let root_id = sys::node(&root).map_err(ConfineError::call("statx(2)", "/"))?.id;
+    let root_node = sys::node(&root).map_err(ConfineError::call("statx(2)", "/"))?;
     for rule in paths {
-        rules.add_path(rule, root_id)?;
+        rules.add_path(rule, &root_node)?;
     }
     rules.add(root, Path::new("/"), AccessFs::ReadDir.into())?;
     match image {
@@ -143,38 +142,6 @@ pub(crate) fn enforce(ruleset: RulesetCreated) -> Result<(), ConfineError> {
     }
 }
 
-/// A ruleset without any rule: no file, no TCP, no signal or abstract socket out of the domain.
-pub(crate) fn nothing() -> Result<RulesetCreated, ConfineError> {
-    read_below(&[])
-}
-
-/// The same, but for reading below these directories.
-pub(crate) fn read_below(dirs: &[BorrowedFd<'_>]) -> Result<RulesetCreated, ConfineError> {
-    let abi = abi(1)?;
-    let failed =
-        |source: RulesetError| ConfineError::Landlock { step: "denying all", source: Box::new(source) };
-    let mut ruleset = Ruleset::default()
-        .set_compatibility(CompatLevel::HardRequirement)
-        .handle_access(AccessFs::from_all(abi))
-        .map_err(failed)?;
-    if abi >= ABI::V4 {
-        ruleset = ruleset.handle_access(AccessNet::from_all(abi)).map_err(failed)?;
-    }
-    if abi >= ABI::V6 {
-        ruleset = ruleset.scope(landlock::Scope::from_all(abi)).map_err(failed)?;
-    }
-    let mut created = ruleset.create().map_err(failed)?;
-    for dir in dirs {
-        let rule = PathBeneath::new(*dir, AccessFs::ReadFile | AccessFs::ReadDir)
-            .set_compatibility(CompatLevel::HardRequirement);
-        (&mut created).add_rule(rule).map_err(failed)?;
-    }
-    if abi >= ABI::V7 {
-        created = created.log_same_exec(false).map_err(failed)?;
-    }
-    Ok(created)
-}
-
 struct Rules<'a> {
     abi: ABI,
     canary: &'a Path,
@@ -186,7 +153,7 @@ struct Rules<'a> {
 
 impl Rules<'_> {
     /// The rule of a mount or a single file.
-    fn add_path(&mut self, rule: &PathRule, root_id: (u32, u32, u64)) -> Result<(), ConfineError> {
+    fn add_path(&mut self, rule: &PathRule, root: &sys::Node) -> Result<(), ConfineError> {
         let PathRule { path, access } = rule;
         let shown = || path.display().to_string();
         let fd = match open(path) {
@@ -196,7 +163,7 @@ impl Rules<'_> {
             Err(errno) => return Err(ConfineError::errno("openat2(2)", shown())(errno)),
         };
         let node = sys::node(&fd).map_err(ConfineError::call("statx(2)", shown()))?;
-        if node.id == root_id {
+        if node.id == root.id {
             return Err(ConfineError::RuleIsRoot(path.clone()));
         }
         let mut rights = rights(*access, self.abi);

@@ -13,6 +13,7 @@
 //! it has mapped stay mapped.
 
 mod calls;
+mod ruleset;
 
 use std::{fs::File, io, os::fd::BorrowedFd};
 
@@ -27,7 +28,7 @@ use nix::{
 };
 
 use crate::{
-    ConfineError, Difference, landlock as ruleset,
+    ConfineError, Difference, landlock,
     prepared::{no_new_privs, open_status, read_status},
     seccomp, status,
 };
@@ -126,7 +127,7 @@ fn give_up(limits: LockDown, reach: Reach<'_>) -> Result<(), ConfineError> {
         limit_to(resource, limit)?;
     }
     no_new_privs()?;
-    ruleset::enforce(ruleset)?;
+    landlock::enforce(ruleset)?;
     nothing_opens()?;
     seccomp::load(&programs)?;
 
