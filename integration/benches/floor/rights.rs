@@ -54,10 +54,11 @@ pub(super) fn lines(
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let handled = handled(bulkhead_confine::landlock_abi());
     // Bit 1 of the second word: LANDLOCK_ACCESS_NET_CONNECT_TCP.
-    let network = if landlock["tcp_connect"] == "none" { 2 } else { 0 };
+    let network = if landlock["tcp_connect"] == "any" { 0 } else { 2 };
     let mut lines = vec![format!("ruleset\t{handled:#x}\t{network:#x}")];
     let mut rule = |rights: u64, path: &str| lines.push(format!("rule\t{:#x}\t{path}", rights & handled));
-    let image = rights(&text(&landlock["image"]))?;
+    // The bench's policy tells no files of the image one by one.
+    let image = rights(&text(&landlock["image"]["whole"]))?;
     let canary = text(&landlock["canary"]);
     let mut apart = Vec::new();
     for row in landlock["paths"].as_array().into_iter().flatten() {
@@ -119,7 +120,7 @@ mod tests {
             fs::create_dir_all(dir.join(path)).unwrap();
         }
         let landlock = json!({
-            "image": "read-execute", "canary": "/dev/canary", "tcp_connect": "any",
+            "image": { "whole": "read-execute" }, "canary": "/dev/canary", "tcp_connect": "any",
             "paths": [{ "path": "/proc", "access": "read" }, { "path": "/var/tmp", "access": "read-write" }],
         });
         let mounts = ["/proc", "/var/tmp"].map(str::to_owned);
