@@ -10,7 +10,7 @@ struct Target {
     at_most: f64,
 }
 
-const TARGETS: [Target; 13] = [
+const TARGETS: [Target; 12] = [
     Target { what: "start / runc", found: |f| ratio(f, "start", "runc"), at_most: 0.60 },
     Target { what: "start / crun", found: |f| ratio(f, "start", "crun"), at_most: 0.99 },
     Target { what: "exec / runc", found: |f| ratio(f, "exec", "runc"), at_most: 0.80 },
@@ -49,14 +49,6 @@ const TARGETS: [Target; 13] = [
             Some(compared.subject_median - compared.baseline_median)
         },
         at_most: 5.0,
-    },
-    Target {
-        what: "allowed call, generated / containerd's default",
-        found: |f| {
-            let getppid = ratio(f, "syscall-generated-getppid", "runc")?;
-            Some(getppid.max(ratio(f, "syscall-generated-open-close", "runc")?))
-        },
-        at_most: 1.0,
     },
     Target {
         what: "PSS of each of 20 pods, MB",

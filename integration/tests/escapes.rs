@@ -46,21 +46,9 @@ const ESCAPES: &[(&str, Edit, &str, &str)] = &[
         "mounts",
         "/dev/.bulkhead-init",
     ),
-    (
-        "huge-uid",
-        |c| security(c).run_as_user = Some(Int64Value { value: u32::MAX.into() }),
-        "user",
-        "process.user",
-    ),
     ("group-of-root", |c| security(c).supplemental_groups = vec![0], "user", "process.user.additionalGids"),
     ("added", |c| security(c).capabilities = added(&["SYS_PTRACE"], &[]), "capabilities", "CAP_SYS_PTRACE"),
     ("all", |c| security(c).capabilities = added(&["ALL"], &[]), "capabilities", "process.capabilities"),
-    (
-        "ambient",
-        |c| security(c).capabilities = added(&[], &["NET_RAW"]),
-        "capabilities",
-        "process.capabilities.ambient",
-    ),
     (
         "device",
         |c| {
@@ -102,6 +90,7 @@ on_each_cri! {
         // containerd itself answers these, or the shim does.
         for (name, edit) in [
             ("negative-uid", (|c| security(c).run_as_user = Some(Int64Value { value: -1 })) as Edit),
+            ("huge-uid", |c| security(c).run_as_user = Some(Int64Value { value: u32::MAX.into() })),
             ("privileged", |c| security(c).privileged = true),
             ("shared", |c| c.mounts.push(Mount { propagation: MountPropagation::PropagationBidirectional.into(), ..mount("/etc", "/host") })),
             ("twice", |c| c.mounts.extend([mount("/etc", "/host"), mount("/etc", "/host")])),

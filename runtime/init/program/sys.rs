@@ -195,7 +195,8 @@ fn mask(signals: &Signals, before: usize) {
 /// The next signal of these; None where waiting was interrupted.
 pub(crate) fn next_signal(signals: &Signals) -> Option<i32> {
     // SAFETY: rt_sigtimedwait(2) reads 8 bytes; no information and no time is asked for.
-    let signal = unsafe { call(RT_SIGTIMEDWAIT, [ptr::from_ref(&signals.0) as usize, 0, 0, size_of::<u64>()]) };
+    let signal =
+        unsafe { call(RT_SIGTIMEDWAIT, [ptr::from_ref(&signals.0) as usize, 0, 0, size_of::<u64>()]) };
     (signal > 0).then_some(signal as i32)
 }
 
