@@ -229,7 +229,7 @@ mod tests {
         let to = tempfile::tempdir().unwrap();
         let (from, made) = (File::open(image).unwrap(), File::open(to.path()).unwrap());
         let me = Owner { uid: Uid::current().as_raw(), gid: Gid::current().as_raw() };
-        copy_up(from.as_fd(), made.as_fd(), top, me, "/run").unwrap();
+        copy_up(from.as_fd(), made.as_fd(), top, Some(me), "/run").unwrap();
         to
     }
 

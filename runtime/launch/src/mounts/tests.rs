@@ -17,6 +17,7 @@ fn compatible() -> ConfineSpec {
         no_new_privileges: false,
         seccomp: None,
         selinux_label: None,
+        user_namespace: None,
     })
 }
 
