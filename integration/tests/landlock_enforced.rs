@@ -123,8 +123,10 @@ fn exec_has_the_ruleset_too_and_a_pattern_of_policy_lets_its_program_in() {
     );
 
     // The programs of init stay what they were; those of execs are what policy says now.
-    world
-        .policy("enforce", &format!("{generated}exec = [{{ command = \"/usr/bin/factor *\", stdin = true }}]"));
+    world.policy(
+        "enforce",
+        &format!("{generated}exec = [{{ command = \"/usr/bin/factor *\", stdin = true }}]"),
+    );
     let busy = |output: &Output| output.stderr.contains("is being worked out");
     let mut last = None;
     until("the files of factor are known", Duration::from_secs(180), || {
