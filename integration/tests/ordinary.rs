@@ -3,7 +3,7 @@
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
-use std::{process::Command, time::Duration};
+use std::{fs, os::unix::fs::PermissionsExt as _, process::Command, time::Duration};
 
 use bulkhead_integration::{
     ALLOWED, BULKHEAD, Bench, ContainerOptions, Cri, Entry, Image, Layer, RUNC, Refused, Release, UID,
@@ -196,6 +196,27 @@ on_each_cri! {
         bench.assert_nothing_left();
     }
 
+    fn a_pod_whose_ids_policy_shifts_has_its_volume_and_its_small_init(release) {
+        let bench = Bench::start(release, Cri::On).unwrap();
+        bench.allow_pods("user_namespace = \"shifted\"\nexec = [\"*\"]\ninit = true").unwrap();
+        let pods = bench.daemon.pods().unwrap();
+        let pod = pods.run("bulkhead", "team-a", "shifted").unwrap();
+        let (here, there) = bench.daemon.kubelet_dir(&pod, "volumes/kubernetes.io~empty-dir/work").unwrap();
+        fs::set_permissions(&here, fs::Permissions::from_mode(0o777)).unwrap();
+        let mut one = ContainerOptions::restricted("one", ALLOWED, &["/bin/sleep", "600"]);
+        one.mounts.push((there, "/work".to_owned(), false));
+        let one = pods.launch(&pod, &one).unwrap();
+        let script = "id -u; echo x > /work/f && stat -c %u /work/f; cat /proc/self/uid_map";
+        let said = pods.exec(&one, &["/bin/sh", "-c", script]).unwrap().stdout;
+        let words: Vec<&str> = said.split_whitespace().collect();
+        let uid = UID.to_string();
+        assert!(words[..3] == [&uid, &uid, "0"] && words[3] != "0" && words[4] == "65536", "{said}");
+        pods.stop(&one, 600).unwrap();
+        assert_eq!(pods.exit_code(&one).unwrap(), Some(128 + 15));
+        pods.remove_pod(&pod).unwrap();
+        bench.assert_nothing_left();
+    }
+
     fn an_exec_gets_neither_input_nor_a_terminal_but_where_its_entry_says_so(release) {
         let bench = Bench::start(release, Cri::On).unwrap();
         let pods = bench.daemon.pods().unwrap();
@@ -287,7 +308,7 @@ fn policy_that_from_manifest_prints_launches_that_very_pod_and_runs_its_probes_a
             _ => format!("{{ template: {{ spec: {{ {pod} }} }} }}"),
         };
         let file = bench.daemon.dir().join("deploy.yaml");
-        std::fs::write(&file, format!("kind: {kind}\nmetadata: {{ name: web }}\nspec: {spec}\n")).unwrap();
+        fs::write(&file, format!("kind: {kind}\nmetadata: {{ name: web }}\nspec: {spec}\n")).unwrap();
         let mut print = Command::new(bulkhead_dir().unwrap().join("bulkhead"));
         print.args(["policy", "from-manifest"]).arg(&file);
         let lines = run(&mut print, Duration::from_secs(30)).unwrap().success().unwrap().stdout;
