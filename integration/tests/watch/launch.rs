@@ -11,11 +11,14 @@ use std::{
 
 use super::*;
 
-/// What the last fetch for a launch came to.
+/// What the last fetch for a launch of this image came to.
 fn outcome(daemon: &Containerd, target: &str) -> Option<Value> {
-    let name = format!("{}.json", target.trim_start_matches("sha256:"));
-    let path = daemon.bulkhead_root().join("var/lib/bulkhead/trust/fetched").join(name);
-    fs::read(path).ok().map(|text| serde_json::from_slice(&text).unwrap())
+    let fetched = fs::read_dir(daemon.bulkhead_root().join("var/lib/bulkhead/trust/fetched"));
+    let read = |entry: std::io::Result<fs::DirEntry>| {
+        let text = fs::read(entry.unwrap().path()).ok()?;
+        serde_json::from_slice::<Value>(&text).ok()
+    };
+    fetched.into_iter().flatten().filter_map(read).find(|outcome| outcome["target"] == target)
 }
 
 /// Forgets that anybody was asked, and what was found.
