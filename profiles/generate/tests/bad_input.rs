@@ -223,3 +223,124 @@ fn a_command_that_may_be_execd_is_in_the_closure() {
     assert!(has(vec![vec!["probe".to_owned()]]));
     assert!(!has(Vec::new()));
 }
+
+/// Offset of a program header's field, of the `at`th PT_LOAD. Source: `Elf64_Phdr`, include/uapi/linux/elf.h.
+fn field_of_load(bytes: &[u8], at: usize, field: usize) -> usize {
+    let word = |at: usize, length: usize| {
+        bytes[at..at + length].iter().rev().fold(0usize, |value, byte| value << 8 | usize::from(*byte))
+    };
+    let (start, count) = (word(32, 8), word(56, 2));
+    let headers = (0..count).map(|header| start + header * 56);
+    headers.filter(|header| word(*header, 4) == 1).nth(at).unwrap() + field
+}
+
+#[test]
+fn segments_that_overlap_are_huge_or_lie_outside_of_the_file_are_told() {
+    let original = fs::read(TRUE).unwrap();
+    let (address, in_file, in_memory) = (16, 32, 40);
+    let image = TempDir::new().unwrap();
+    for (at, field, value, what) in [
+        (1, address, 0u64, "two segments overlap"),
+        (0, in_memory, 1 << 40, "two segments overlap"),
+        (0, in_file, u64::MAX, "outside of the file"),
+        (3, in_memory, u64::MAX, "outside of the file"),
+    ] {
+        let mut bytes = original.clone();
+        let at = field_of_load(&bytes, at, field);
+        bytes[at..at + 8].copy_from_slice(&value.to_le_bytes());
+        put(image.path(), "bin/p", &bytes);
+        let profile = of(image.path(), &["p"], &Limits::everyday());
+        assert!(profile.widened.is_some());
+        assert!(profile.notes.iter().any(|note| note.contains(what)), "{what}: {:?}", profile.notes);
+        assert_within_baseline(&profile);
+    }
+}
+
+#[test]
+fn code_that_can_be_changed_and_a_packed_program_get_the_baseline_with_the_reason() {
+    let image = image_of_true();
+    let original = fs::read(TRUE).unwrap();
+    let mut writable = original.clone();
+    let flags = field_of_load(&writable, 1, 4);
+    assert_eq!(writable[flags], 5, "the second segment is that of the code");
+    writable[flags] = 7;
+    let mut packed = original;
+    packed[0x400..0x404].copy_from_slice(b"UPX!");
+    for (bytes, what) in [(writable, "both writable and executable"), (packed, "packed")] {
+        put(image.path(), "bin/true", &bytes);
+        let profile = of(image.path(), &["true"], &Limits::everyday());
+        assert!(profile.widened.as_deref().is_some_and(|why| why.contains(what)), "{:?}", profile.widened);
+        assert_eq!(profile.rows.keys().cloned().collect::<BTreeSet<_>>(), baseline());
+    }
+}
+
+#[test]
+fn libraries_that_need_each_other_are_each_taken_in_once() {
+    let image = image_of_true();
+    let lib = image.path().join("lib");
+    let cc = |to: &str, flags: &[&str]| {
+        let mut cc = std::process::Command::new("cc");
+        cc.args(["-x", "c", "-shared", "-nostdlib", "-Wl,--no-as-needed", "-o"])
+            .arg(lib.join(to))
+            .arg("/dev/null");
+        let out = cc.args(["-x", "none", "-L"]).arg(&lib).args(flags).output().unwrap();
+        assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    };
+    cc("liba.so", &[]);
+    cc("libb.so", &["-la"]);
+    cc("liba.so", &["-lb"]);
+    let limits = Limits::everyday();
+    let root = Root::of(Layer::open(image.path()).unwrap(), &limits);
+    let environment = BTreeMap::from([("LD_PRELOAD".to_owned(), "/lib/liba.so".to_owned())]);
+    let command = Command { loader_environment: environment, ..command(&["true"]) };
+    let profile = generate(&root, None, &command, &NoCache, &limits).unwrap();
+    assert_eq!(profile.widened, None);
+    for name in ["/lib/liba.so", "/lib/libb.so"] {
+        assert_eq!(profile.members.iter().filter(|member| member.path == Path::new(name)).count(), 1);
+    }
+}
+
+#[test]
+#[ignore = "long"]
+fn an_image_of_100_000_files_is_read_no_further_than_its_program_needs() {
+    let image = image_of_true();
+    for at in 0..100_000 {
+        let dir = image.path().join(format!("srv/{}", at / 1000));
+        if at % 1000 == 0 {
+            fs::create_dir_all(&dir).unwrap();
+        }
+        fs::write(dir.join(at.to_string()), b"x").unwrap();
+    }
+    let profile = of(image.path(), &["true"], &Limits::everyday());
+    assert_eq!(profile.widened, None);
+    assert_within_baseline(&profile);
+}
+
+/// As above, for longer: the program, its C library and its loader, each changed in headers, tables and code.
+#[test]
+#[ignore = "long"]
+fn thousands_of_changed_programs_and_libraries_are_never_more_than_the_baseline() {
+    let image = image_of_true();
+    let mut state = 0x2545_f491_4f6c_dd1du64;
+    let mut next = |below: usize| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        usize::try_from(state >> 33).unwrap() % below
+    };
+    for (file, place, rounds) in
+        [(TRUE, "bin/true", 3000), (LOADER, &LOADER[1..], 300), (LIBC, &LIBC[1..], 30)]
+    {
+        let original = fs::read(file).unwrap();
+        for round in 0..rounds {
+            let mut bytes = original.clone();
+            let changes = 1 + next(200);
+            for _ in 0..changes {
+                let end = if round % 2 == 0 { 0x1000 } else { bytes.len() };
+                let at = 4 + next(end - 4);
+                bytes[at] = next(256) as u8;
+            }
+            put(image.path(), place, &bytes);
+            assert_within_baseline(&of(image.path(), &["true"], &Limits::everyday()));
+        }
+        put(image.path(), place, &original);
+    }
+}

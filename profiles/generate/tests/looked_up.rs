@@ -288,3 +288,39 @@ fn sign_of_a_number_that_is_widened_or_cut_is_that_of_the_processor() {
     image.program(&format!("{text}void _start(void) {{ widened(-1); reduced(0); cut(0); not(0); }}"), flags);
     assert_allows(&image.calls(), &["getcwd", "sysinfo", "getpriority"], &["sync"]);
 }
+
+/// Text that nobody looks up is no name: dlsym can run, with a constant of its own and one that a caller hands on.
+#[test]
+fn constant_name_is_the_only_one_found_also_through_a_wrapper() {
+    let library = "void found(void) { call(SYS_getcwd); }\n\
+                   void wrapped(void) { call(SYS_sysinfo); }\n\
+                   void silent(void) { call(SYS_sync); }";
+    let image = Image::new();
+    image.library("lib/libx.so", library, &[]);
+    let flags = ["-Wl,--no-as-needed", "-lx", "-ldl", "-O2"];
+    let program = |last: &str| {
+        format!(
+            "const char *text(void) {{ return \"silent\"; }}\n\
+             __attribute__((noinline)) void *find(const char *name) {{ return dlsym(0, name); }}\n\
+             void _start(int n) {{ text(); dlsym(0, \"found\"); find(\"wrapped\"); {last} }}"
+        )
+    };
+    image.program(&program("call(SYS_exit);"), &flags);
+    assert_allows(&image.calls(), &["getcwd", "sysinfo"], &["sync"]);
+    // One name that is not known, and any text may be it.
+    image.program(&program("find(n ? text() : (char *)(long)n);"), &flags);
+    assert_allows(&image.calls(), &["getcwd", "sysinfo", "sync"], &[]);
+}
+
+/// A function that only the file's own code calls through its global offset table is called with those arguments.
+#[test]
+fn number_of_a_call_through_the_global_offset_table_is_known() {
+    let image = Image::new();
+    let wrapper =
+        "__attribute__((noinline, visibility(\"hidden\"))) long wrapper(long n) { return call(n); }\n";
+    let through = "__asm__(\".text\\n.globl through\\nthrough: sub $8, %rsp\\n call *wrapper@GOTPCREL(%rip)\\n add $8, %rsp\\n ret\\n\");\n\
+                   long through(long n);\n";
+    let start = "void _start(void) { through(SYS_getcwd); }";
+    image.program(&format!("{wrapper}{through}{start}"), &["-Wl,--no-relax", "-fcf-protection=none"]);
+    assert_allows(&image.calls(), &["getcwd"], &["sync"]);
+}

@@ -1,5 +1,5 @@
 //! An ELF file as the loader sees it: segments and the dynamic section. Section headers are not looked at, but for
-//! the names of functions: nothing at run time depends on them.
+//! the names of functions and for the global offset table: nothing at run time depends on them.
 //!
 //! Invariant: every read is checked against the file; a header that lies gives less, or an [`ElfError`], never a panic.
 
@@ -7,6 +7,7 @@ pub(crate) mod dynamic;
 pub(crate) mod go;
 pub(crate) mod unwind;
 
+use memchr::memmem;
 use object::{
     Endianness,
     elf::{self, FileHeader64, ProgramHeader64},
@@ -24,6 +25,8 @@ pub(crate) enum ElfError {
     Broken(&'static str),
 }
 
+/// How much of a file a packer's mark is looked for in.
+const HEAD_BYTES: usize = 4096;
 /// Most program headers that are looked at. A real file has a dozen.
 const HEADERS_MAX: usize = 256;
 
@@ -173,14 +176,39 @@ impl<'d> Elf<'d> {
         self.segment(address).is_some_and(|segment| segment.executable)
     }
 
+    /// Why code may run that is not in the file as it runs, if it may.
+    pub(crate) fn unseen_code(&self) -> Option<&'static str> {
+        if self.segments.iter().any(|segment| segment.executable && segment.writable) {
+            return Some("it has a segment that is both writable and executable");
+        }
+        // Source: UPX src/stub/src/include/header.S, `UPX_MAGIC_LE32`.
+        let head = &self.data[..self.data.len().min(HEAD_BYTES)];
+        memmem::find(head, b"UPX!").map(|_| "it is packed: its code is made when it runs")
+    }
+
     pub(crate) fn code(&self) -> impl Iterator<Item = &Segment> {
         self.segments.iter().filter(|segment| segment.executable && !segment.bytes.is_empty())
+    }
+
+    /// Where the linker keeps the addresses that code loads one by one, and that nothing else points to; empty where no
+    /// section is called so.
+    pub(crate) fn global_offset_table(&self) -> std::ops::Range<u64> {
+        section(self.data, b".got").unwrap_or_default()
     }
 
     /// Functions that .symtab names, where the file is not stripped: address, length and name.
     pub(crate) fn debug_names(&self) -> Vec<(u64, u64, String)> {
         debug_names(self.data).unwrap_or_default()
     }
+}
+
+fn section(data: &[u8], name: &[u8]) -> Option<std::ops::Range<u64>> {
+    use object::read::elf::SectionHeader as _;
+    let header = FileHeader64::<Endianness>::parse(data).ok()?;
+    let endian = header.endian().ok()?;
+    let (_, section) = header.sections(endian, data).ok()?.section_by_name(endian, name)?;
+    let start = section.sh_addr(endian);
+    Some(start..start.checked_add(section.sh_size(endian))?)
 }
 
 fn debug_names(data: &[u8]) -> Option<Vec<(u64, u64, String)>> {

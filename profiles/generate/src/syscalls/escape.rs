@@ -26,6 +26,12 @@ impl Walk<'_, '_> {
         {
             self.take(Callee::Import(import), &state.guards);
         }
+        if instruction.is_ip_rel_memory_operand()
+            && !(mnemonic == Mnemonic::Mov && instruction.op0_kind() == OpKind::Register)
+            && let Some(function) = self.object.own_slot(instruction.ip_rel_memory_address())
+        {
+            self.take(self.object.callee(function), &state.guards);
+        }
         if matches!(mnemonic, Mnemonic::Cmp | Mnemonic::Test | Mnemonic::Nop | Mnemonic::Pop) {
             return;
         }

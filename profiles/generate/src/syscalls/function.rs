@@ -16,6 +16,7 @@ use std::{
 use iced_x86::{Code, Decoder, DecoderOptions, FlowControl, Instruction, Mnemonic};
 
 use super::{
+    dead::is_dead,
     object::Object,
     state::{State, Val},
     step::Stepper,
@@ -249,6 +250,7 @@ impl<'o, 'd> Walk<'o, 'd> {
                 // What this way knows and the block's head does not.
                 if let Some(number) = self.heads.get(to)
                     && !kept(value, &self.blocks[*number].state.registers[*register])
+                    && !is_dead(self.object, *register, *to)
                 {
                     lost.push((value.clone(), Rc::clone(when)));
                 }

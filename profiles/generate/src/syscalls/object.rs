@@ -36,6 +36,8 @@ pub(crate) struct Object<'d> {
     pub(crate) soname: Option<String>,
     import_at: AddressMap<u32>,
     own_at: AddressMap<u64>,
+    /// Functions of this file by the place in the global offset table that has their address.
+    own_slots: AddressMap<u64>,
     pub(crate) names: BTreeMap<u64, String>,
     pub(crate) exports: Vec<(String, u64)>,
     pub(super) exported: AddressSet,
@@ -66,6 +68,9 @@ impl Memory for Object<'_> {
     }
 
     fn constant_at(&self, address: u64, bytes: usize) -> Option<u64> {
+        if let Some(function) = self.own_slot(address).filter(|_| bytes == 8) {
+            return Some(function);
+        }
         let fixed = self.elf.segments.iter().any(|segment| segment.has(address) && !segment.writable);
         if !fixed || self.own_at.contains_key(&address) {
             return None;
@@ -90,6 +95,7 @@ impl<'d> Object<'d> {
             soname: dynamic.soname.clone(),
             import_at: AddressMap::default(),
             own_at: AddressMap::default(),
+            own_slots: AddressMap::default(),
             names: BTreeMap::new(),
             exports: Vec::new(),
             exported: AddressSet::default(),
@@ -160,8 +166,13 @@ impl<'d> Object<'d> {
     /// Code addresses in data.
     fn relocations(&mut self, dynamic: &Dynamic) -> BTreeSet<u64> {
         let mut pointers = BTreeSet::new();
+        let table = self.elf.global_offset_table();
         for relocation in &dynamic.relocations {
             match relocation.written {
+                Written::Own(address) if table.contains(&relocation.at) && self.elf.is_code(address) => {
+                    self.own_at.insert(relocation.at, address);
+                    self.own_slots.insert(relocation.at, address);
+                }
                 Written::Own(address) | Written::Resolved(address) => {
                     self.own_at.insert(relocation.at, address);
                     self.referred.insert(address);
@@ -207,6 +218,7 @@ impl<'d> Object<'d> {
         if self.elf.is_code(self.elf.entry) {
             starts.insert(self.elf.entry);
         }
+        starts.extend(self.own_slots.values().copied());
         self.starts = starts.iter().copied().collect();
         for address in pointers {
             if self.is_function_address(address) {
@@ -219,6 +231,11 @@ impl<'d> Object<'d> {
         let outlines = self.sweep(&mut starts);
         self.starts = starts.into_iter().collect();
         self.keep_outlines(outlines);
+    }
+
+    /// The function of this file whose address the loader writes at `address`, for code alone.
+    pub(crate) fn own_slot(&self, address: u64) -> Option<u64> {
+        self.own_slots.get(&address).copied()
     }
 
     /// The next address from `from` on that a jump leads to.

@@ -14,11 +14,13 @@ use crate::{Limits, closure::texts::texts, elf::Elf};
 
 /// Looks at every function of the file.
 pub(crate) fn summarise(elf: Elf<'_>, limits: &Limits) -> Summary {
+    let unseen = elf.unseen_code();
     let object = Object::new(elf);
     let mut summary = Summary {
         imports: object.imports.clone(),
         go: object.go,
         soname: object.soname.clone(),
+        gave_up: unseen.map(str::to_owned),
         c_library: object.is_c_library(),
         ..Summary::default()
     };

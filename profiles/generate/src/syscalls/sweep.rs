@@ -23,6 +23,8 @@ pub(super) struct Swept {
     plain: AddressSet,
     referred: AddressSet,
     instructions: u64,
+    /// Some code enters the kernel itself.
+    enters: bool,
 }
 
 /// What a range of code does, as far as its instructions tell one by one.
@@ -75,7 +77,7 @@ impl Object<'_> {
                 swept.plain.insert(start);
             }
         }
-        let Swept { labels, mut jumps, no_way_out, plain, referred, instructions } = swept;
+        let Swept { labels, mut jumps, no_way_out, plain, referred, instructions, enters } = swept;
         jumps.sort_unstable();
         jumps.dedup();
         self.jumps = jumps;
@@ -89,7 +91,8 @@ impl Object<'_> {
             let end = frame_end(&self.frames, *start);
             starts.range(start + 1..end.max(start + 1)).next().is_none()
         });
-        outlines
+        // There, what is handed to a function of its own may be the number of a call.
+        if enters { AddressMap::default() } else { outlines }
     }
 
     fn sweep_range(&self, range: &mut Range, starts: &mut BTreeSet<u64>, swept: &mut Swept) {
@@ -101,6 +104,7 @@ impl Object<'_> {
         while decoder.can_decode() {
             decoder.decode_out(&mut instruction);
             swept.instructions += 1;
+            swept.enters |= instruction.mnemonic() == Mnemonic::Syscall;
             if range.outline.is_some() {
                 range.instructions.push(instruction.ip());
                 self.outline(range, &instruction);
@@ -149,7 +153,7 @@ impl Object<'_> {
             range.way_out |= instruction.is_invalid();
             range.plain &= !instruction.is_invalid();
             range.plain &= !(instruction.is_ip_rel_memory_operand()
-                && self.import_at(instruction.ip_rel_memory_address()).is_some());
+                && self.is_slot(instruction.ip_rel_memory_address()));
             let Some(address) = address else { continue };
             if self.is_code(address) {
                 range.plain = false;
@@ -169,7 +173,9 @@ impl Object<'_> {
     fn outline(&self, range: &mut Range, instruction: &Instruction) {
         let Some(outline) = &mut range.outline else { return };
         let slot = instruction.is_ip_rel_memory_operand().then(|| instruction.ip_rel_memory_address());
-        let import = slot.and_then(|slot| self.import_at(slot));
+        let in_slot = slot.and_then(|slot| {
+            self.import_at(slot).map(Callee::Import).or(self.own_slot(slot).map(Callee::Address))
+        });
         let told = match instruction.flow_control() {
             FlowControl::Call | FlowControl::ConditionalBranch | FlowControl::UnconditionalBranch
                 if instruction.op0_kind() == OpKind::NearBranch64 =>
@@ -182,15 +188,15 @@ impl Object<'_> {
                 !(instruction.flow_control() == FlowControl::Call
                     && (range.start + 1..range.end).contains(&to))
             }
-            FlowControl::IndirectCall | FlowControl::IndirectBranch => match import {
-                Some(import) => {
-                    outline.calls.push(Callee::Import(import));
+            FlowControl::IndirectCall | FlowControl::IndirectBranch => match in_slot {
+                Some(callee) => {
+                    outline.calls.push(callee);
                     true
                 }
                 None => instruction.flow_control() == FlowControl::IndirectCall,
             },
             FlowControl::Next => {
-                import.is_none()
+                in_slot.is_none()
                     && !self.operand_address(instruction).is_some_and(|address| self.is_code(address))
             }
             FlowControl::Return => true,
@@ -225,6 +231,10 @@ impl Object<'_> {
             }
             _ => None,
         }
+    }
+
+    fn is_slot(&self, address: u64) -> bool {
+        self.import_at(address).is_some() || self.own_slot(address).is_some()
     }
 
     /// Frames, and the code between them.
