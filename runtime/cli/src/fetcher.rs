@@ -3,7 +3,8 @@
 //! Started by a worker of a shim, which it outlives. What it keeps proves nothing: the launch judges it, as everything in
 //! the store. It writes down what it came to, so that launches ask once between them, and not again for a while.
 //!
-//! Invariant: bounded. One fetch at a time for an image, a few at a time on a node; a minute and 64 MiB each.
+//! Invariant: bounded. One fetch at a time for an image from a repository, a few at a time on a node; a minute and
+//! 64 MiB each.
 
 use std::{
     io::{self, Read as _},
@@ -13,7 +14,7 @@ use std::{
 
 use bulkhead_containerd::{Lock, fetch_outcome, keep_fetch_outcome, try_lock};
 use bulkhead_gather::{Access, Reference, Store};
-use bulkhead_model::{Digest, FETCH_VERSION, FetchFrom, FetchOutcome, FetchTask, Layout};
+use bulkhead_model::{FetchFrom, FetchTask, Layout};
 
 use crate::{
     answer::{Trouble, full},
@@ -54,18 +55,15 @@ pub(crate) fn fetcher_main() -> ExitCode {
 }
 
 fn fetch(layout: &Layout, from: &FetchFrom) -> Result<(), Trouble> {
-    let name = Digest::of(format!("fetch {}", from.target).as_bytes());
-    let Some(_mine) = try_lock(&layout.judge_lock(&name))? else { return Ok(()) };
+    let Some(_mine) = try_lock(&layout.judge_lock(&from.id()))? else { return Ok(()) };
     // Another may have been asked while this one came up.
-    if fetch_outcome(layout, &from.target)?.is_some() {
+    if fetch_outcome(layout, from)?.is_some() {
         return Ok(());
     }
     let Some(_slot) = slot(layout)? else { return Ok(()) };
     let found = ask(layout, from).map_err(|trouble| reason(&full(&trouble)));
     let at = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
-    let FetchFrom { target, repository, hosts_dirs: _, docker_config: _ } = from;
-    let (target, repository) = (*target, repository.clone());
-    Ok(keep_fetch_outcome(layout, &FetchOutcome { version: FETCH_VERSION, target, repository, at, found })?)
+    Ok(keep_fetch_outcome(layout, from, at, found)?)
 }
 
 /// One of the few places, unless all are taken for long.

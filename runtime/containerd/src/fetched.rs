@@ -1,5 +1,5 @@
 //! What the last fetch of signatures for a launch came to: read by servers, written by fetchers. A file of root's alone for
-//! each image; one that is missing, cut short or about something else says that nobody has asked.
+//! each image and repository; one that is missing, cut short or about something else says that nobody has asked.
 
 use std::{
     fs, io,
@@ -8,7 +8,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use bulkhead_model::{Digest, FETCH_VERSION, FetchOutcome, Layout};
+use bulkhead_model::{FETCH_VERSION, FetchFrom, FetchOutcome, Layout};
 use rustix::fs::OFlags;
 
 use crate::{Failure, store};
@@ -19,12 +19,12 @@ const ASKED_FOR: Duration = Duration::from_secs(60);
 /// Most bytes of an outcome's file.
 const FILE_BYTES_MAX: u64 = 16 * 1024;
 
-/// What a fetch for `target` came to within the last minute.
+/// What a fetch from there came to within the last minute.
 ///
 /// # Errors
 /// The file is not root's alone, or cannot be read.
-pub fn fetch_outcome(layout: &Layout, target: &Digest) -> Result<Option<FetchOutcome>, Failure> {
-    let path = layout.fetched_file(target);
+pub fn fetch_outcome(layout: &Layout, from: &FetchFrom) -> Result<Option<FetchOutcome>, Failure> {
+    let path = layout.fetched_file(&from.id());
     let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
     let file = match fs::OpenOptions::new().read(true).custom_flags(flags).open(&path) {
         Ok(file) => file,
@@ -47,7 +47,8 @@ pub fn fetch_outcome(layout: &Layout, target: &Digest) -> Result<Option<FetchOut
         let fresh = over
             .and_then(|over| SystemTime::now().duration_since(over).ok())
             .is_some_and(|age| age < ASKED_FOR);
-        outcome.version == FETCH_VERSION && outcome.target == *target && fresh
+        let of_that = outcome.target == from.target && outcome.repository == from.repository;
+        outcome.version == FETCH_VERSION && of_that && fresh
     }))
 }
 
@@ -55,11 +56,19 @@ pub fn fetch_outcome(layout: &Layout, target: &Digest) -> Result<Option<FetchOut
 ///
 /// # Errors
 /// What could not be written.
-pub fn keep_fetch_outcome(layout: &Layout, outcome: &FetchOutcome) -> Result<(), Failure> {
-    let path = layout.fetched_file(&outcome.target);
+pub fn keep_fetch_outcome(
+    layout: &Layout,
+    from: &FetchFrom,
+    at: u64,
+    found: Result<u32, String>,
+) -> Result<(), Failure> {
+    let path = layout.fetched_file(&from.id());
+    let FetchFrom { target, repository, hosts_dirs: _, docker_config: _ } = from;
+    let (target, repository) = (*target, repository.clone());
+    let outcome = FetchOutcome { version: FETCH_VERSION, target, repository, at, found };
     let failed =
         |error: serde_json::Error| Failure::File { call: "encode", path: path.clone(), error: error.into() };
-    let text = serde_json::to_vec(outcome).map_err(failed)?;
+    let text = serde_json::to_vec(&outcome).map_err(failed)?;
     store::make_parent(&path)?;
     store::write_whole(&path, &text)
 }
@@ -70,39 +79,48 @@ mod tests {
 
     use std::os::unix::fs::PermissionsExt as _;
 
+    use bulkhead_model::Digest;
+
     use super::*;
 
-    fn outcome(target: &Digest, ago: u64) -> FetchOutcome {
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
-        let repository = "registry.example/team-a/app".to_owned();
-        FetchOutcome { version: FETCH_VERSION, target: *target, repository, at: now - ago, found: Ok(1) }
+    fn from(target: &[u8], repository: &str) -> FetchFrom {
+        let repository = format!("registry.example/{repository}");
+        FetchFrom { target: Digest::of(target), repository, hosts_dirs: Vec::new(), docker_config: None }
+    }
+
+    fn now() -> u64 {
+        SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs()
     }
 
     #[test]
-    fn outcome_counts_for_its_image_and_for_a_minute() {
+    fn outcome_counts_for_its_image_from_its_repository_and_for_a_minute() {
         let dir = tempfile::tempdir().unwrap();
         let layout = Layout::below(dir.path());
-        let (target, other) = (Digest::of(b"target"), Digest::of(b"other"));
-        assert_eq!(fetch_outcome(&layout, &target).unwrap(), None);
-        let fresh = outcome(&target, 1);
-        keep_fetch_outcome(&layout, &fresh).unwrap();
-        assert_eq!(fetch_outcome(&layout, &target).unwrap(), Some(fresh));
-        fs::copy(layout.fetched_file(&target), layout.fetched_file(&other)).unwrap();
-        assert_eq!(fetch_outcome(&layout, &other).unwrap(), None, "of another image");
-        keep_fetch_outcome(&layout, &outcome(&target, 61)).unwrap();
-        assert_eq!(fetch_outcome(&layout, &target).unwrap(), None, "an old one");
-        let future = FetchOutcome { at: outcome(&target, 0).at + 600, ..outcome(&target, 0) };
-        keep_fetch_outcome(&layout, &future).unwrap();
-        assert_eq!(fetch_outcome(&layout, &target).unwrap(), None, "one of the future");
+        let (ours, other) = (from(b"target", "team-a/app"), from(b"other", "team-a/app"));
+        let theirs = from(b"target", "team-b/app");
+        let outcome = |from| fetch_outcome(&layout, from).unwrap();
+        assert_eq!(outcome(&ours), None);
+        keep_fetch_outcome(&layout, &ours, now() - 1, Ok(1)).unwrap();
+        let FetchOutcome { target, repository, found, .. } = outcome(&ours).unwrap();
+        assert_eq!((target, repository, found), (ours.target, ours.repository.clone(), Ok(1)));
+        for from in [&other, &theirs] {
+            assert_eq!(outcome(from), None, "nobody asked {} for {}", from.repository, from.target);
+            fs::copy(layout.fetched_file(&ours.id()), layout.fetched_file(&from.id())).unwrap();
+            assert_eq!(outcome(from), None, "about another");
+        }
+        keep_fetch_outcome(&layout, &ours, now() - 61, Ok(1)).unwrap();
+        assert_eq!(outcome(&ours), None, "an old one");
+        keep_fetch_outcome(&layout, &ours, now() + 600, Ok(1)).unwrap();
+        assert_eq!(outcome(&ours), None, "one of the future");
     }
 
     #[test]
     fn outcome_that_others_may_write_is_a_failure() {
         let dir = tempfile::tempdir().unwrap();
         let layout = Layout::below(dir.path());
-        let target = Digest::of(b"target");
-        keep_fetch_outcome(&layout, &outcome(&target, 1)).unwrap();
-        fs::set_permissions(layout.fetched_file(&target), fs::Permissions::from_mode(0o606)).unwrap();
-        assert!(matches!(fetch_outcome(&layout, &target), Err(Failure::Untrusted { .. })));
+        let ours = from(b"target", "team-a/app");
+        keep_fetch_outcome(&layout, &ours, now() - 1, Ok(1)).unwrap();
+        fs::set_permissions(layout.fetched_file(&ours.id()), fs::Permissions::from_mode(0o606)).unwrap();
+        assert!(matches!(fetch_outcome(&layout, &ours), Err(Failure::Untrusted { .. })));
     }
 }

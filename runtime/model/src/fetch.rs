@@ -24,6 +24,15 @@ pub struct FetchFrom {
     pub docker_config: Option<PathBuf>,
 }
 
+impl FetchFrom {
+    /// What one fetch is known by: of whom what is asked. The same image in another's repository is another's business.
+    #[must_use]
+    pub fn id(&self) -> Digest {
+        let Self { target, repository, hosts_dirs: _, docker_config: _ } = self;
+        Digest::of(format!("{repository}@{target}").as_bytes())
+    }
+}
+
 /// What a fetcher is started with.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -36,7 +45,7 @@ pub struct FetchTask {
     pub from: FetchFrom,
 }
 
-/// What the last fetch for an image came to: so that launches ask once between them, and not again for a while.
+/// What the last fetch for an image from a repository came to: so that launches ask once between them, and not again for a while.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FetchOutcome {

@@ -68,10 +68,10 @@ impl Layout {
         self.trust_dir().join("sha256").join(subject.hex())
     }
 
-    /// What the last fetch for a launch of `target` came to.
+    /// What the last fetch of that id ([`crate::FetchFrom::id`]) came to.
     #[must_use]
-    pub fn fetched_file(&self, target: &Digest) -> PathBuf {
-        self.trust_dir().join("fetched").join(format!("{}.json", target.hex()))
+    pub fn fetched_file(&self, id: &Digest) -> PathBuf {
+        self.trust_dir().join("fetched").join(format!("{}.json", id.hex()))
     }
 
     /// The signature file with these bytes about `subject`.

@@ -5,7 +5,7 @@
 //!                              └ no: a worker starts `bulkhead judge fetch`, which outlives it ─► what came is judged
 //!                                       └ takes longer than a launch waits: UNAVAILABLE, and the fetch goes on
 //! ```
-//! The server has no way into the network: it looks at what the fetcher writes down. All launches of an image that come
+//! The server has no way into the network: it looks at what the fetcher writes down. All launches of an image from a repository that come
 //! meanwhile wait for the one fetch, and none asks again for a minute.
 //!
 //! Never here: which registry; that is policy's to say.
@@ -79,7 +79,7 @@ pub(super) fn told(refusal: Refusal, outcomes: &[FetchOutcome]) -> Refusal {
 }
 
 fn asked(layout: &Layout, from: &FetchFrom) -> Result<Option<FetchOutcome>, TaskError> {
-    fetch_outcome(layout, &from.target)
+    fetch_outcome(layout, from)
         .map_err(|error| TaskError::FailedPrecondition(format!("bulkhead failed: {}", chain(&error))))
 }
 
