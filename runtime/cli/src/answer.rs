@@ -105,13 +105,38 @@ pub(crate) fn print(answer: Result<Answer, Trouble>, as_json: bool) -> ExitCode 
     });
     let written = match (as_json, status) {
         (true, _) => writeln!(io::stdout(), "{json:#}"),
-        (false, Status::Yes | Status::Refused) => writeln!(io::stdout(), "{text}"),
-        (false, Status::Usage | Status::Failed) => writeln!(io::stderr(), "{text}"),
+        (false, Status::Yes | Status::Refused) => writeln!(io::stdout(), "{}", shown(&text)),
+        (false, Status::Usage | Status::Failed) => writeln!(io::stderr(), "{}", shown(&text)),
     };
     match written {
         Ok(()) => ExitCode::from(status as u8),
         // Whoever reads us left, as `head` does: what was asked stays answered by the status.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::from(status as u8),
         Err(_) => ExitCode::from(Status::Failed as u8),
+    }
+}
+
+/// A text as a terminal may have it. Paths, names and output of containers are in it, so it is nothing but characters: no
+/// escape sequence, and nothing that shows others than there are.
+fn shown(text: &str) -> String {
+    text.chars().map(|c| if c != '\n' && (c.is_control() || is_unseen(c)) { '?' } else { c }).collect()
+}
+
+/// Whether a character takes no place of its own or turns the order of others around.
+///
+/// Source: Unicode, Bidi_Control and Default_Ignorable_Code_Point; CVE-2021-42574.
+fn is_unseen(c: char) -> bool {
+    matches!(c, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn terminal_gets_lines_of_characters_and_neither_escapes_nor_what_turns_them_around() {
+        assert_eq!(shown("bulkhead:\n  /srv/é \u{2018}x\u{2019}"), "bulkhead:\n  /srv/é \u{2018}x\u{2019}");
+        assert_eq!(shown("\u{1b}[2J\r\u{9b}1m"), "?[2J??1m");
+        assert_eq!(shown("/a\u{202e}b\u{200b}"), "/a?b?");
     }
 }
