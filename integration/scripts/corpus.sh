@@ -38,6 +38,7 @@ lua lua5.4
 tcl tcl8.6
 xz xz-utils
 make make
+node nodejs
 "
 
 fail() {

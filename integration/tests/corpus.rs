@@ -5,6 +5,8 @@
 
 #[path = "corpus/cves.rs"]
 mod cves;
+#[path = "corpus/made.rs"]
+mod made;
 #[path = "corpus/programs.rs"]
 mod programs;
 #[path = "corpus/world.rs"]
@@ -29,23 +31,25 @@ const MINUTE: Duration = Duration::from_secs(60);
 /// Small programs, of each kind some; the rest is of the long tier.
 const OF_CI: &[&str] = &["redis", "memcached", "haproxy", "rust", "sqlite", "jq", "lua", "base"];
 
-const RUST_SERVER: &str = r#"use std::io::{Read, Write};
-fn main() {
-    let listener = std::net::TcpListener::bind("127.0.0.1:18574").unwrap();
-    for stream in listener.incoming() {
-        std::thread::spawn(move || {
-            let mut stream = stream.unwrap();
-            let mut text = [0; 512];
-            stream.read(&mut text).unwrap();
-            stream.write_all(b"HTTP/1.0 200 OK\r\n\r\nserved").unwrap();
-        });
-    }
-}
-"#;
-
+/// What strace saw.
+#[derive(Default)]
 struct Run {
+    /// Of the workload that is recorded.
+    recorded: BTreeSet<String>,
+    /// Of that and of the one that is enforced.
     truth: BTreeSet<String>,
     touched: BTreeSet<PathBuf>,
+}
+
+impl Run {
+    fn add(&mut self, world: &World, trace: &Path, first: bool) {
+        let calls = recorded(trace);
+        if first {
+            self.recorded.extend(calls.iter().cloned());
+        }
+        self.truth.extend(calls);
+        self.touched.extend(touched(trace, &world.root));
+    }
 }
 
 fn names(profile: &Value) -> BTreeSet<String> {
@@ -89,7 +93,8 @@ fn row(image: &str, class: &str, profile: &Value, seen: &Run, seconds: f64) -> V
         "image": image,
         "class": class,
         "syscalls": allowed.len(),
-        "recorded": seen.truth.len(),
+        "recorded": seen.recorded.len(),
+        "recorded_two": seen.truth.len(),
         "ratio": allowed.len() as f64 / seen.truth.len() as f64,
         "precision": hits as f64 / allowed.len() as f64,
         "recall": hits as f64 / seen.truth.len() as f64,
@@ -129,14 +134,16 @@ fn tool(tool: &Tool) -> Value {
         b"set f [open /tmp/t w]; puts $f x; close $f; puts [file size /tmp/t]; puts [exec echo hi]\n",
     );
     let (profile, file, seconds) = world.generate(first[0], exec);
-    let mut seen = Run { truth: BTreeSet::new(), touched: BTreeSet::new() };
-    for argv in *first {
-        let (mut command, trace) = world.traced(argv);
-        run(&mut command, MINUTE).unwrap();
-        seen.truth.extend(recorded(&trace));
-        seen.touched.extend(touched(&trace, &world.root));
+    let mut seen = Run::default();
+    for (argvs, is_first) in [(*first, true), (*second, false)] {
+        empty_tmp(&world);
+        for argv in argvs {
+            let (mut command, trace) = world.traced(argv);
+            run(&mut command, MINUTE).unwrap();
+            seen.add(&world, &trace, is_first);
+        }
     }
-    assert!(seen.truth.len() > 5, "{image}: {:?}", seen.truth);
+    assert!(seen.recorded.len() > 5, "{image}: {:?}", seen.recorded);
     let all = |of: &dyn Fn(&[&str]) -> Command| -> Vec<_> {
         empty_tmp(&world);
         let outputs = second.iter().map(|argv| run(&mut of(argv), MINUTE).unwrap());
@@ -201,22 +208,27 @@ fn ended(child: &mut Child, image: &str) {
 
 fn server(server: &Server) -> Value {
     let image = server.image;
-    let world = World::of(if image == "rust" { "base" } else { image }, server.user);
-    if image == "rust" {
-        world.put("/server", &rust_server());
+    let world = World::of(if ["rust", "go"].contains(&image) { "base" } else { image }, server.user);
+    match image {
+        "rust" => world.put("/server", &made::rust_server()),
+        "go" => world.put("/server", &made::go_server()),
+        _ => {}
     }
     for (path, text) in server.files {
         world.put(path, text.as_bytes());
     }
-    empty_tmp(&world);
     let (profile, file, seconds) = world.generate(server.argv, &[]);
 
-    let (mut command, trace) = world.traced(server.argv);
-    let mut child = quiet(&mut command);
-    work(server, &world, server.recorded, &|name| signal_traced(&child, name));
-    signal_traced(&child, server.quit);
-    ended(&mut child, image);
-    let seen = Run { truth: recorded(&trace), touched: touched(&trace, &world.root) };
+    let mut seen = Run::default();
+    for (steps, is_first) in [(server.recorded, true), (server.enforced, false)] {
+        empty_tmp(&world);
+        let (mut command, trace) = world.traced(server.argv);
+        let mut child = quiet(&mut command);
+        work(server, &world, steps, &|name| signal_traced(&child, name));
+        signal_traced(&child, server.quit);
+        ended(&mut child, image);
+        seen.add(&world, &trace, is_first);
+    }
 
     empty_tmp(&world);
     let mut child = quiet(&mut world.confined(&file, server.argv));
@@ -224,19 +236,6 @@ fn server(server: &Server) -> Value {
     world.signal_confined(server.quit);
     ended(&mut child, image);
     row(image, "server", &profile, &seen, seconds)
-}
-
-fn rust_server() -> Vec<u8> {
-    let dir = tempfile::TempDir::new().unwrap();
-    let (source, program) = (dir.path().join("server.rs"), dir.path().join("server"));
-    std::fs::write(&source, RUST_SERVER).unwrap();
-    let mut command = Command::new("rustc");
-    command
-        .args(["-O", "-C", "target-feature=+crt-static", "-C", "strip=symbols", "-o"])
-        .arg(&program)
-        .arg(&source);
-    run(&mut command, 2 * MINUTE).unwrap().success().unwrap();
-    std::fs::read(program).unwrap()
 }
 
 fn report(wanted: impl Fn(&str) -> bool) {

@@ -147,6 +147,16 @@ pub(crate) const SERVERS: &[Server] = &[
         quit: "TERM",
     },
     Server {
+        image: "go",
+        user: Some(33),
+        argv: &["/server", "127.0.0.1:18576"],
+        files: &[],
+        socket: "127.0.0.1:18576",
+        recorded: &[GET],
+        enforced: &[Say("GET /none HTTP/1.0\r\n\r\n", "404"), GET, Say("nonsense\r\n\r\n", "400")],
+        quit: "TERM",
+    },
+    Server {
         image: "rust",
         user: Some(33),
         argv: &["/server"],
@@ -348,6 +358,17 @@ pub(crate) const TOOLS: &[Tool] = &[
             "/usr/bin/php8.2",
             "-r",
             "file_put_contents('/tmp/p', 'x'); echo file_get_contents('/tmp/p'), json_encode([1]), md5('a'), is_dir('/etc');",
+        ]],
+    },
+    Tool {
+        image: "node",
+        class: Interpreter,
+        exec: &[],
+        recorded: &[&["/usr/bin/node", "-e", "console.log([1, 2].map(x => x * x))"]],
+        enforced: &[&[
+            "/usr/bin/node",
+            "-e",
+            "const fs = require('fs'); fs.writeFileSync('/tmp/n', 'x'); setTimeout(() => console.log(fs.readFileSync('/tmp/n', 'utf8'), require('crypto').createHash('md5').update('a').digest('hex')), 5)",
         ]],
     },
     Tool {
