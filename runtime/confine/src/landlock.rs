@@ -13,16 +13,22 @@
 //! A directory is taken apart like this only while it has at most [`APART_ENTRIES_MAX`] entries and the image is
 //! read-only; else the image's rights reach the mount too, and only its noexec flag stops execution.
 //!
+//! The rule of a mount is for what was mounted: it is opened where the mount has landed, without following a link, and is
+//! added only if the root of that very mount was opened. The container may have moved a directory above it, or have a link in
+//! its place; then there is no rule, and what is there has the rights of what is above it.
+//!
 //! Where the image's files are told one by one, each path is opened from `/` without following a link and without entering
 //! a mount: the image chose neither, and what is mounted over a file of it is none of its files.
 
 use std::{
-    fs, io,
-    os::fd::{AsFd, OwnedFd},
+    fs,
+    os::fd::OwnedFd,
     path::{Path, PathBuf},
 };
 
-use bulkhead_model::{FileRules, ImageAccess, LandlockSpec, PathAccess, PathRule, ScopeRule, TcpRule};
+use bulkhead_model::{
+    FileRules, ImageAccess, LandlockSpec, MountRoots, PathAccess, PathRule, ScopeRule, TcpRule,
+};
 use landlock::{
     ABI, Access, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, NetPort, PathBeneath,
     RestrictionStatus, Ruleset, RulesetAttr, RulesetCreated, RulesetCreatedAttr, RulesetStatus, Scope,
@@ -59,7 +65,10 @@ pub(crate) fn abi(floor: u8) -> Result<ABI, ConfineError> {
 
 /// Opens every path and adds every rule; nothing is enforced yet. Beside it, what somebody must hold open: see
 /// [`Prepared::take_pins`](crate::Prepared::take_pins).
-pub(crate) fn ruleset(spec: &LandlockSpec) -> Result<(RulesetCreated, Vec<OwnedFd>), ConfineError> {
+pub(crate) fn ruleset(
+    spec: &LandlockSpec,
+    roots: &MountRoots,
+) -> Result<(RulesetCreated, Vec<OwnedFd>), ConfineError> {
     let LandlockSpec { floor_abi, image, paths, tcp_bind, tcp_connect, scope, canary } = spec;
     let abi = abi(*floor_abi)?;
     let failed = |step| move |source| ConfineError::Landlock { step, source: Box::new(source) };
@@ -101,8 +110,8 @@ pub(crate) fn ruleset(spec: &LandlockSpec) -> Result<(RulesetCreated, Vec<OwnedF
             (&mut created).add_rule(rule).map_err(failed("allowing a TCP port"))?;
         }
     }
-    let mut rules = Rules { abi, canary, created, mounts: Vec::new(), pins: Vec::new() };
-    let root = open(Path::new("/")).map_err(ConfineError::errno("openat2(2)", "/"))?;
+    let mut rules = Rules { abi, canary, created, roots, mounts: Vec::new(), pins: Vec::new() };
+    let root = open_beneath(Path::new("/")).map_err(ConfineError::errno("openat2(2)", "/"))?;
     let root_node = sys::node(&root).map_err(ConfineError::call("statx(2)", "/"))?;
     for rule in paths {
         rules.add_path(rule, &root_node)?;
@@ -146,32 +155,44 @@ struct Rules<'a> {
     abi: ABI,
     canary: &'a Path,
     created: RulesetCreated,
+    /// Where the container's mounts are.
+    roots: &'a MountRoots,
     /// Real paths of mounts that are directories, and what their own rules give.
     mounts: Vec<(PathBuf, BitFlags<AccessFs>)>,
     pins: Vec<OwnedFd>,
 }
 
 impl Rules<'_> {
-    /// The rule of a mount or a single file.
+    /// The rule of a mount, or of a device, which is none.
     fn add_path(&mut self, rule: &PathRule, root: &sys::Node) -> Result<(), ConfineError> {
         let PathRule { path, access } = rule;
-        let shown = || path.display().to_string();
-        let fd = match open(path) {
-            Ok(fd) => fd,
-            // This user cannot reach it, now or (without capabilities) ever: no rule is the stricter choice.
-            Err(Errno::EACCES) => return Ok(()),
+        let mut rights = rights(*access, self.abi);
+        let landed = self.roots.get(path);
+        let at = landed.map_or(path, |landed| &landed.at);
+        let shown = || at.display().to_string();
+        let found = match open_beneath(at) {
+            Ok(fd) => {
+                let node = sys::node(&fd).map_err(ConfineError::call("statx(2)", shown()))?;
+                Some((fd, node))
+            }
+            // This user cannot reach it, now or (without capabilities) ever; or something else is in its place. No rule is
+            // the stricter choice.
+            Err(Errno::EACCES | Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP) => None,
             Err(errno) => return Err(ConfineError::errno("openat2(2)", shown())(errno)),
         };
-        let node = sys::node(&fd).map_err(ConfineError::call("statx(2)", shown()))?;
-        if node.id == root.id {
+        if found.as_ref().is_some_and(|(_, node)| node.id == root.id) {
             return Err(ConfineError::RuleIsRoot(path.clone()));
         }
-        let mut rights = rights(*access, self.abi);
-        if node.directory {
-            // The image may have a link on the way, so ask where it led.
-            let real = real_path(&fd).map_err(ConfineError::call("readlink(2)", shown()))?;
-            self.mounts.push((real, rights));
-        } else {
+        let is_it = |node: &sys::Node| match landed {
+            Some(landed) => node.mount_root && node.id == (landed.device, landed.inode),
+            None => node.character_device,
+        };
+        let found = found.filter(|(_, node)| is_it(node));
+        if landed.is_some() && found.as_ref().is_none_or(|(_, node)| node.directory) {
+            self.mounts.push((at.clone(), rights));
+        }
+        let Some((fd, node)) = found else { return Ok(()) };
+        if !node.directory {
             rights &= AccessFs::from_file(self.abi);
         }
         self.add(fd, path, rights)
@@ -349,11 +370,6 @@ fn entries(directory: &Path) -> Result<Vec<PathBuf>, ConfineError> {
     Ok(found)
 }
 
-/// Opens a path of the plan, through links of the image, which lead nowhere but into the container.
-fn open(path: &Path) -> Result<OwnedFd, Errno> {
-    open_how(path, ResolveFlag::RESOLVE_NO_MAGICLINKS)
-}
-
 fn open_beneath(path: &Path) -> Result<OwnedFd, Errno> {
     open_how(path, ResolveFlag::RESOLVE_NO_SYMLINKS)
 }
@@ -365,9 +381,4 @@ fn open_of_image(path: &Path) -> Result<OwnedFd, Errno> {
 
 fn open_how(path: &Path, resolve: ResolveFlag) -> Result<OwnedFd, Errno> {
     openat2(AT_FDCWD, path, OpenHow::new().flags(OFlag::O_PATH | OFlag::O_CLOEXEC).resolve(resolve))
-}
-
-fn real_path(fd: impl AsFd) -> io::Result<PathBuf> {
-    use std::os::fd::AsRawFd as _;
-    fs::read_link(format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd()))
 }

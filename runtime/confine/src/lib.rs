@@ -1,7 +1,7 @@
 //! A process confines itself as its plan says, and asks the kernel back.
 //!
 //! ```text
-//! Prepared::new(spec)      in the container, as its user, before Start: all that can fail
+//! Prepared::new(spec, …)   in the container, as its user, before Start: all that can fail
 //!    │  Landlock ABI ≥ floor · rules added · canary can be opened · programs well-formed
 //!    ▼
 //! Prepared::enforce()      after Start, one thread, nothing but execve after it

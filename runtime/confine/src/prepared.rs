@@ -7,7 +7,7 @@ use std::{
     path::PathBuf,
 };
 
-use bulkhead_model::{ConfineSpec, Credentials, DeniedCalls, HardenedSpec};
+use bulkhead_model::{ConfineSpec, Credentials, DeniedCalls, HardenedSpec, MountRoots};
 use landlock::RulesetCreated;
 use nix::sys::{
     prctl,
@@ -30,13 +30,14 @@ pub enum Prepared {
 }
 
 impl Prepared {
-    /// Makes ruleset and programs. To be called in the container, after pivot_root, as its user.
+    /// Makes ruleset and programs. To be called in the container, after pivot_root, as its user. `roots` says where its mounts
+    /// are: a rule for a path that is not among them is for a device.
     ///
     /// # Errors
     /// Anything that would make [`Prepared::enforce`] fail and can be known now.
-    pub fn new(spec: &ConfineSpec) -> Result<Self, ConfineError> {
+    pub fn new(spec: &ConfineSpec, roots: &MountRoots) -> Result<Self, ConfineError> {
         match spec {
-            ConfineSpec::Hardened(spec) => Hardened::new(spec).map(Self::Hardened),
+            ConfineSpec::Hardened(spec) => Hardened::new(spec, roots).map(Self::Hardened),
             ConfineSpec::Compatible(spec) => Compatible::new(spec).map(Self::Compatible),
         }
     }
@@ -81,7 +82,7 @@ pub struct Hardened {
 }
 
 impl Hardened {
-    fn new(spec: &HardenedSpec) -> Result<Self, ConfineError> {
+    fn new(spec: &HardenedSpec, roots: &MountRoots) -> Result<Self, ConfineError> {
         // The label is set before this, by whoever holds the node's own /proc; so is the user namespace entered.
         let HardenedSpec {
             credentials,
@@ -93,7 +94,7 @@ impl Hardened {
             user_namespace: _,
         } = spec;
         let programs = seccomp::unpack(seccomp)?;
-        let (ruleset, pins) = ruleset::ruleset(landlock)?;
+        let (ruleset, pins) = ruleset::ruleset(landlock, roots)?;
         canary::opens(&landlock.canary)?;
         Ok(Self {
             credentials: credentials.clone(),

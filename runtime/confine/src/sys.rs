@@ -52,12 +52,13 @@ fn seccomp_filter(program: &[seccompiler::sock_filter], flags: u32) -> io::Resul
 /// What statx(2) says of an open file.
 pub(crate) struct Node {
     pub(crate) directory: bool,
+    pub(crate) character_device: bool,
     /// The root of a mount.
     pub(crate) mount_root: bool,
     /// How many names it has.
     pub(crate) links: u32,
-    /// Device and inode: which file it is.
-    pub(crate) id: (u32, u32, u64),
+    /// What stat(2) calls st_dev and st_ino: which file it is.
+    pub(crate) id: (u64, u64),
 }
 
 /// statx(2) on an open file, O_PATH ones too.
@@ -81,8 +82,9 @@ pub(crate) fn node(fd: impl AsFd) -> io::Result<Node> {
     }
     Ok(Node {
         directory: u32::from(found.stx_mode) & libc::S_IFMT == libc::S_IFDIR,
+        character_device: u32::from(found.stx_mode) & libc::S_IFMT == libc::S_IFCHR,
         mount_root: found.stx_attributes & mount_root != 0,
         links: found.stx_nlink,
-        id: (found.stx_dev_major, found.stx_dev_minor, found.stx_ino),
+        id: (libc::makedev(found.stx_dev_major, found.stx_dev_minor), found.stx_ino),
     })
 }

@@ -14,9 +14,9 @@ use std::{
 };
 
 use bulkhead_confine::{ConfineError, ConfineSpec, Prepared, check_status, landlock_abi};
-use bulkhead_model::{HardenedSpec, ImageAccess, MemfdRule, PathAccess, PathRule, TcpRule};
+use bulkhead_model::{HardenedSpec, ImageAccess, MemfdRule, PathAccess, TcpRule};
 use bulkhead_profiles::Action;
-use child::{End, Flaw, enter, in_child, spec};
+use child::{End, Flaw, enter, in_child, roots, spec};
 
 /// For specs that tell nobody.
 fn nobody(_: std::os::fd::BorrowedFd<'_>) -> std::io::Result<()> {
@@ -38,7 +38,7 @@ fn errno(result: io::Result<impl Sized>) -> String {
 }
 
 fn confine(spec: &HardenedSpec) {
-    Prepared::new(&ConfineSpec::Hardened(spec.clone())).unwrap().enforce(nobody).unwrap();
+    Prepared::new(&ConfineSpec::Hardened(spec.clone()), &roots()).unwrap().enforce(nobody).unwrap();
 }
 
 /// The error of a container that is not as its spec says, from either step.
@@ -52,7 +52,7 @@ fn error(flaw: Flaw, change: impl FnOnce(&mut HardenedSpec)) -> String {
             let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}"));
             format!("{error}{}", cause.unwrap_or_default())
         };
-        Prepared::new(&spec)
+        Prepared::new(&spec, &roots())
             .and_then(|prepared| prepared.enforce(nobody))
             .map_or_else(whole, |()| "confined".to_owned())
     });
@@ -161,7 +161,7 @@ fn anything_that_is_not_as_planned_is_an_error() {
 fn second_thread_is_an_error() {
     let said = in_child(|| {
         enter(Flaw::None);
-        let prepared = Prepared::new(&ConfineSpec::Hardened(spec())).unwrap();
+        let prepared = Prepared::new(&ConfineSpec::Hardened(spec()), &roots()).unwrap();
         let (hold, held) = std::sync::mpsc::channel::<()>();
         let thread = std::thread::spawn(move || held.recv());
         let said = prepared.enforce(nobody).unwrap_err().to_string();
@@ -189,21 +189,6 @@ fn canary_that_is_missing_or_within_the_rules_is_an_error() {
 }
 
 #[test]
-fn rule_for_a_missing_path_or_for_all_of_root_is_an_error() {
-    let with = |path: &str, access| {
-        let path = PathRule { path: path.into(), access };
-        error(Flaw::None, |spec| spec.landlock.paths.push(path))
-    };
-    assert!(with("/nothing", PathAccess::Read).starts_with("openat2(2) on /nothing: "));
-    assert_eq!(with("/", PathAccess::Read), "Landlock rule for / would hold for the whole of /");
-    // A link of the image must not widen a rule.
-    assert_eq!(
-        with("/etc/root", PathAccess::ReadWrite),
-        "Landlock rule for /etc/root would hold for the whole of /"
-    );
-}
-
-#[test]
 fn programs_that_are_missing_empty_or_not_bpf_are_errors() {
     assert!(error(Flaw::None, |spec| spec.seccomp.clear()).contains("has 0 instructions"));
     assert!(error(Flaw::None, |spec| spec.seccomp.push(Vec::new())).contains("program 1 has 0 instructions"));
@@ -224,7 +209,7 @@ fn check_needs_nothing_but_read_after_the_last_program() {
         let mut spec = spec();
         spec.seccomp.push(program);
         enter(Flaw::None);
-        let prepared = Prepared::new(&ConfineSpec::Hardened(spec)).unwrap();
+        let prepared = Prepared::new(&ConfineSpec::Hardened(spec), &roots()).unwrap();
         prepared.enforce(nobody).map_or_else(|error| error.to_string(), |()| "confined".to_owned())
     });
     assert_eq!(said, End::said("confined"));
@@ -388,7 +373,7 @@ fn cost_of_preparing_and_enforcing_is_shown() {
     let said = in_child(|| {
         enter(Flaw::None);
         let started = Instant::now();
-        let prepared = Prepared::new(&ConfineSpec::Hardened(spec())).unwrap();
+        let prepared = Prepared::new(&ConfineSpec::Hardened(spec()), &roots()).unwrap();
         let prepared_after = started.elapsed();
         let started = Instant::now();
         prepared.enforce(nobody).unwrap();

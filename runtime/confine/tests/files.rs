@@ -20,7 +20,7 @@ use std::{
 
 use bulkhead_confine::{ConfineSpec, Prepared, landlock_abi};
 use bulkhead_model::{FileRules, HardenedSpec, ImageAccess, ScopeRule, TcpRule};
-use child::{End, Flaw, enter, in_child, spec};
+use child::{End, Flaw, enter, in_child, roots, spec};
 
 fn files(execute: &[&str], read: &[&str]) -> ImageAccess {
     let paths = |paths: &[&str]| paths.iter().map(Into::into).collect();
@@ -45,7 +45,7 @@ fn confined(change: impl FnOnce(&mut HardenedSpec), attempt: impl FnOnce() -> St
     change(&mut spec);
     in_child(|| {
         enter(Flaw::None);
-        let prepared = Prepared::new(&ConfineSpec::Hardened(spec)).map_err(|error| {
+        let prepared = Prepared::new(&ConfineSpec::Hardened(spec), &roots()).map_err(|error| {
             let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}"));
             format!("{error}{}", cause.unwrap_or_default())
         });
@@ -167,7 +167,7 @@ fn scope_keeps_signals_and_abstract_sockets_in_and_lets_them_reach_children() {
         in_child(|| {
             enter(Flaw::None);
             let mut outside = Command::new("/usr/bin/busybox").args(["sleep", "5"]).spawn().unwrap();
-            Prepared::new(&ConfineSpec::Hardened(spec)).unwrap().enforce(|_| Ok(())).unwrap();
+            Prepared::new(&ConfineSpec::Hardened(spec), &roots()).unwrap().enforce(|_| Ok(())).unwrap();
             let mut inside = Command::new("/usr/bin/busybox").args(["sleep", "5"]).spawn().unwrap();
             let said = [
                 errno(outside.kill()),

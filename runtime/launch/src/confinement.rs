@@ -6,7 +6,7 @@ use std::{
 };
 
 use bulkhead_confine::check_status as check;
-use bulkhead_model::ConfineSpec;
+use bulkhead_model::{ConfineSpec, MountRoots};
 
 use crate::error::chain;
 
@@ -14,8 +14,8 @@ use crate::error::chain;
 pub(crate) struct Prepared(bulkhead_confine::Prepared);
 
 impl Prepared {
-    pub(crate) fn new(spec: &ConfineSpec) -> Result<Self, String> {
-        bulkhead_confine::Prepared::new(spec).map(Self).map_err(|error| chain(&error))
+    pub(crate) fn new(spec: &ConfineSpec, roots: &MountRoots) -> Result<Self, String> {
+        bulkhead_confine::Prepared::new(spec, roots).map(Self).map_err(|error| chain(&error))
     }
 
     pub(crate) fn take_pins(&mut self) -> Vec<OwnedFd> {

@@ -13,7 +13,7 @@ use std::{
     rc::Rc,
 };
 
-use bulkhead_model::{ConfineSpec, ImageAccess};
+use bulkhead_model::{ConfineSpec, ImageAccess, MountRoots};
 use libcontainer::workload::{Executor, ExecutorError, ExecutorSetEnvsError, ExecutorValidationError};
 use oci_spec::runtime::{Hook, Spec};
 
@@ -39,6 +39,7 @@ pub(crate) struct Confined {
     inside: Option<Inside>,
     hooks: Rc<(Vec<Hook>, Option<State>)>,
     init: Option<PathBuf>,
+    roots: Rc<RefCell<MountRoots>>,
     ready: Rc<RefCell<Option<Ready>>>,
 }
 
@@ -74,13 +75,18 @@ impl Confined {
         proc: Option<Rc<OwnedFd>>,
         inside: Option<Inside>,
     ) -> Self {
-        let (hooks, ready) = (Rc::default(), Rc::default());
-        Self { confine: Rc::new(confine), reply, proc, inside, hooks, init: None, ready }
+        let (hooks, roots, ready) = (Rc::default(), Rc::default(), Rc::default());
+        Self { confine: Rc::new(confine), reply, proc, inside, hooks, init: None, roots, ready }
     }
 
     /// With its program run by the small init at that place, if at one.
     pub(crate) fn under(self, init: Option<PathBuf>) -> Self {
         Self { init, ..self }
+    }
+
+    /// Where the container's mounts are; to be filled in before libcontainer takes over.
+    pub(crate) fn roots(&self) -> Rc<RefCell<MountRoots>> {
+        Rc::clone(&self.roots)
     }
 
     /// With hooks that run right before its program, confined as that.
@@ -124,7 +130,7 @@ impl Confined {
             None => Program::of(process)?,
             Some(init) => Program::of(process)?.under(init)?,
         };
-        let mut confinement = Prepared::new(&self.confine)?;
+        let mut confinement = Prepared::new(&self.confine, &self.roots.borrow())?;
         let hooks = self.prepare_hooks()?;
         // Everything from 3 on goes at execve(2), whatever libcontainer left open.
         sys::close_on_exec_from(3).map_err(|error| format!("close_range(2): {error}"))?;

@@ -22,6 +22,7 @@ use std::{
     rc::Rc,
 };
 
+use bulkhead_model::MountRoot;
 use libcgroups::common::CgroupConfig;
 use libcontainer::{
     container::{Container, ContainerStatus},
@@ -77,7 +78,7 @@ pub(crate) fn first(
     mut parts: Parts,
     place: &Place<'_>,
     mut trees: Trees,
-) -> Result<(i32, Vec<PathBuf>), LaunchError> {
+) -> Result<(i32, Vec<MountRoot>), LaunchError> {
     Validator::validate_spec(&parts.spec).map_err(|error| failed(&error))?;
     let mut container = Container::new(place.id, ContainerStatus::Creating, None, place.task_dir, &parts.dir)
         .map_err(|error| failed(&error))?;
@@ -91,8 +92,12 @@ pub(crate) fn first(
 
     let (reader, mut writer) = std::io::pipe().map_err(LaunchError::io("pipe2(2)", "first process"))?;
     let (mounts, root, inside, entered) = (place.mounts, place.root, place.inside, &namespaces);
+    let roots = parts.executor.roots();
     let prepare = move || {
         let landed = entered.enter().and_then(|()| mounts.assemble(&mut trees, root, inside));
+        if let Ok(landed) = &landed {
+            *roots.borrow_mut() = mounts.roots(landed);
+        }
         let text = landed.as_ref().map_err(|error| chain(error));
         let text = serde_json::to_vec(&text).map_err(LaunchError::Encode)?;
         writer.write_all(&text).map_err(LaunchError::io("write(2)", "first process"))?;
@@ -142,13 +147,14 @@ pub(crate) fn further(parts: Parts, init: OwnedFd, clocks: Clocked) -> Result<i3
 }
 
 /// Where the mounts have landed, or why they have not.
-fn read_landed(mut reader: PipeReader) -> Result<Vec<PathBuf>, LaunchError> {
+fn read_landed(mut reader: PipeReader) -> Result<Vec<MountRoot>, LaunchError> {
     let mut text = Vec::new();
     reader.read_to_end(&mut text).map_err(LaunchError::io("read(2)", "first process"))?;
     if text.is_empty() {
         return Err(LaunchError::ProcessGone);
     }
-    let landed: Result<Vec<PathBuf>, String> = serde_json::from_slice(&text).map_err(LaunchError::Encode)?;
+    let landed: Result<Vec<MountRoot>, String> =
+        serde_json::from_slice(&text).map_err(LaunchError::Encode)?;
     landed.map_err(LaunchError::Failed)
 }
 

@@ -20,7 +20,7 @@ use crate::{
     LaunchError, blind, derive,
     error::chain,
     executor::Confined,
-    group_link, hooks, keyring, layers, limits, message,
+    group_link, hooks, keyring, layers, limits, message, mounts,
     owner::Owner,
     process::{self, Clocked, Parts, Place},
     rootfs, scarcity, sealed, start,
@@ -133,6 +133,7 @@ fn create(job: Create, reply: &Rc<OwnedFd>, host: &Host, server: u32) -> Result<
         blind::show(&cgroup, view, &job.task_dir)?;
     }
 
+    let hardened = job.confine.hardened().is_some();
     let proc = node_proc_for(&job.confine, &job.id)?;
     let mut executor = Confined::new(job.confine, Rc::clone(reply), proc, inside.clone()).under(job.init);
     let of_start = job.spec.hooks().as_ref().and_then(|hooks| hooks.start_container().clone());
@@ -158,6 +159,9 @@ fn create(job: Create, reply: &Rc<OwnedFd>, host: &Host, server: u32) -> Result<
         })?;
     let kept = stdio.kept()?;
     inside.map_or(Ok(()), |inside| inside.owns_nothing(pid))?;
+    if hardened {
+        mounts::write_roots(&job.task_dir, &job.mounts.roots(&landed))?;
+    }
     job.mounts.finish(pid, late, landed)?;
     Ok((pid, kept))
 }
@@ -179,7 +183,11 @@ fn exec(
     let proc = node_proc_for(&job.confine, &job.container)?;
     let inside = Inside::of_init(job.confine.user_namespace(), &init)?;
     let clocks = clocks_of(&job)?;
+    let hardened = job.confine.hardened().is_some();
     let executor = Confined::new(job.confine, Rc::clone(reply), proc, inside);
+    if hardened {
+        *executor.roots().borrow_mut() = mounts::read_roots(&job.task_dir)?;
+    }
     let parts = Parts { spec: job.spec, executor, given: stdio.give()?, dir: files.dir.clone() };
     let pid = process::further(parts, init, clocks).map_err(|error| {
         working_dir::why_not(job.init_pid, &job.working_dir).map_or(error, LaunchError::Failed)

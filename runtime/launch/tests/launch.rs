@@ -67,6 +67,10 @@ fn main() {
             ("mounts_land_nested_in_any_order_over_files_and_through_links_of_the_image", mounts::land),
             ("mount_that_would_land_elsewhere_twice_or_on_the_wrong_kind_is_refused", mounts::refused),
             ("link_that_a_tenant_makes_in_its_volume_meanwhile_is_never_followed", mounts::raced),
+            (
+                "exec_has_the_rule_of_a_mount_for_that_mount_alone_whatever_its_tenant_moves",
+                mounts::rule_stays_with_its_mount,
+            ),
             ("hook_sees_the_container_s_state_and_its_failure_fails_create", hooks),
             ("cgroup_v2_is_entered_by_clone_and_shown_to_the_container", cgroups::version_2),
         ],

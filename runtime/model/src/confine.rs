@@ -1,6 +1,9 @@
 //! What a process confines itself to: a plain wire struct, the same for init, exec and (later) the guest.
 
-use std::{collections::BTreeSet, path::PathBuf};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -210,6 +213,21 @@ pub struct PathRule {
     pub path: PathBuf,
     /// What is allowed below it.
     pub access: PathAccess,
+}
+
+/// Where the mounts of a container are, by the destinations that its plan has.
+pub type MountRoots = BTreeMap<PathBuf, MountRoot>;
+
+/// Where one mount has landed, and what is its root: known since it was attached, and nothing that a name leads to later.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MountRoot {
+    /// Path in the container without a link on the way.
+    pub at: PathBuf,
+    /// Device of the file or directory that is mounted, as stat(2) has it.
+    pub device: u64,
+    /// Its inode.
+    pub inode: u64,
 }
 
 /// Rights in words; `confine` knows which bits each ABI has for them.

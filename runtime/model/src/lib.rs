@@ -26,7 +26,7 @@ mod user_namespace;
 
 pub use confine::{
     CapabilitySets, CompatibleSpec, ConfineSpec, Credentials, DeniedCalls, HardenedSpec, ImageAccess,
-    LandlockSpec, PathAccess, PathRule, ScopeRule, SeccompFilter, TcpRule,
+    LandlockSpec, MountRoot, MountRoots, PathAccess, PathRule, ScopeRule, SeccompFilter, TcpRule,
 };
 pub use confinement::{
     BindRule, Confinement, ExecPattern, HostPath, IdentityRule, InitRule, Interaction, LandlockRule, Level,

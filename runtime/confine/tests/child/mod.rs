@@ -5,15 +5,15 @@
 use std::{
     fs::{self, File, Permissions},
     io::{Read, Write},
-    os::unix::fs::PermissionsExt,
+    os::unix::fs::{MetadataExt, PermissionsExt},
     panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
     sync::{Mutex, Once, PoisonError},
 };
 
 use bulkhead_model::{
-    Credentials, DeniedCalls, HardenedSpec, ImageAccess, LandlockSpec, MemfdRule, PathAccess, PathRule,
-    TcpRule,
+    Credentials, DeniedCalls, HardenedSpec, ImageAccess, LandlockSpec, MemfdRule, MountRoot, MountRoots,
+    PathAccess, PathRule, TcpRule,
 };
 use caps::CapSet;
 use nix::{
@@ -120,6 +120,7 @@ pub(crate) fn enter(flaw: Flaw) {
     fs::write(dir.join("top"), "top").unwrap();
     std::os::unix::fs::symlink("/tmp", dir.join("link")).unwrap();
     std::os::unix::fs::symlink("/", dir.join("etc/root")).unwrap();
+    std::os::unix::fs::symlink("/open", dir.join("etc/open")).unwrap();
     fs::write(dir.join(".canary"), "canary").unwrap();
     let at = |name: &str| dir.join(name);
     mount(Some(&at(".canary")), &at(".canary"), none, MsFlags::MS_BIND, none).unwrap();
@@ -150,6 +151,20 @@ pub(crate) fn enter(flaw: Flaw) {
     setresgid(Gid::from_raw(UID), Gid::from_raw(UID), Gid::from_raw(UID)).unwrap();
     setresuid(Uid::from_raw(uid), Uid::from_raw(uid), Uid::from_raw(uid)).unwrap();
     caps::clear(None, CapSet::Inheritable).unwrap();
+}
+
+/// Where the mounts of [`enter`] are; in the child.
+pub(crate) fn roots() -> MountRoots {
+    roots_at(&[("/proc", "/proc"), ("/tmp", "/tmp"), ("/var/tmp", "/var/tmp")])
+}
+
+/// Destinations, and where they have landed.
+pub(crate) fn roots_at(places: &[(&str, &str)]) -> MountRoots {
+    let root = |(destination, at): &(&str, &str)| {
+        let found = fs::metadata(at).unwrap();
+        (destination.into(), MountRoot { at: at.into(), device: found.dev(), inode: found.ino() })
+    };
+    places.iter().map(root).collect()
 }
 
 /// A spec that fits [`enter`].

@@ -18,6 +18,7 @@ mod late;
 mod made;
 mod options;
 mod place;
+mod roots;
 mod source;
 
 use std::{
@@ -26,10 +27,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use bulkhead_model::{ConfineSpec, IdExtent, IdentityRule, Ids, ImageVolume};
+use bulkhead_model::{ConfineSpec, IdExtent, IdentityRule, Ids, ImageVolume, MountRoot, MountRoots};
 use oci_spec::runtime::{LinuxIdMapping, Mount, Spec};
 use serde::{Deserialize, Serialize};
 
+pub(crate) use self::roots::{read as read_roots, write as write_roots};
 use self::{
     copy_up::{Owner, Top, copy_up},
     identity::Identity,
@@ -243,7 +245,7 @@ impl Mounts {
         trees: &mut Trees,
         root: &Path,
         inside: Option<&Inside>,
-    ) -> Result<Vec<PathBuf>, LaunchError> {
+    ) -> Result<Vec<MountRoot>, LaunchError> {
         let _owner = become_owner(inside)?;
         let root = Root::open(root)?;
         root.check_kernels(|place| self.first().any(|(_, mount)| mount.destination == place))?;
@@ -257,18 +259,25 @@ impl Mounts {
                 Some(tree) => tree,
                 None => mount.make(self.label.as_deref(), inside)?,
             };
-            root.attach(&tree, &mount.destination, |hidden| match mount.copy_up {
+            let at = root.attach(&tree, &mount.destination, |hidden| match mount.copy_up {
                 Some(top) => self.copy_up(hidden, &tree, top, &mount.destination),
                 None => Ok(()),
-            })
+            })?;
+            roots::root(&tree, at)
         };
         let mut landed = self.first().map(attach).collect::<Result<Vec<_>, LaunchError>>()?;
         for (place, tree) in named {
             if root.attach_own(&tree, &place)? {
-                landed.push(place);
+                landed.push(roots::root(&tree, place)?);
             }
         }
         Ok(landed)
+    }
+
+    /// The same by the destinations of the plan.
+    pub(crate) fn roots(&self, landed: &[MountRoot]) -> MountRoots {
+        let all = self.first().zip(landed);
+        all.map(|((_, mount), root)| (mount.destination.clone(), root.clone())).collect()
     }
 
     fn copy_up(
@@ -284,14 +293,14 @@ impl Mounts {
 
     /// Asks the kernel what the container of `pid` has for mounts, and attaches what is to come last. `landed` is what
     /// [`Mounts::assemble`] said. This process may stay in the container's namespace: to be called last.
-    pub(crate) fn finish(&self, pid: i32, trees: Trees, landed: Vec<PathBuf>) -> Result<(), LaunchError> {
+    pub(crate) fn finish(&self, pid: i32, trees: Trees, landed: Vec<MountRoot>) -> Result<(), LaunchError> {
         let all = || self.first().zip(&landed);
-        let mut shown: Vec<Landed> = all().map(|((_, mount), at)| mount.landed(at.clone())).collect();
+        let mut shown: Vec<Landed> = all().map(|((_, mount), root)| mount.landed(root.at.clone())).collect();
         // After those of the list: files with a name for the container's uid.
         let more = landed.iter().skip(self.first().count());
-        shown.extend(more.map(|at| Landed { at: at.clone(), top: options::RELIED_ON, below: None }));
+        shown.extend(more.map(|root| Landed { at: root.at.clone(), top: options::RELIED_ON, below: None }));
         made::check(&made::table_of(pid)?, &self.expected, &shown)?;
-        let landed = all().map(|((index, _), at)| (index, at.clone())).collect();
+        let landed = all().map(|((index, _), root)| (index, root.at.clone())).collect();
         late::attach(self, pid, trees, &landed)
     }
 

@@ -81,6 +81,9 @@ pub(crate) fn attach(tree: BorrowedFd<'_>, at: BorrowedFd<'_>) -> io::Result<()>
 pub(crate) struct Identity {
     /// Id of the mount that it is in.
     pub(crate) mount: u64,
+    /// What stat(2) calls st_dev and st_ino.
+    pub(crate) device: u64,
+    pub(crate) inode: u64,
     mode: libc::mode_t,
 }
 
@@ -100,7 +103,7 @@ impl Identity {
 
 /// statx(2) of an open path. The id of its mount came with Linux 5.8.
 pub(crate) fn identity(found: BorrowedFd<'_>) -> io::Result<Identity> {
-    let mask = libc::STATX_TYPE | libc::STATX_MNT_ID;
+    let mask = libc::STATX_TYPE | libc::STATX_INO | libc::STATX_MNT_ID;
     let mut answer = MaybeUninit::<libc::statx>::zeroed();
     // SAFETY: the path is an empty, zero-terminated constant; the kernel writes one struct statx to `answer`, which lives
     // during the call; `found` is open during the call.
@@ -119,5 +122,10 @@ pub(crate) fn identity(found: BorrowedFd<'_>) -> io::Result<Identity> {
     if answer.stx_mask & mask != mask {
         return Err(io::Error::from_raw_os_error(libc::ENOSYS));
     }
-    Ok(Identity { mount: answer.stx_mnt_id, mode: answer.stx_mode.into() })
+    Ok(Identity {
+        mount: answer.stx_mnt_id,
+        device: libc::makedev(answer.stx_dev_major, answer.stx_dev_minor),
+        inode: answer.stx_ino,
+        mode: answer.stx_mode.into(),
+    })
 }

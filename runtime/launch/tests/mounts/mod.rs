@@ -3,7 +3,7 @@
 use std::{
     fs,
     os::unix::fs::{PermissionsExt, symlink},
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
 use bulkhead_model::{PathAccess, PathRule};
@@ -152,4 +152,50 @@ pub(crate) fn raced(world: &mut World) {
     let calm = container(world, &TABLE, &[bind(&data, "/data"), tmpfs("/data/a/m")]);
     assert!(world.run(&calm).unwrap().1.contains("/data/a/m "));
     fs::remove_dir_all(&data).unwrap();
+}
+
+/// A tenant that has a link where a mount of its was, when somebody execs into its container: the rule that the mount has is
+/// for the mount.
+pub(crate) fn rule_stays_with_its_mount(world: &mut World) {
+    let (data, inner, secret) = (volume(world, "data"), volume(world, "inner"), volume(world, "secret"));
+    fs::write(secret.join("file"), "secret").unwrap();
+    fs::write(inner.join("file"), "inner").unwrap();
+    let mounts = [bind(&data, "/data"), bind(&inner, "/link/a/b"), bind(&secret, "/secret")];
+    let mut container = container(world, &["sh", "-c", "sleep 900"], &mounts);
+    // Through a link of the image; and one of the mounts has no rule.
+    symlink("/data", container.layer.join("upper/link")).unwrap();
+    container.confine.landlock.paths.retain(|rule| rule.path != Path::new("/secret"));
+    // The rule of the volume above would do for what is nested in it.
+    for rule in &mut container.confine.landlock.paths {
+        if rule.path == Path::new("/data") {
+            rule.access = PathAccess::Read;
+        }
+    }
+    let alive = world.start(&container);
+    let own = "echo x > /data/a/b/own && cat /data/a/b/file; cat /secret/file";
+    let (_, before) = world.exec(&mut container, &alive, &["sh", "-c", own]).unwrap();
+    assert!(before.contains("inner") && !before.contains("secret\n"), "{before}");
+    assert!(inner.join("own").exists(), "its rule is the mount's, wherever the image's link led");
+
+    // What the tenant can do in its own volume.
+    for target in ["/secret", "/data", "/data/moved/b"] {
+        fs::rename(data.join("a"), data.join("moved")).unwrap();
+        fs::create_dir(data.join("a")).unwrap();
+        symlink(target, data.join("a/b")).unwrap();
+        let attack = "cat /secret/file; echo x > /data/new; echo x > /data/moved/b/new";
+        let (_, after) = world.exec(&mut container, &alive, &["sh", "-c", attack]).unwrap();
+        assert!(
+            !after.contains("secret\n") && after.matches("ermission denied").count() == 3,
+            "{target}: {after}"
+        );
+        fs::remove_dir_all(data.join("a")).unwrap();
+        fs::rename(data.join("moved"), data.join("a")).unwrap();
+    }
+    // Put back as it was, it is the mount again.
+    let (_, again) = world.exec(&mut container, &alive, &["sh", "-c", "echo x > /data/a/b/again"]).unwrap();
+    assert!(inner.join("again").exists(), "{again}");
+    world.stop(&container, alive);
+    for dir in [data, inner, secret] {
+        fs::remove_dir_all(dir).unwrap();
+    }
 }
