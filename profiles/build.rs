@@ -148,6 +148,7 @@ fn action(syscall: &str, then: &str) -> String {
         "EINVAL" => 22,
         "ENOSYS" => 38,
         "EPROTONOSUPPORT" => 93,
+        "EOPNOTSUPP" => 95,
         "EAFNOSUPPORT" => 97,
         _ => panic!("{syscall}: unknown action {then:?}"),
     };

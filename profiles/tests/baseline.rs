@@ -42,9 +42,9 @@ fn code(action: Action) -> u32 {
     }
 }
 
-/// Arguments for which the row's conditions hold, with all other bits set.
+/// Arguments for which the row's conditions hold, with other bits set: not that of MSG_FASTOPEN, which has rows of its own.
 fn args_of(row: &bulkhead_profiles::Row) -> [u64; 6] {
-    let mut args = [0xffff_ffff_7777_7777; 6];
+    let mut args = [0xffff_ffff_5777_7777; 6];
     for condition in row.args {
         args[usize::from(condition.arg)] = match (condition.width, condition.test) {
             (Width::Bits32, Test::Eq(value)) => value | 0xffff_ffff_0000_0000,

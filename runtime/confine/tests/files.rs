@@ -148,6 +148,62 @@ fn port_that_is_told_is_bound_or_connected_to_and_another_is_eacces() {
     assert_eq!(connect(TcpRule::NONE), End::said("EACCES"));
 }
 
+/// connect(2) is what Landlock judges; sendto(2) of the first bytes connects too.
+#[test]
+fn tcp_fast_open_connects_nobody_past_the_rules() {
+    if landlock_abi() < 4 {
+        println!("skipped: needs Landlock ABI >= 4");
+        return;
+    }
+    let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let address = listener.local_addr().unwrap();
+    let attempt = || [fast_open(address.port()), errno(TcpStream::connect(address))].join(", ");
+    let denied = "errno 95, errno 95";
+    let with = |rule| confined(|spec| spec.landlock.tcp_connect = rule, attempt);
+    assert_eq!(with(TcpRule::NONE), End::said(&format!("{denied}, EACCES")));
+    assert_eq!(with(TcpRule::Any), End::said(&format!("{denied}, ok")));
+    // BPF_RET of SECCOMP_RET_ALLOW: under the ruleset alone connect(2) is denied all the same; whether fast open is, depends on
+    // the kernel.
+    let alone = |spec: &mut HardenedSpec| {
+        spec.landlock.tcp_connect = TcpRule::NONE;
+        spec.seccomp = vec![vec![0x06 | 0x7fff_0000 << 32]];
+    };
+    let End::Returned(said) = confined(alone, attempt) else { panic!("killed") };
+    println!("without the baseline: {said}");
+    assert!(said.ends_with(", EACCES"), "{said}");
+}
+
+/// What sendto(2) and sendmsg(2) with MSG_FASTOPEN say, each on a socket of its own.
+fn fast_open(port: u16) -> String {
+    let said = |sent: isize| match sent {
+        -1 => format!("errno {}", io::Error::last_os_error().raw_os_error().unwrap_or_default()),
+        _ => "sent".to_owned(),
+    };
+    let mut there = libc::sockaddr_in {
+        sin_family: libc::AF_INET as libc::sa_family_t,
+        sin_port: port.to_be(),
+        sin_addr: libc::in_addr { s_addr: u32::from(std::net::Ipv4Addr::LOCALHOST).to_be() },
+        sin_zero: [0; 8],
+    };
+    let length = size_of_val(&there) as libc::socklen_t;
+    let mut byte = *b"x";
+    let mut part = libc::iovec { iov_base: byte.as_mut_ptr().cast(), iov_len: 1 };
+    // SAFETY: an all-zero struct msghdr is valid: no name, no part, no control data.
+    let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+    message.msg_name = (&raw mut there).cast();
+    message.msg_namelen = length;
+    message.msg_iov = &raw mut part;
+    message.msg_iovlen = 1;
+    // SAFETY: address, part and byte live during the calls, which read them; the descriptors are this function's own, and
+    // end with the child.
+    unsafe {
+        let socket = || libc::socket(libc::AF_INET, libc::SOCK_STREAM, 0);
+        let to = (&raw const there).cast();
+        let sent = said(libc::sendto(socket(), byte.as_ptr().cast(), 1, libc::MSG_FASTOPEN, to, length));
+        format!("{sent}, {}", said(libc::sendmsg(socket(), &raw const message, libc::MSG_FASTOPEN)))
+    }
+}
+
 #[test]
 #[allow(
     clippy::zombie_processes,
