@@ -158,7 +158,7 @@ pub(crate) fn raced(world: &mut World) {
 /// for the mount.
 pub(crate) fn rule_stays_with_its_mount(world: &mut World) {
     let (data, inner, secret) = (volume(world, "data"), volume(world, "inner"), volume(world, "secret"));
-    fs::write(secret.join("file"), "secret").unwrap();
+    fs::write(secret.join("file"), "secret\n").unwrap();
     fs::write(inner.join("file"), "inner").unwrap();
     let mounts = [bind(&data, "/data"), bind(&inner, "/link/a/b"), bind(&secret, "/secret")];
     let mut container = container(world, &["sh", "-c", "sleep 900"], &mounts);
