@@ -62,8 +62,16 @@ pub(crate) const SHELLS: &[&str] = &["system", "popen", "wordexp"];
 /// Calls that a C library makes of its own accord only where one of these functions was called before: threads with a
 /// scheduling policy or a set of processors of their own, and mutexes with a ceiling.
 ///
-/// Source: glibc 2.36 nptl/tpp.c, nptl/pthread_create.c, nptl/pthread_mutex_init.c (`PTHREAD_PRIO_PROTECT`),
-/// nptl/pthread_{get,set}schedparam.c, nptl/pthread_setschedprio.c, sysdeps/unix/sysv/linux/spawni.c.
+/// Source, each call of the eight functions below sched.h, read in glibc 2.36 and 2.41:
+/// - `sched_get_priority_{min,max}`: nptl/tpp.c `__init_sched_fifo_prio` (for pthread_mutex{,attr}_setprioceiling,
+///   pthread_mutexattr_getprioceiling where no ceiling was set, and mutexes of `PTHREAD_PRIO_PROTECT`) and
+///   sysdeps/nptl/pthreadP.h `check_sched_priority_attr` (pthread_attr_setschedparam, pthread_setattr_default_np);
+/// - `sched_{get,set}{param,scheduler}`: nptl/tpp.c `__pthread_tpp_change_priority` (a ceiling), nptl/pthread_create.c and
+///   default-sched.h (`ATTR_FLAG_NOTINHERITSCHED`, which pthread_attr_setinheritsched alone sets),
+///   nptl/pthread_{get,set}schedparam.c, nptl/pthread_setschedprio.c, and sysdeps/unix/sysv/linux/spawni.c (flags that
+///   posix_spawnattr_setflags alone sets);
+/// - `sched_setaffinity`: nptl/pthread_setaffinity.c, and nptl/pthread_create.c for attributes of
+///   pthread_attr_setaffinity_np.
 pub(crate) const RARE: &[(&str, &[&str])] = &[
     ("sched_get_priority_min", CEILING),
     ("sched_get_priority_max", CEILING),
@@ -79,8 +87,10 @@ pub(crate) const RARE: &[(&str, &[&str])] = &[
 const CEILING: &[&str] = &[
     "pthread_mutexattr_setprotocol",
     "pthread_mutexattr_setprioceiling",
+    "pthread_mutexattr_getprioceiling",
     "pthread_mutex_setprioceiling",
     "pthread_attr_setschedparam",
+    "pthread_setattr_default_np",
 ];
 const SCHEDULED: &[&str] = &[
     "pthread_attr_setinheritsched",
@@ -94,10 +104,13 @@ const SCHEDULED: &[&str] = &[
     "posix_spawnattr_setflags",
 ];
 
-/// Imports that a library calls only on a kernel older than any that this runs on: library and functions.
+/// Imports that a library calls only on a kernel older than any that this runs on, or to the same end as without them:
+/// library and functions.
 ///
-/// Source: OpenSSL providers/implementations/rands/seeding/rand_unix.c, `wait_random_seeded`: not from Linux 4.8 on,
-/// and Landlock came with 5.13.
+/// Source: OpenSSL 3.0 and 3.5 providers/implementations/rands/seeding/rand_unix.c. `wait_random_seeded` runs only where
+/// getentropy(3) gave nothing, which it does not do for up to 256 bytes. Its first shmget(2) asks for a segment that only
+/// a kernel before 4.8 makes it create (Landlock came with 5.13): there is none, with a profile and without.
+/// shmat(2) and shmdt(2) come after that segment.
 const RULED_OUT: &[(&str, &[&str])] = &[("libcrypto.so.3", &["shmget", "shmat", "shmdt"])];
 
 /// Whether a library's call of this import never happens here.
@@ -107,28 +120,66 @@ pub(crate) fn is_ruled_out(soname: &str, import: &str) -> bool {
 
 /// What a library asks dlsym for where the name goes through a table of its functions: the library, the names, and the
 /// exports by which others could ask for another one.
-///
-/// Source: OpenSSL crypto/dso/dso_dlfcn.c behind `DSO_METHOD`; callers of DSO_bind_func and DSO_global_lookup in
-/// crypto/engine/eng_dyn.c, crypto/provider_core.c, crypto/conf/conf_mod.c and rand_unix.c.
-/// Cyrus SASL lib/dlopen.c, `_sasl_load_plugins`; its callers in lib/client.c, lib/server.c and lib/common.c.
 const LOOKED_UP: &[(&str, &[&str], &[&str])] = &[
-    (
-        "libcrypto.so.3",
-        &["OSSL_provider_init", "bind_engine", "v_check", "OPENSSL_init", "OPENSSL_finish", "getentropy"],
-        &["DSO_bind_func", "DSO_global_lookup", "DSO_METHOD_openssl"],
-    ),
-    (
-        "libsasl2.so.2",
-        &[
-            "sasl_client_plug_init",
-            "sasl_server_plug_init",
-            "sasl_auxprop_plug_init",
-            "sasl_canonuser_init",
-            "sasl_canonuser_plug_init",
-        ],
-        &["_sasl_locate_entry", "_sasl_get_plugin", "_sasl_load_plugins"],
-    ),
+    ("libcrypto.so.3", LIBCRYPTO, &["DSO_bind_func", "DSO_global_lookup", "DSO_METHOD_openssl"]),
+    ("libsasl2.so.2", LIBSASL2, &["_sasl_locate_entry", "_sasl_get_plugin", "_sasl_load_plugins"]),
 ];
+
+/// Source: OpenSSL 3.0 and 3.5. crypto/dso/dso_dlfcn.c is all that calls dlsym, behind `DSO_METHOD`; of DSO_bind_func and
+/// DSO_global_lookup every call in crypto/provider_core.c, crypto/engine/eng_dyn.c, crypto/conf/conf_mod.c, rand_unix.c,
+/// and of builds that load their compression crypto/comp/c_{zlib,brotli,zstd}.c.
+const LIBCRYPTO: &[&str] = &[
+    "OSSL_provider_init",
+    "bind_engine",
+    "v_check",
+    "EVP_PKEY_base_id",
+    "OPENSSL_init",
+    "OPENSSL_finish",
+    "getentropy",
+    "compress",
+    "uncompress",
+    "inflate",
+    "inflateInit_",
+    "inflateEnd",
+    "deflate",
+    "deflateInit_",
+    "deflateEnd",
+    "zError",
+    "BrotliEncoderCreateInstance",
+    "BrotliEncoderCompressStream",
+    "BrotliEncoderHasMoreOutput",
+    "BrotliEncoderDestroyInstance",
+    "BrotliEncoderCompress",
+    "BrotliDecoderCreateInstance",
+    "BrotliDecoderDecompressStream",
+    "BrotliDecoderHasMoreOutput",
+    "BrotliDecoderDestroyInstance",
+    "BrotliDecoderGetErrorCode",
+    "BrotliDecoderErrorString",
+    "BrotliDecoderIsFinished",
+    "BrotliDecoderDecompress",
+    "ZSTD_createCStream",
+    "ZSTD_initCStream",
+    "ZSTD_freeCStream",
+    "ZSTD_compressStream2",
+    "ZSTD_flushStream",
+    "ZSTD_endStream",
+    "ZSTD_compress",
+    "ZSTD_createDStream",
+    "ZSTD_initDStream",
+    "ZSTD_freeDStream",
+    "ZSTD_decompressStream",
+    "ZSTD_decompress",
+    "ZSTD_isError",
+    "ZSTD_getErrorName",
+    "ZSTD_DStreamInSize",
+    "ZSTD_CStreamInSize",
+];
+
+/// Source: Cyrus SASL 2.1.28 lib/dlopen.c, `_sasl_locate_entry`, which is all that calls dlsym; the lists of entry points
+/// in lib/client.c and lib/server.c are all that it is handed.
+const LIBSASL2: &[&str] =
+    &["sasl_client_plug_init", "sasl_server_plug_init", "sasl_auxprop_plug_init", "sasl_canonuser_init"];
 
 /// The names that a file asks dlsym for where they could not be followed, and who could ask for others through it.
 pub(crate) fn looked_up(soname: &str) -> Option<(&'static [&'static str], &'static [&'static str])> {
