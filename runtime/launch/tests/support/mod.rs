@@ -360,7 +360,13 @@ pub fn main(world: &mut World, tests: &[(&str, Test)]) {
         let before = world.footprint();
         let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             test(world);
-            assert_eq!(world.footprint(), before, "something was left behind");
+            // What has ended may not be a zombie yet.
+            let deadline = Instant::now() + PATIENCE;
+            let mut after = world.footprint();
+            while after != before && Instant::now() < deadline {
+                after = world.footprint();
+            }
+            assert_eq!(after, before, "something was left behind");
         }));
         match outcome {
             Ok(()) => {
