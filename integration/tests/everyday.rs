@@ -65,7 +65,15 @@ fn programs_of_a_debian_userland_answer_as_they_do_under_runc() {
             let output = bench.daemon.ctr(&args).unwrap();
             (output.code(), output.stdout, output.stderr)
         };
-        let (expected, found) = (answer(RUNC), answer(BULKHEAD));
+        let found = answer(BULKHEAD);
+        // runc's shim loses output of short runs on a loaded machine: it may answer again, Bulkhead answers once.
+        let mut expected = answer(RUNC);
+        for _ in 0..4 {
+            if found == expected {
+                break;
+            }
+            expected = answer(RUNC);
+        }
         assert_eq!(found, expected, "{command:?}");
         assert!(!expected.1.is_empty(), "{command:?} said nothing: {expected:?}");
     }
