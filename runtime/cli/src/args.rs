@@ -264,7 +264,7 @@ pub(crate) enum ProfileCommand {
 pub(crate) struct GenerateOptions {
     /// An image of containerd's, by name or digest; or the root directory of an unpacked one, or its top layer
     #[arg(value_name = "IMAGE|DIR", value_hint = ValueHint::DirPath)]
-    pub(crate) root: String,
+    pub(crate) source: String,
     /// containerd's namespace; that of Kubernetes is k8s.io
     #[arg(short, long, value_name = "NAMESPACE", default_value = "default")]
     pub(crate) namespace: Namespace,
@@ -305,4 +305,22 @@ pub(crate) enum ExportFormat {
     Docker,
     /// A SeccompProfile of the Security Profiles Operator
     Spo,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn no_two_arguments_of_a_command_have_one_name() {
+        Args::command().debug_assert();
+        let args =
+            Args::parse_from(["bulkhead", "--root", "/r", "profile", "generate", "name:1", "--", "/a"]);
+        let Command::Profile(ProfileCommand::Generate(options)) = args.command else {
+            panic!("another command")
+        };
+        assert_eq!((args.root, options.source.as_str()), (Some(PathBuf::from("/r")), "name:1"));
+    }
 }

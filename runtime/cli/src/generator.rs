@@ -29,7 +29,7 @@ use std::{
 };
 
 use bulkhead_containerd::{Lock, keep_analysis_small, keep_profile, stored_profile, try_lock};
-use bulkhead_generate::DirectoryCache;
+use bulkhead_generate::{Cache, DirectoryCache, NoCache};
 use bulkhead_layers::mount_images;
 use bulkhead_model::{
     Digest, FileRules, Layout, PROFILE_VERSION, ProfileQuestion, ProfileTask, StoredProfile,
@@ -55,6 +55,9 @@ const REASONS_BYTES_MAX: u64 = 8 << 20;
 
 /// How long a keeper waits for the one that is at work: that one may be about to end. The next launch starts another.
 const WAIT_MAX: Duration = Duration::from_secs(5);
+
+/// How long a person waits for that.
+const PERSON_WAITS_MAX: Duration = Duration::from_secs(60);
 
 /// What a child says, a line each; bytes follow where it says how many.
 #[derive(Serialize, Deserialize)]
@@ -101,14 +104,47 @@ pub(crate) fn keep(layout: &Layout, question: &ProfileQuestion) -> Result<(), Tr
     let key =
         question.key().ok_or(Trouble::Kernel("hash the question", io::ErrorKind::InvalidData.into()))?;
     let Some(_mine) = try_lock(&layout.judge_lock(&key))? else { return Ok(()) };
-    let Some(only) = only(layout)? else { return Ok(()) };
+    let Some(only) = only(layout, WAIT_MAX)? else { return Ok(()) };
     keep_locked(layout, question, key, &only)
 }
 
-/// The lock of the only keeper of the node, unless another has it for long.
-fn only(layout: &Layout) -> Result<Option<Lock>, Trouble> {
+/// Works the profile of `question` out for a person: by the same child as for a launch. Nothing is kept but the analysis of
+/// ELF files, and that only with `keep_analysis`. Without reasons of that many bytes there is nothing to show.
+pub(crate) fn show(
+    layout: &Layout,
+    question: &ProfileQuestion,
+    keep_analysis: bool,
+) -> Result<(StoredProfile, Vec<u8>), Trouble> {
+    let key =
+        question.key().ok_or(Trouble::Kernel("hash the question", io::ErrorKind::InvalidData.into()))?;
+    let busy = || {
+        Trouble::Kernel("wait for another profile that is being worked out", io::ErrorKind::TimedOut.into())
+    };
+    let only = only(layout, PERSON_WAITS_MAX)?.ok_or_else(busy)?;
+    let worked = if keep_analysis {
+        let directory = layout.analysis_dir();
+        let cache = DirectoryCache::open(&directory).map_err(|source| Trouble::File {
+            call: "mkdir(2)",
+            path: directory,
+            source,
+        })?;
+        work_out(layout, question, &cache, &only)
+    } else {
+        work_out(layout, question, &NoCache, &only)
+    };
+    let hear::Worked { calls, widened, files, files_widened, reasons } =
+        worked.map_err(|error| Trouble::Kernel("work the profile out", error))?;
+    if keep_analysis {
+        keep_analysis_small(layout)?;
+    }
+    let version = PROFILE_VERSION;
+    Ok((StoredProfile { version, key, calls, widened, files, files_widened, passing: false }, reasons))
+}
+
+/// The lock of the only keeper of the node, unless another has it for longer than `wait`.
+fn only(layout: &Layout, wait: Duration) -> Result<Option<Lock>, Trouble> {
     let path = layout.judge_dir().join("generator.lock");
-    let until = Instant::now() + WAIT_MAX;
+    let until = Instant::now() + wait;
     loop {
         if let Some(lock) = try_lock(&path)? {
             return Ok(Some(lock));
@@ -124,7 +160,8 @@ fn keep_locked(layout: &Layout, question: &ProfileQuestion, key: Digest, only: &
     if stored_profile(layout, &key)?.is_some() {
         return Ok(());
     }
-    let (stored, reasons) = match work_out(layout, question, only) {
+    let cache = DirectoryCache::open(&layout.analysis_dir());
+    let (stored, reasons) = match cache.and_then(|cache| work_out(layout, question, &cache, only)) {
         Ok(hear::Worked { calls, widened, files, files_widened, reasons }) => {
             let version = PROFILE_VERSION;
             (StoredProfile { version, key, calls, widened, files, files_widened, passing: false }, reasons)
@@ -154,9 +191,13 @@ pub(crate) fn baseline_calls() -> BTreeSet<String> {
     allowed.map(|row| row.syscall.to_owned()).collect()
 }
 
-fn work_out(layout: &Layout, question: &ProfileQuestion, only: &Lock) -> io::Result<hear::Worked> {
+fn work_out(
+    layout: &Layout,
+    question: &ProfileQuestion,
+    cache: &impl Cache,
+    only: &Lock,
+) -> io::Result<hear::Worked> {
     let root = root_of(layout, &question.layers)?;
-    let cache = DirectoryCache::open(&layout.analysis_dir())?;
     let (ours, theirs) = UnixStream::pair()?;
     let mut child = Command::new("/proc/self/exe")
         .args(["judge", "profile", "child"])
@@ -167,7 +208,7 @@ fn work_out(layout: &Layout, question: &ProfileQuestion, only: &Lock) -> io::Res
         // It is the only one for as long as it lives, even if this process does not. No file can grow there.
         .stderr(Stdio::from(only.file()?))
         .spawn()?;
-    let heard = hear::hear(ours, question, &cache, Instant::now() + hear::TIME_MAX);
+    let heard = hear::hear(ours, question, cache, Instant::now() + hear::TIME_MAX);
     if heard.is_err() {
         // It may still be at work; one that has ended is not there to be killed.
         child.kill()?;

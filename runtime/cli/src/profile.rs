@@ -1,44 +1,24 @@
 //! `bulkhead profile`: which system calls a command of an image can make, and why.
 
 mod image;
+mod make;
 
-use std::{
-    fs::File,
-    io::Read as _,
-    path::{Path, PathBuf},
-};
+use std::{fs::File, io::Read as _, path::Path};
 
-use bulkhead_generate::{Command, DirectoryCache, FilesError, Layer, Limits, Profile, Root, Site, generate};
-use bulkhead_model::Layout;
+use bulkhead_generate::{Access, Profile, Site};
+use bulkhead_model::{Digest, FileRules, GeneratedFiles, GeneratedProfile, Layout};
 use serde_json::json;
 
 use crate::{
     answer::{Answer, Trouble},
-    args::{ExportFormat, GenerateOptions, ProfileCommand},
+    args::{ExportFormat, ProfileCommand},
 };
 
-/// PATH of an image that says none.
-///
-/// Source: `defaultUnixEnv`, containerd pkg/oci/spec.go.
-const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// Longest profile that is read, in bytes.
 const PROFILE_BYTES_MAX: u64 = 64 << 20;
-/// Variables that decide what is loaded.
-const LOADER_VARIABLES: &[&str] = &[
-    "LD_PRELOAD",
-    "LD_LIBRARY_PATH",
-    "PYTHONPATH",
-    "PERL5LIB",
-    "RUBYLIB",
-    "NODE_PATH",
-    "NODE_OPTIONS",
-    "JAVA_HOME",
-    "PHP_INI_SCAN_DIR",
-];
-
 pub(crate) fn profile(layout: &Layout, command: ProfileCommand) -> Result<Answer, Trouble> {
     match command {
-        ProfileCommand::Generate(options) => make(layout, *options),
+        ProfileCommand::Generate(options) => make::make(layout, *options),
         ProfileCommand::Show { profile } => {
             let profile = read(&profile)?;
             Ok(Answer::yes(shown(&profile), json!({ "profile": profile })))
@@ -83,93 +63,18 @@ pub(crate) fn profile(layout: &Layout, command: ProfileCommand) -> Result<Answer
     }
 }
 
-fn make(layout: &Layout, options: GenerateOptions) -> Result<Answer, Trouble> {
-    let GenerateOptions { root, namespace, daemon, lower, env, cwd, exec, image, no_cache, output, argv } =
-        options;
-    let found = match image::is_directory(&root) {
-        true => None,
-        false => match image::unpacked(layout, &daemon, &namespace, &root)? {
-            Ok(found) => Some(found),
-            Err(refusal) => return Ok(refusal.into()),
-        },
-    };
-    // What is said beats what the image says.
-    let (directories, argv, env, cwd, image) = match &found {
-        None => {
-            let directories = std::iter::once(PathBuf::from(&root)).chain(lower).collect();
-            (directories, argv, env, cwd, image)
-        }
-        Some(found) => (
-            found.layers.clone(),
-            if argv.is_empty() { found.argv() } else { argv },
-            env.into_iter().chain(found.env().iter().cloned()).collect(),
-            cwd.or_else(|| found.cwd().map(str::to_owned)),
-            image.or_else(|| Some(found.digest.clone())),
-        ),
-    };
-    if argv.is_empty() {
-        return Ok(Answer::usage(&format!("{root} names no command: say one, after --")));
-    }
-    let cwd = cwd.unwrap_or_else(|| "/".to_owned());
-    let directories: Vec<PathBuf> = directories;
-    let limits = Limits::everyday();
-    let mut layers = Vec::new();
-    for directory in &directories {
-        let layer = Layer::open(directory);
-        layers.push(layer.map_err(|source| Trouble::File {
-            call: "open(2)",
-            path: directory.clone(),
-            source,
-        })?);
-    }
-    let root = Root::overlay(layers, &limits);
-    let variable = |name: &str| env.iter().find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='));
-    let command = Command {
-        argv,
-        path: variable("PATH").unwrap_or(PATH).split(':').map(str::to_owned).collect(),
-        cwd,
-        loader_environment: LOADER_VARIABLES
-            .iter()
-            .filter_map(|name| Some(((*name).to_owned(), variable(name)?.to_owned())))
-            .collect(),
-        exec: exec.iter().map(|command| command.split_whitespace().map(str::to_owned).collect()).collect(),
-    };
-    let made = if no_cache {
-        generate(&root, image.as_deref(), &command, &bulkhead_generate::NoCache, &limits)
-    } else {
-        let directory = layout.analysis_dir();
-        let cache = DirectoryCache::open(&directory).map_err(|source| Trouble::File {
-            call: "mkdir(2)",
-            path: directory,
-            source,
-        })?;
-        generate(&root, image.as_deref(), &command, &cache, &limits)
-    };
-    let profile = made.map_err(|error| match error {
-        FilesError::Io { call, path, source } => Trouble::File { call, path, source },
-        FilesError::TooMuch { .. } => {
-            Trouble::Configuration { path: PathBuf::from("/"), why: error.to_string() }
-        }
-    })?;
-    if let Some(output) = output {
-        let mut text = serde_json::to_string_pretty(&profile).unwrap_or_default();
-        text.push('\n');
-        std::fs::write(&output, text).map_err(|source| Trouble::File {
-            call: "write(2)",
-            path: output,
-            source,
-        })?;
-    }
-    Ok(Answer::yes(shown(&profile), json!({ "profile": profile })))
-}
-
 fn read(path: &Path) -> Result<Profile, Trouble> {
     let failed = |call| move |source| Trouble::File { call, path: path.to_owned(), source };
     let mut text = String::new();
     let file = File::open(path).map_err(failed("open(2)"))?;
     file.take(PROFILE_BYTES_MAX).read_to_string(&mut text).map_err(failed("read(2)"))?;
+    parsed(text.as_bytes(), path)
+}
+
+/// A profile of a file, or of the process that worked it out.
+fn parsed(text: &[u8], path: &Path) -> Result<Profile, Trouble> {
     let broken = |why: String| Trouble::Profile { path: path.to_owned(), why };
-    let value: serde_json::Value = serde_json::from_str(&text).map_err(|error| broken(error.to_string()))?;
+    let value: serde_json::Value = serde_json::from_slice(text).map_err(|error| broken(error.to_string()))?;
     // What `--json` printed has it one step down.
     let value = value.get("profile").cloned().unwrap_or(value);
     let profile: Profile = serde_json::from_value(value).map_err(|error| broken(error.to_string()))?;
@@ -181,6 +86,21 @@ fn read(path: &Path) -> Result<Profile, Trouble> {
         )));
     }
     Ok(profile)
+}
+
+/// What policy can pin: the hash of the calls, and that of the rules for files, where there are any.
+fn hashes(profile: &Profile) -> (Digest, Option<Digest>) {
+    let mut files = FileRules::default();
+    for rule in &profile.landlock.rules {
+        match rule.access {
+            Access::Read => files.read.insert(rule.path.clone()),
+            Access::ReadExecute => files.execute.insert(rule.path.clone()),
+        };
+    }
+    let files = GeneratedFiles::new(files, profile.landlock.widened.clone());
+    let files_hash = profile.landlock.widened.is_none().then(|| files.hash());
+    let calls = profile.rows.keys().cloned().collect();
+    (GeneratedProfile::new(calls, profile.widened.clone(), files).hash(), files_hash)
 }
 
 fn shown(profile: &Profile) -> String {
@@ -196,6 +116,12 @@ fn shown(profile: &Profile) -> String {
     for chunk in names.chunks(8) {
         lines.push(format!("  {}", chunk.join(" ")));
     }
+    let (calls_hash, files_hash) = hashes(profile);
+    // None of the baseline's can be pinned.
+    if profile.widened.is_none() {
+        lines.push(format!("seccomp     {calls_hash}"));
+    }
+    lines.extend(files_hash.map(|hash| format!("files       {hash}")));
     let landlock = &profile.landlock;
     match &landlock.widened {
         Some(why) => lines.push(format!("landlock    all of the image may be executed and read: {why}")),

@@ -4,8 +4,8 @@
 
 use std::path::{Path, PathBuf};
 
-use bulkhead_containerd::{CALL_TIMEOUT, Containerd, layer_dirs};
-use bulkhead_model::{ImageFacts, Layout, Namespace, Refusal, Rule};
+use bulkhead_containerd::{CALL_TIMEOUT, Containerd, layer_dirs, names_of};
+use bulkhead_model::{Digest, ImageFacts, Layout, Namespace, Refusal, Rule, chain_ids};
 use serde::Deserialize;
 
 use crate::{
@@ -37,10 +37,13 @@ struct Document {
 
 /// An image, unpacked.
 pub(super) struct Unpacked {
-    /// Directories of its layers, the uppermost first.
+    /// Directories of its layers, the lowest first.
     pub(super) layers: Vec<PathBuf>,
     /// What its name points to.
     pub(super) digest: String,
+    pub(super) config_digest: Digest,
+    /// Chain ID of its top layer.
+    pub(super) chain: Digest,
     config: Config,
 }
 
@@ -76,6 +79,14 @@ pub(super) fn unpacked(
         Some(address) => address.clone(),
         None => Settings::read(daemon)?.socket(daemon),
     };
+    let called = match image.parse::<Digest>() {
+        Err(_) => None,
+        Ok(digest) => event_loop()?.block_on(async {
+            let containerd = Containerd::connect(&socket, namespace, CALL_TIMEOUT).await?;
+            Ok::<_, Trouble>(names_of(&containerd, &digest).await?.pop_first())
+        })?,
+    };
+    let image = called.as_deref().unwrap_or(image);
     let facts = match facts(layout, &socket, namespace, image)? {
         Ok(facts) => facts,
         Err(refusal) => return Ok(Err(refusal)),
@@ -90,8 +101,13 @@ pub(super) fn unpacked(
             Ok(layers) => layers,
             Err(refusal) => return Ok(Err(refusal)),
         };
-        let digest = facts.target.to_string();
-        Ok(Ok(Unpacked { layers, digest, config: document.config.unwrap_or_default() }))
+        Ok(Ok(Unpacked {
+            layers,
+            digest: facts.target.to_string(),
+            config_digest: facts.config,
+            chain: chain_ids(&facts.diff_ids).last().copied().unwrap_or(facts.config),
+            config: document.config.unwrap_or_default(),
+        }))
     })
 }
 
@@ -106,7 +122,7 @@ async fn layers(
             return Ok(Err(refusal));
         }
         match layer_dirs(&unpacked.mounts, facts.diff_ids.len()) {
-            Ok(dirs) => return Ok(Ok(dirs.into_iter().rev().collect())),
+            Ok(dirs) => return Ok(Ok(dirs)),
             Err(lacking) => why = format!("snapshotter {}: {lacking}", unpacked.snapshotter),
         }
     }
@@ -129,7 +145,8 @@ mod tests {
         let read = |text: &str| {
             let document: Document = serde_json::from_str(text).unwrap();
             let config = document.config.unwrap_or_default();
-            Unpacked { layers: Vec::new(), digest: String::new(), config }
+            let none = Digest::of(b"");
+            Unpacked { layers: Vec::new(), digest: String::new(), config_digest: none, chain: none, config }
         };
         let whole =
             read(r#"{"config":{"Entrypoint":["/a","b"],"Cmd":["c"],"Env":["A=b"],"WorkingDir":"/w"}}"#);

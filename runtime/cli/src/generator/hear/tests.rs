@@ -38,7 +38,12 @@ fn question() -> ProfileQuestion {
 
 fn hear_for(time: Duration, child: impl FnOnce(UnixStream) + Send + 'static) -> (io::Result<Worked>, Kept) {
     let (ours, theirs) = UnixStream::pair().unwrap();
-    let child = thread::spawn(move || child(theirs));
+    let child = thread::spawn(move || {
+        // As a child does: one that is gone before it is asked is another story.
+        let mut asked = String::new();
+        BufReader::new(&theirs).read_line(&mut asked).unwrap();
+        child(theirs);
+    });
     let kept = Kept::default();
     let heard = hear(ours, &question(), &kept, Instant::now() + time);
     child.join().unwrap();
