@@ -13,7 +13,8 @@ use std::{
 use bulkhead_integration::{
     BULKHEAD, Bench, Cri, Digests, Entry, Image, Layer, Output, Release, bulkhead_dir, run, until,
 };
-use serde_json::Value;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
 const NAME: &str = "registry.test/team-a/debian:1";
 const CAT: &[&str] = &["/bin/cat", "/proc/self/status"];
@@ -158,4 +159,180 @@ fn files_of_an_image_are_read_by_a_locked_down_process_of_its_own_uid() {
     assert!(seen.contains("NoNewPrivs:\t1"), "{seen}");
     assert!(asked.wait().unwrap().success());
     bench.assert_nothing_left();
+}
+
+/// A SeccompProfile, and nothing that its definition does not have: the API server drops other fields.
+///
+/// Source: api/seccompprofile/v1beta1/seccompprofile_types.go of the Security Profiles Operator.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct SeccompProfile {
+    api_version: String,
+    kind: String,
+    metadata: Metadata,
+    spec: Spec,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Metadata {
+    name: String,
+}
+
+/// What the operator writes to a node as it is.
+#[derive(Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Spec {
+    default_action: Act,
+    architectures: Vec<String>,
+    syscalls: Vec<Syscall>,
+}
+
+#[derive(Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Syscall {
+    names: Vec<String>,
+    action: Act,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    errno_ret: Option<u32>,
+    #[serde(default)]
+    args: Vec<Arg>,
+}
+
+#[derive(Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Arg {
+    index: u32,
+    #[serde(default)]
+    value: u64,
+    #[serde(default)]
+    value_two: u64,
+    op: Op,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize, Serialize, PartialEq, Eq)]
+enum Act {
+    #[serde(rename = "SCMP_ACT_ALLOW")]
+    Allow,
+    #[serde(rename = "SCMP_ACT_ERRNO")]
+    Errno,
+}
+
+#[derive(Deserialize, Serialize)]
+enum Op {
+    #[serde(rename = "SCMP_CMP_NE")]
+    Ne,
+    #[serde(rename = "SCMP_CMP_EQ")]
+    Eq,
+    #[serde(rename = "SCMP_CMP_MASKED_EQ")]
+    MaskedEq,
+}
+
+/// What the operator installs of a resource.
+fn installed(text: &str) -> String {
+    let SeccompProfile { api_version, kind, metadata, spec } = serde_saphyr::from_str(text).unwrap();
+    assert_eq!(api_version, "security-profiles-operator.x-k8s.io/v1beta1");
+    assert_eq!((kind.as_str(), metadata.name.as_str()), ("SeccompProfile", "web.1"));
+    assert_eq!(
+        (spec.default_action, &spec.architectures[..]),
+        (Act::Errno, &["SCMP_ARCH_X86_64".to_owned()][..])
+    );
+    let mut one_answer = BTreeSet::new();
+    for rule in spec.syscalls.iter().filter(|rule| rule.args.is_empty()) {
+        assert!(rule.names.iter().all(|name| one_answer.insert(name.clone())), "{:?}", rule.names);
+    }
+    serde_json::to_string(&spec).unwrap()
+}
+
+/// As containerd reads a file for runc: `ctr run --seccomp-profile`.
+#[test]
+fn program_runs_under_each_exported_form_with_runc_and_a_call_outside_of_it_is_no_such_call() {
+    let bench = Bench::start(Release::V2_1, Cri::Off).unwrap();
+    import(&bench, CAT);
+    let file = bench.daemon.dir().join("profile.json");
+    let path = file.to_str().unwrap();
+    done(generate(&bench, &["-o", path, NAME], &[])).success().unwrap();
+    let profile: Value = serde_json::from_str(&fs::read_to_string(&file).unwrap()).unwrap();
+    assert!(!calls(&profile).contains("symlinkat"), "{profile:#}");
+    let run = |name: &str, seccomp: Option<&str>, command: &[&str]| {
+        let id = bench.daemon.id(name);
+        let mut args = vec!["run", "--rm", "--runtime", "io.containerd.runc.v2"];
+        if let Some(file) = seccomp {
+            args.extend(["--seccomp", "--seccomp-profile", file]);
+        }
+        args.extend([NAME, &id]);
+        args.extend(command);
+        bench.daemon.ctr(&args).unwrap()
+    };
+    let link = ["/bin/ln", "-s", "/x", "/tmp/made"];
+    run("free", None, &link).success().unwrap();
+    for format in ["oci", "docker", "spo"] {
+        let words = ["export", path, "--format", format, "--name", "web.1"];
+        let exported = done(bulkhead(&bench, &words)).success().unwrap().stdout;
+        let section = if format == "spo" { installed(&exported) } else { exported };
+        let form = bench.daemon.dir().join(format!("{format}.json"));
+        fs::write(&form, section).unwrap();
+        let form = form.to_str().unwrap();
+        let yes = run(&format!("{format}-yes"), Some(form), CAT).success().unwrap();
+        assert!(yes.stdout.contains("Seccomp:\t2"), "{format}: {}", yes.stdout);
+        let no = run(&format!("{format}-no"), Some(form), &link);
+        assert_ne!(no.code(), 0, "{format}");
+        assert!(no.stderr.contains("Function not implemented"), "{format}: {}", no.stderr);
+
+        // What was exported comes back, with what runc needs besides.
+        if format != "spo" {
+            let back = done(bulkhead(&bench, &["--json", "import", form])).success().unwrap();
+            let back: Value = serde_json::from_str(&back.stdout).unwrap();
+            assert!(calls(&back["profile"]).is_superset(&calls(&profile)), "{format}");
+            assert_eq!(back["taken"], json!([]), "{format}");
+        }
+    }
+    let bad = done(bulkhead(&bench, &["export", path, "--format", "spo", "--name", "a\nb: c"]));
+    assert_eq!(bad.code(), 2, "{}", bad.stdout);
+    bench.assert_nothing_left();
+}
+
+#[test]
+fn file_of_docker_becomes_a_profile_without_what_the_baseline_denies_and_one_that_says_more_is_refused_by_name()
+ {
+    let dir = tempfile::tempdir().unwrap();
+    let (given, kept) = (dir.path().join("docker.json"), dir.path().join("kept.json"));
+    let (given, kept) = (given.to_str().unwrap(), kept.to_str().unwrap());
+    let ask = |words: &[&str]| {
+        let mut command = Command::new(bulkhead_dir().unwrap().join("bulkhead"));
+        done({
+            command.arg("profile").args(words);
+            command
+        })
+    };
+    let write = |args: Value| {
+        let file = json!({
+            "defaultAction": "SCMP_ACT_ERRNO",
+            "archMap": [{ "architecture": "SCMP_ARCH_X86_64", "subArchitectures": ["SCMP_ARCH_X86"] }],
+            "syscalls": [
+                { "names": ["read", "write", "bpf", "clone"], "action": "SCMP_ACT_ALLOW" },
+                { "names": ["socket"], "action": "SCMP_ACT_ALLOW", "args": args },
+            ],
+        });
+        fs::write(given, file.to_string()).unwrap();
+    };
+    write(json!([{ "index": 0, "value": 40, "op": "SCMP_CMP_NE" }]));
+    let said = ask(&["import", given, "-o", kept]).success().unwrap().stdout;
+    assert!(said.contains("taken away  bpf (the baseline denies them)"), "{said}");
+    assert!(said.contains("narrowed    clone socket ("), "{said}");
+    assert!(said.contains("seccomp     sha256:"), "{said}");
+    assert_eq!(ask(&["why", "read", kept]).code(), 0);
+    for denied in ["bpf", "mkdir"] {
+        assert_eq!(ask(&["why", denied, kept]).code(), 1, "{denied}");
+    }
+    assert_eq!(ask(&["diff", kept, kept]).success().unwrap().stdout, "no difference\n");
+
+    fs::remove_file(kept).unwrap();
+    write(json!([{ "index": 0, "value": 1, "op": "SCMP_CMP_EQ" }]));
+    let refused = ask(&["import", given, "-o", kept]);
+    assert_eq!(refused.code(), 1, "{}", refused.stderr);
+    assert!(refused.stdout.contains("socket is allowed for some arguments only"), "{}", refused.stdout);
+    assert!(!std::path::Path::new(kept).exists());
+    fs::write(given, "{").unwrap();
+    assert_eq!(ask(&["import", given]).code(), 3);
 }

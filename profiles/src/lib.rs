@@ -23,7 +23,7 @@ mod rules;
 
 pub use baseline::{Row, rows, server_rows};
 pub use generated::{Call, generated_programs, told_errno};
-pub use names::{syscall_name, syscall_number};
+pub use names::{is_elsewhere, syscall_name, syscall_number};
 pub use request::ProfileError;
 pub use rules::{Action, Condition, Test, Width};
 

@@ -17,7 +17,8 @@ pub fn syscall_name(number: u32) -> Option<&'static str> {
 }
 
 /// Whether `name` is a syscall of another architecture only, so that a rule about it has no effect here.
-pub(crate) fn is_elsewhere(name: &str) -> bool {
+#[must_use]
+pub fn is_elsewhere(name: &str) -> bool {
     NAMES_ELSEWHERE.binary_search(&name).is_ok()
 }
 

@@ -32,4 +32,4 @@ pub use files::{FilesError, Found, Kind, Layer, Root};
 pub use generate::{GENERATOR, generate};
 pub use landlock::{Access, Landlock, PathRule, RULES_AIM, RULES_MAX};
 pub use limits::Limits;
-pub use profile::{Difference, Exported, FORMAT, Key, Profile, Row, Site};
+pub use profile::{Difference, Exported, FORMAT, ImportError, Imported, Key, Profile, Row, Site};

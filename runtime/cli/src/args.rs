@@ -254,9 +254,34 @@ pub(crate) enum ProfileCommand {
         #[arg(long, value_enum, default_value = "oci")]
         format: ExportFormat,
         /// Name of the Security Profiles Operator's resource
-        #[arg(long, default_value = "generated")]
+        #[arg(long, default_value = "generated", value_parser = resource_name)]
         name: String,
     },
+    /// Take a profile of another runtime: seccomp JSON of OCI's or Docker's form, without what the baseline denies
+    Import {
+        /// The JSON
+        #[arg(value_name = "FILE", value_hint = ValueHint::FilePath)]
+        file: PathBuf,
+        /// Write the profile to FILE
+        #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+        output: Option<PathBuf>,
+    },
+}
+
+/// A name as Kubernetes takes them: a DNS subdomain.
+///
+/// Source: RFC 1123; k8s.io/apimachinery pkg/util/validation, `IsDNS1123Subdomain`.
+fn resource_name(text: &str) -> Result<String, String> {
+    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+    let label = |label: &str| {
+        label.starts_with(plain) && label.ends_with(plain) && label.chars().all(|c| plain(c) || c == '-')
+    };
+    let good = text.len() <= 253 && text.split('.').all(label);
+    if good {
+        Ok(text.to_owned())
+    } else {
+        Err("lower case letters, digits, '-' and '.' name a resource".to_owned())
+    }
 }
 
 /// What is run of which files, and where the profile goes.

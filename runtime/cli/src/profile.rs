@@ -1,6 +1,7 @@
 //! `bulkhead profile`: which system calls a command of an image can make, and why.
 
 mod image;
+mod import;
 mod make;
 
 use std::{fs::File, io::Read as _, path::Path};
@@ -60,6 +61,7 @@ pub(crate) fn profile(layout: &Layout, command: ProfileCommand) -> Result<Answer
                 json!({ "text": exported.text, "wider": exported.wider }),
             ))
         }
+        ProfileCommand::Import { file, output } => import::import(&file, output.as_deref()),
     }
 }
 

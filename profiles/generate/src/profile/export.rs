@@ -9,10 +9,13 @@
 
 use std::collections::BTreeSet;
 
-use bulkhead_profiles::{Action, Condition, Row as BaselineRow, Test, rows, syscall_number};
+use bulkhead_profiles::{Action, Condition, Row as BaselineRow, Test, rows, syscall_name, syscall_number};
 use serde_json::{Value, json};
 
 use super::Profile;
+
+/// Beyond the number of every call. Source: the kernel's tables end below 512 but for x32's.
+const NUMBERS_END: u32 = 512;
 
 /// `ENOSYS`: no such call. Source: include/uapi/asm-generic/errno.h.
 const ENOSYS: u32 = 38;
@@ -73,9 +76,24 @@ impl Profile {
     }
 
     /// A `SeccompProfile` of the Security Profiles Operator (security-profiles-operator.x-k8s.io/v1beta1).
+    ///
+    /// It has no errno of the default, which is EPERM then, and a libc does not fall back from that: what no rule names is
+    /// named, with ENOSYS.
+    ///
+    /// Source: api/seccompprofile/v1beta1/seccompprofile_types.go of the operator.
     #[must_use]
     pub fn to_operator(&self, name: &str) -> Exported {
-        let (section, wider) = self.section();
+        let (mut section, wider) = self.section();
+        let named: BTreeSet<String> =
+            names_in(&section).filter_map(Value::as_str).map(str::to_owned).collect();
+        let others: Vec<&str> =
+            (0..NUMBERS_END).filter_map(syscall_name).filter(|name| !named.contains(*name)).collect();
+        if let Some(section) = section.as_object_mut() {
+            section.remove("defaultErrnoRet");
+        }
+        if let Some(rules) = section["syscalls"].as_array_mut() {
+            rules.push(json!({ "names": others, "action": "SCMP_ACT_ERRNO", "errnoRet": ENOSYS }));
+        }
         let resource = json!({
             "apiVersion": "security-profiles-operator.x-k8s.io/v1beta1",
             "kind": "SeccompProfile",
@@ -121,6 +139,12 @@ impl Profile {
         });
         (section, wider)
     }
+}
+
+/// The names in the rules of a section.
+fn names_in(section: &Value) -> impl Iterator<Item = &Value> {
+    let rules = section["syscalls"].as_array().into_iter().flatten();
+    rules.flat_map(|rule| rule["names"].as_array().into_iter().flatten())
 }
 
 enum Said {
@@ -192,3 +216,6 @@ fn yaml(value: &Value, depth: usize, text: &mut String) {
         scalar => text.push_str(&format!(" {scalar}")),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,6 +2,8 @@
 
 mod compare;
 mod export;
+mod file;
+mod import;
 mod rows;
 
 use std::{collections::BTreeMap, path::PathBuf};
@@ -12,6 +14,7 @@ use crate::{Command, Landlock, Member};
 
 pub use compare::Difference;
 pub use export::Exported;
+pub use import::{ImportError, Imported};
 pub(crate) use rows::{baseline_numbers, runtime_needs};
 
 /// Format of a stored profile.
