@@ -95,7 +95,9 @@ fn filter(
     let now = seccomp::chosen(&confinement.seccomp, profile, changes)?.map(Arc::as_ref);
     let before = plan.profile.as_deref();
     let hash = |profile: Option<&GeneratedProfile>| profile.map(GeneratedProfile::hash);
-    if plan.memfd == confinement.memfd && (now.is_none() || hash(now) == hash(before)) {
+    // An exec has no small init, and none of its calls.
+    let added = plan.init == InitRule::Small && before.is_some();
+    if !added && plan.memfd == confinement.memfd && (now.is_none() || hash(now) == hash(before)) {
         return Ok(Filter { programs: created.seccomp.clone(), denied_calls: created.denied_calls });
     }
     let memfd = match (plan.memfd, confinement.memfd) {

@@ -59,6 +59,29 @@ pub(crate) fn chosen<'p>(
     }
 }
 
+/// Refuses the small init under a pinned profile that lacks its calls: both run under one filter, and a pin is of exactly
+/// what it names. A tenant's file can ask for the init, and the node's have the pin.
+pub(crate) fn keeps_pin(
+    rule: &ProfileRule,
+    profile: Option<&GeneratedProfile>,
+    init: InitRule,
+) -> Result<(), Refusal> {
+    let (ProfileRule::Pinned(_), Some(profile), InitRule::Small) = (rule, profile, init) else {
+        return Ok(());
+    };
+    let calls = bulkhead_init::CALLS.iter().copied();
+    let lacking: Vec<&str> = calls.filter(|call| !profile.calls().contains(*call)).collect();
+    if lacking.is_empty() {
+        return Ok(());
+    }
+    Err(Refusal::new(
+        Rule::Seccomp,
+        "policy pins a profile, and wants a small init that calls more than it allows",
+        format!("init = true would add {} to {}", lacking.join(", "), profile.hash()),
+        "init = false, or seccomp = \"generated\", under which the small init's calls are added",
+    ))
+}
+
 fn too_wide(profile: &GeneratedProfile) -> Refusal {
     Refusal::new(
         Rule::Seccomp,

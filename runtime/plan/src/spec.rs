@@ -86,6 +86,7 @@ pub(crate) fn plan(
     let masked = masks::masked(linux.masked_paths().as_ref(), &mut changes)?;
     let read_only = masks::read_only(linux.readonly_paths().as_ref(), &mut changes)?;
     let profile = seccomp::chosen(&confinement.seccomp, host.profile.as_ref(), &mut changes)?.cloned();
+    seccomp::keeps_pin(&confinement.seccomp, profile.as_deref(), init)?;
     let filter =
         seccomp::filter(confinement.memfd, profile.as_deref(), init, linux.seccomp().as_ref(), &mut changes)?;
     let console = match process.process.terminal() {

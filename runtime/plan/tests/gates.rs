@@ -4,8 +4,13 @@
 
 mod common;
 
-use bulkhead_model::{ConfineSpec, ExecRequest, ImageAccess, Interaction, PathAccess, Rule, TcpRule};
-use bulkhead_plan::{CANARY, plan, plan_exec};
+use std::sync::Arc;
+
+use bulkhead_model::{
+    ConfineSpec, ExecRequest, FileRules, GeneratedFiles, GeneratedProfile, ImageAccess, Interaction,
+    PathAccess, Rule, TcpRule,
+};
+use bulkhead_plan::{CANARY, HostFacts, plan, plan_exec};
 use common::{grant, host, plan_of, request, spec};
 use oci_spec::runtime::{Capability, Process, Spec};
 
@@ -266,4 +271,39 @@ fn exec_under_a_newer_policy_is_under_the_stricter_of_both() {
     let seccomp = |confine: &ConfineSpec| confine.hardened().unwrap().seccomp.clone();
     assert_ne!(seccomp(stricter.confine()), seccomp(plan.confine()));
     assert_eq!(seccomp(stricter.confine()), seccomp(denied.confine()), "memfd is denied now");
+}
+
+#[test]
+fn exec_under_a_generated_profile_has_no_call_of_the_small_init() {
+    let created = request(spec("ctr-1.6-user"));
+    let calls = ["read".to_owned(), "write".to_owned()].into();
+    let files = GeneratedFiles::new(FileRules::default(), Some("not told".to_owned()));
+    let profile = Arc::new(GeneratedProfile::new(calls, None, files));
+    let host = HostFacts { profile: Some(Arc::clone(&profile)), ..host(&created) };
+    let granted = |keys: &str| grant(&created, &format!("{EXEC}\nseccomp = \"generated\"\n{keys}"));
+    let filter = |confine: &ConfineSpec| confine.hardened().unwrap().seccomp.clone();
+    let alone = plan(&created, &granted(""), &host).unwrap();
+    let small = plan(&created, &granted("init = true"), &host).unwrap();
+    assert_ne!(filter(small.confine()), filter(alone.confine()), "the init's own calls are added for it");
+
+    let mut process = created.spec.process().clone().unwrap();
+    process.set_args(Some(vec!["id".to_owned()]));
+    let request = ExecRequest {
+        container: created.id.clone(),
+        exec: "e1".parse().unwrap(),
+        process,
+        interaction: Interaction::default(),
+    };
+    let may = || granted("init = true").admit_exec(&["id".to_owned()], Interaction::default()).unwrap();
+    for plan in [&alone, &small] {
+        let exec = plan_exec(&request, plan, &may(), Some(&profile)).unwrap();
+        assert_eq!(filter(exec.confine()), filter(alone.confine()));
+    }
+
+    let pinned = |keys: &str| {
+        let granted = grant(&created, &format!("seccomp = \"{}\"\n{keys}", profile.hash()));
+        plan(&created, &granted, &host)
+    };
+    assert_eq!(pinned("init = true").unwrap_err().rule, Rule::Seccomp);
+    pinned("").unwrap();
 }

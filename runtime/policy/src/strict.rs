@@ -117,7 +117,8 @@ impl Stricter for IdentityRule {
     }
 }
 
-/// `true` < `false`: either file may ask for it, for it gives nobody more than the program has.
+/// `true` < `false`: either file may ask for it. Under a generated profile the first process may make the small init's calls as
+/// well; the plan refuses it under a pinned one that lacks them.
 impl Stricter for InitRule {
     fn stricter(&self, other: &Self) -> Self {
         match (self, other) {

@@ -40,3 +40,17 @@ fn pin_of_a_profile_widened_to_the_baseline_takes_no_more_than_generated_does() 
     let when_ready = chosen(&ProfileRule::WhenReady, Some(&widened), &mut Changes::default());
     assert_eq!(when_ready.unwrap(), None, "the baseline holds, without the profile");
 }
+
+#[test]
+fn small_init_adds_no_call_to_a_pinned_profile_and_runs_under_one_that_has_its_calls() {
+    let narrow = profile(None);
+    let refusal = keeps_pin(&pin(&narrow), Some(&narrow), InitRule::Small).unwrap_err();
+    assert!(refusal.to_string().contains("init = true would add clone, execve"), "{refusal}");
+    assert!(!refusal.to_string().contains("wait4, write"), "it has write: {refusal}");
+    keeps_pin(&pin(&narrow), Some(&narrow), InitRule::Program).unwrap();
+    keeps_pin(&ProfileRule::Generated, Some(&narrow), InitRule::Small).unwrap();
+
+    let calls = bulkhead_init::CALLS.iter().map(|call| (*call).to_owned()).collect();
+    let wide = GeneratedProfile::new(calls, None, whole_image());
+    keeps_pin(&pin(&wide), Some(&wide), InitRule::Small).unwrap();
+}
