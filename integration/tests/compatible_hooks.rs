@@ -57,7 +57,9 @@ on_each_containerd! {
                 spec["annotations"]["test.bulkhead/key"] = json!("value");
                 tell_all(spec, &dir);
             });
-            assert!(output.success().unwrap().stdout.contains("ran"), "{runtime}");
+            // That the program ran stands in the file as well: runc's shim may lose what so short a run prints.
+            let output = output.success().unwrap();
+            assert!(runtime == RUNC || output.stdout.contains("ran"), "{output:?}");
             told(&dir)
         };
         let (runc, ours) = (told_by(RUNC), told_by(BULKHEAD));
@@ -114,10 +116,10 @@ fn hook_that_outstays_its_time_is_ended_with_its_children_and_the_create_fails()
     let script = format!("sleep 600 & echo $$ $! > {}; wait", pids.display());
     let output = infra.script(BULKHEAD, "true", |spec| {
         let mut slow = hook(&script);
-        slow["timeout"] = json!(1);
+        slow["timeout"] = json!(5);
         spec["hooks"] = json!({ "createRuntime": [slow] });
     });
-    assert!(!output.ok() && output.stderr.contains("still there after 1 s"), "{}", output.stderr);
+    assert!(!output.ok() && output.stderr.contains("still there after 5 s"), "{}", output.stderr);
     let pids = fs::read_to_string(pids).unwrap();
     assert_eq!(pids.split_whitespace().count(), 2);
     let gone = || Ok(pids.split_whitespace().all(|pid| !Path::new("/proc").join(pid).exists()));

@@ -91,7 +91,7 @@ fn nginx_serves_in_a_restricted_pod_reloads_and_ends_when_asked() {
         let nginx = ContainerOptions::restricted("nginx", NAME, &["/usr/sbin/nginx"]);
         let nginx = pods.launch(&pod, &nginx).unwrap();
         let get = |name: &str| {
-            let command = "for i in $(seq 50); do curl -sf http://127.0.0.1:8080/ && break; sleep 0.1; done; \
+            let command = "for i in $(seq 400); do curl -sf http://127.0.0.1:8080/ && break; sleep 0.1; done; \
                  curl -sf http://127.0.0.1:8080/files/debian_version | wc -c";
             let client = ContainerOptions::restricted(name, NAME, &["/bin/bash", "-c", command]);
             let client = pods.launch(&pod, &client).unwrap();
