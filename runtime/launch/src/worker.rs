@@ -271,7 +271,8 @@ fn node_proc_for(confine: &ConfineSpec, container: &str) -> Result<Option<Rc<Own
     if confine.compatible().is_some() {
         keyring::join(container, &proc, confine.selinux_label())?;
     }
-    Ok(Some(Rc::new(proc)))
+    // A process of the container's might reach the node by it until its execve: it is handed on only where it is needed.
+    Ok(confine.selinux_label().is_some().then(|| Rc::new(proc)))
 }
 
 fn node_proc() -> Result<OwnedFd, LaunchError> {

@@ -14,6 +14,9 @@ use crate::{
 /// Most hooks of one kind.
 const HOOKS_MAX: usize = 16;
 
+/// Most that a hook may ask for, in seconds.
+const TIMEOUT_SECONDS_MAX: i64 = 600;
+
 /// Judges the hooks; what is left may run as it is.
 #[allow(deprecated)] // `prestart` is what the NVIDIA toolkit and others still send.
 pub(crate) fn judge(
@@ -60,6 +63,11 @@ fn judge_one(kind: &str, hook: &Hook, allowed: &BTreeSet<PathBuf>, level: Level)
             why,
             "give it a second or more",
         ));
+    }
+    if let Some(seconds) = hook.timeout().filter(|seconds| *seconds > TIMEOUT_SECONDS_MAX) {
+        let why = format!("whoever waits for the container waits for it: {TIMEOUT_SECONDS_MAX} s at most");
+        let fix = "have it do its work in the background, or give it less time";
+        return Err(refuse(Rule::Hooks, &format!("{field}.timeout"), format!("{seconds} s"), &why, fix));
     }
     let of_image = kind == "startContainer";
     if of_image && level == Level::Hardened {
@@ -142,7 +150,9 @@ mod tests {
 
     #[test]
     fn time_of_a_hook_is_a_second_or_more() {
-        for (timeout, granted) in [(0, false), (-1, false), (1, true)] {
+        for (timeout, granted) in
+            [(0, false), (-1, false), (1, true), (600, true), (601, false), (i64::MAX, false)]
+        {
             let hook = HookBuilder::default().path("/h").timeout(timeout).build().unwrap();
             let mut hooks = Hooks::default();
             hooks.set_poststart(Some(vec![hook]));
