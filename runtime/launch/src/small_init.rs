@@ -36,6 +36,11 @@ pub fn prepare_init(path: &Path) -> Result<(), LaunchError> {
     }
     // Under a name of its own until it is whole: another server may need it at this moment.
     let unfinished = path.with_extension(std::process::id().to_string());
+    // One of this name is of a server that was killed at it.
+    match fs::remove_file(&unfinished) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed("unlink(2)")(error)),
+        Ok(()) | Err(_) => {}
+    }
     let written = OpenOptions::new()
         .write(true)
         .create_new(true)
