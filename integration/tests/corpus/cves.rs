@@ -37,14 +37,20 @@ const CVES: &[(&str, &[&str])] = &[
     ("CVE-2019-9857", &["inotify_add_watch"]),
 ];
 
+/// How many they are.
+pub(crate) const ALL: usize = CVES.len();
+
 /// Holes behind setsockopt(2) on a socket that the baseline lets nobody make: AF_PACKET twice, DCCP.
 const NO_SUCH_SOCKET: &[&str] = &["CVE-2016-8655", "CVE-2017-6074", "CVE-2017-7308"];
 
-/// How many of the list cannot be reached with these calls: by the names of the calls alone, and with the sockets that
-/// the baseline denies.
-pub(crate) fn out_of_reach(allowed: &BTreeSet<String>) -> (usize, usize) {
-    let blocked = |(_, calls): &&(&str, &[&str])| !calls.iter().any(|call| allowed.contains(*call));
-    let by_name = CVES.iter().filter(blocked).count();
-    let by_socket = CVES.iter().filter(|cve| blocked(cve) || NO_SUCH_SOCKET.contains(&cve.0)).count();
-    (by_name, by_socket)
+/// Those of the list that cannot be reached with these calls: by the names of the calls alone, and what is left then
+/// with the sockets that the baseline denies.
+pub(crate) fn out_of_reach(allowed: &BTreeSet<String>) -> (Vec<&'static str>, Vec<&'static str>) {
+    let (blocked, left): (Vec<_>, Vec<_>) = CVES
+        .iter()
+        .partition(|(_, calls): &&(&str, &[&str])| !calls.iter().any(|call| allowed.contains(*call)));
+    let names = |list: &[&(&'static str, &[&str])]| list.iter().map(|(name, _)| *name).collect::<Vec<_>>();
+    let mut left = names(&left);
+    left.retain(|name| !NO_SUCH_SOCKET.contains(name));
+    (names(&blocked), left)
 }

@@ -39,134 +39,6 @@ pub(crate) struct Server {
 }
 
 use Class::{Interpreter, Program};
-use Step::{Say, Signal};
-
-const NGINX: &str = "daemon off; pid /tmp/nginx.pid; error_log /tmp/error.log; worker_processes 2;
-events {}
-http { access_log /tmp/access.log; client_body_temp_path /tmp/body; proxy_temp_path /tmp/proxy;
-  fastcgi_temp_path /tmp/fastcgi; uwsgi_temp_path /tmp/uwsgi; scgi_temp_path /tmp/scgi;
-  server { listen unix:/tmp/it.sock; location / { return 200 served; } location /files/ { alias /etc/; sendfile on; } } }
-";
-const HAPROXY: &str = "global
-  stats socket /tmp/stats.sock mode 600
-defaults
-  mode http
-  timeout connect 5s
-  timeout client 5s
-  timeout server 5s
-frontend front
-  bind unix@/tmp/it.sock
-  http-request return status 200 content-type text/plain string served if { path / }
-  http-request deny
-";
-const LIGHTTPD: &str =
-    "server.document-root = \"/etc\"\nserver.bind = \"/tmp/it.sock\"\nserver.errorlog = \"/tmp/error.log\"\n";
-
-const GET: Step = Say("GET / HTTP/1.0\r\n\r\n", "served");
-const GET_FILE: Step = Say("GET /files/debian_version HTTP/1.0\r\n\r\n", "200 OK");
-
-pub(crate) const SERVERS: &[Server] = &[
-    Server {
-        image: "nginx",
-        user: Some(33),
-        argv: &["/usr/sbin/nginx"],
-        files: &[("/etc/nginx/nginx.conf", NGINX)],
-        socket: "/tmp/it.sock",
-        recorded: &[GET, Signal("HUP"), GET_FILE],
-        enforced: &[
-            GET_FILE,
-            Say("GET /files/none HTTP/1.0\r\n\r\n", "404"),
-            Signal("USR1"),
-            GET,
-            Signal("HUP"),
-            GET,
-        ],
-        quit: "QUIT",
-    },
-    Server {
-        image: "redis",
-        user: Some(33),
-        argv: &["/usr/bin/redis-server", "/etc/it.conf"],
-        files: &[("/etc/it.conf", "port 0\nunixsocket /tmp/it.sock\ndir /tmp\nappendonly yes\n")],
-        socket: "/tmp/it.sock",
-        recorded: &[Say("SET a 1\r\n", "+OK"), Say("GET a\r\n", "$1"), Say("BGSAVE\r\n", "saving")],
-        enforced: &[
-            Say("LPUSH l 1 2 3\r\n", ":3"),
-            Say("SORT l DESC\r\n", "$1\r\n3"),
-            Say("BGREWRITEAOF\r\n", "rewriting"),
-            Say("NOSUCH\r\n", "-ERR"),
-            Say("EVAL 'return 7' 0\r\n", ":7"),
-            Say("SAVE\r\n", "+OK"),
-            Say("INFO\r\n", "redis_version"),
-        ],
-        quit: "TERM",
-    },
-    Server {
-        image: "memcached",
-        user: Some(33),
-        argv: &["/usr/bin/memcached", "-s", "/tmp/it.sock"],
-        files: &[],
-        socket: "/tmp/it.sock",
-        recorded: &[Say("set a 0 0 1\r\n1\r\n", "STORED"), Say("get a\r\n", "VALUE")],
-        enforced: &[
-            Say("incr none 1\r\n", "NOT_FOUND"),
-            Say("stats\r\n", "uptime"),
-            Say("flush_all\r\n", "OK"),
-            Say("x\r\n", "ERROR"),
-        ],
-        quit: "TERM",
-    },
-    Server {
-        image: "haproxy",
-        user: Some(33),
-        argv: &["/usr/sbin/haproxy", "-db", "-f", "/etc/it.cfg"],
-        files: &[("/etc/it.cfg", HAPROXY)],
-        socket: "/tmp/it.sock",
-        recorded: &[GET],
-        enforced: &[GET, Say("GET /none HTTP/1.0\r\n\r\n", "403"), GET],
-        quit: "KILL",
-    },
-    Server {
-        image: "lighttpd",
-        user: Some(33),
-        argv: &["/usr/sbin/lighttpd", "-D", "-f", "/etc/it.conf"],
-        files: &[("/etc/it.conf", LIGHTTPD)],
-        socket: "/tmp/it.sock",
-        recorded: &[Say("GET /passwd HTTP/1.0\r\n\r\n", "200 OK")],
-        enforced: &[Say("GET /none HTTP/1.0\r\n\r\n", "404"), Say("GET /group HTTP/1.0\r\n\r\n", "200 OK")],
-        quit: "TERM",
-    },
-    Server {
-        image: "socat",
-        user: Some(33),
-        argv: &["/usr/bin/socat", "UNIX-LISTEN:/tmp/it.sock,fork", "PIPE"],
-        files: &[],
-        socket: "/tmp/it.sock",
-        recorded: &[Say("one\n", "one")],
-        enforced: &[Say("two\n", "two"), Say("three\n", "three")],
-        quit: "TERM",
-    },
-    Server {
-        image: "go",
-        user: Some(33),
-        argv: &["/server", "127.0.0.1:18576"],
-        files: &[],
-        socket: "127.0.0.1:18576",
-        recorded: &[GET],
-        enforced: &[Say("GET /none HTTP/1.0\r\n\r\n", "404"), GET, Say("nonsense\r\n\r\n", "400")],
-        quit: "TERM",
-    },
-    Server {
-        image: "rust",
-        user: Some(33),
-        argv: &["/server"],
-        files: &[],
-        socket: "127.0.0.1:18574",
-        recorded: &[GET],
-        enforced: &[GET, GET],
-        quit: "KILL",
-    },
-];
 
 pub(crate) const TOOLS: &[Tool] = &[
     Tool {
@@ -298,7 +170,7 @@ pub(crate) const TOOLS: &[Tool] = &[
     Tool {
         image: "busybox",
         class: Interpreter,
-        exec: &[],
+        exec: &["ls", "wc"],
         recorded: &[&["/bin/busybox", "sh", "-c", "ls /etc | wc -l"]],
         enforced: &[
             &["/bin/busybox", "find", "/etc/pam.d", "-type", "f"],
@@ -341,7 +213,7 @@ pub(crate) const TOOLS: &[Tool] = &[
     Tool {
         image: "ruby",
         class: Interpreter,
-        exec: &["sh"],
+        exec: &["sh", "echo"],
         recorded: &[&["/usr/bin/ruby", "-e", "puts (1..9).map { |x| x * x }.sum"]],
         enforced: &[&[
             "/usr/bin/ruby",
@@ -369,6 +241,18 @@ pub(crate) const TOOLS: &[Tool] = &[
             "/usr/bin/node",
             "-e",
             "const fs = require('fs'); fs.writeFileSync('/tmp/n', 'x'); setTimeout(() => console.log(fs.readFileSync('/tmp/n', 'utf8'), require('crypto').createHash('md5').update('a').digest('hex')), 5)",
+        ]],
+    },
+    Tool {
+        image: "java",
+        class: Interpreter,
+        exec: &[],
+        recorded: &[&["/usr/lib/jvm/java-17-openjdk-amd64/bin/java", "-Xmx64m", "-version"]],
+        enforced: &[&[
+            "/usr/lib/jvm/java-17-openjdk-amd64/bin/java",
+            "-Xmx64m",
+            "-XX:+UseSerialGC",
+            "--list-modules",
         ]],
     },
     Tool {
