@@ -6,6 +6,8 @@
 #[path = "corpus/programs.rs"]
 #[allow(dead_code, reason = "the corpus has more to it")]
 mod programs;
+#[path = "corpus/servers.rs"]
+mod servers;
 #[path = "landlock_enforced/world.rs"]
 #[allow(dead_code, reason = "each test program uses a part")]
 mod world;
@@ -22,8 +24,9 @@ use std::{
 use bulkhead_integration::{
     BULKHEAD, Entry, Image, Layer, Output, RUNC, UID, merge_report, need_root, run, until, workspace,
 };
-use programs::{SERVERS, Server, Step, TOOLS, Tool};
+use programs::{Server, Step, TOOLS, Tool};
 use serde_json::{Map, Value, json};
+use servers::SERVERS;
 use world::World;
 
 const NAME: &str = "registry.test/team-a/corpus:1";
