@@ -5,7 +5,7 @@
 
 use std::{
     fs,
-    io::{Read as _, Write as _},
+    io::Write as _,
     os::{fd::AsFd as _, unix::fs::OpenOptionsExt as _},
     path::{Path, PathBuf},
 };
@@ -14,9 +14,6 @@ use bulkhead_model::{MountRoot, MountRoots};
 
 use super::source::Tree;
 use crate::{LaunchError, sys::trees};
-
-/// Most bytes of them: a plan has at most some hundred mounts.
-const BYTES_MAX: u64 = 4 << 20;
 
 fn file(task_dir: &Path) -> PathBuf {
     task_dir.join("mounts.json")
@@ -44,9 +41,6 @@ pub(crate) fn write(task_dir: &Path, roots: &MountRoots) -> Result<(), LaunchErr
 /// Those of the container whose directory this is. Without them no process joins it.
 pub(crate) fn read(task_dir: &Path) -> Result<MountRoots, LaunchError> {
     let path = file(task_dir);
-    let mut text = Vec::new();
-    fs::File::open(&path)
-        .and_then(|file| file.take(BYTES_MAX).read_to_end(&mut text))
-        .map_err(LaunchError::io("read(2)", path.display().to_string()))?;
+    let text = fs::read(&path).map_err(LaunchError::io("read(2)", path.display().to_string()))?;
     serde_json::from_slice(&text).map_err(LaunchError::Encode)
 }
