@@ -5,12 +5,14 @@
 //! that the container was created with; in CRI any, because containerd writes any reference of the image into the
 //! record there, and another tenant's pull of the same bytes must not decide.
 
+mod fetch;
+
 use std::{collections::BTreeSet, path::Path};
 
 use bulkhead_binding::{VerifiedImage, VerifiedVolume};
 use bulkhead_model::{
-    Confinement, ContentsFacts, ContentsRule, CreateRequest, Digest, FetchFrom, ImageFacts, Interaction,
-    Level, Namespace, Refusal, Rule, SignatureFacts, TrustMaterial,
+    Confinement, ContentsFacts, ContentsRule, CreateRequest, Digest, ImageFacts, Interaction, Level,
+    Namespace, Refusal, Rule, SignatureFacts, TrustMaterial,
 };
 
 use crate::{
@@ -19,7 +21,7 @@ use crate::{
     contents::{self, Known},
     grant::{Accepted, ExecList, Granted},
     parse::{DEFAULT, File, Role, ScopeRow},
-    rule::{Asked, FetchRule},
+    rule::Asked,
     scope::Repository,
     strict::Stricter,
 };
@@ -144,11 +146,7 @@ impl Policy {
     #[must_use]
     pub fn contents_rules(&self, image: &VerifiedImage, request: &CreateRequest) -> ContentsRules {
         let volumes = image.volumes();
-        let proven = image
-            .clone()
-            .with_contents(ContentsFacts::Compared)
-            .with_volume_contents(vec![ContentsFacts::Compared; volumes.len()]);
-        if self.admit(&proven, request).is_err() {
+        if self.admit_compared(image, request).is_err() {
             return ContentsRules {
                 image: ContentsRule::Chain,
                 volumes: vec![ContentsRule::Chain; volumes.len()],
@@ -164,6 +162,15 @@ impl Policy {
             image: self.contents_rule_of(names),
             volumes: volumes.iter().map(of_volume).collect(),
         }
+    }
+
+    /// What [`Policy::admit`] says if every file is as it should be.
+    fn admit_compared(&self, image: &VerifiedImage, request: &CreateRequest) -> Result<Grant, Refusal> {
+        let compared = image
+            .clone()
+            .with_contents(ContentsFacts::Compared)
+            .with_volume_contents(vec![ContentsFacts::Compared; image.volumes().len()]);
+        self.admit(&compared, request)
     }
 
     fn contents_rule_of<'n>(&self, names: impl Iterator<Item = &'n str>) -> ContentsRule {
@@ -206,55 +213,6 @@ impl Policy {
         Some(Needs {
             signatures: rows.iter().any(|row| !row.require.is_empty()),
             contents: contents.unwrap_or(ContentsRule::Chain),
-        })
-    }
-
-    /// Whether registries may be asked for signatures, by whom.
-    #[must_use]
-    pub fn fetch(&self) -> FetchRule {
-        self.node.trust.fetch
-    }
-
-    /// Whom a launch asks for signatures: where [trust] says so and the image, or one of its volumes, is admitted but for
-    /// one. The registry is that of a name that containerd has for the image, and stands in full in the scope of the
-    /// node's file that matches it: no tenant names an address here.
-    #[must_use]
-    pub fn fetch_from(&self, image: &VerifiedImage, request: &CreateRequest) -> Vec<FetchFrom> {
-        let proven = image
-            .clone()
-            .with_contents(ContentsFacts::Compared)
-            .with_volume_contents(vec![ContentsFacts::Compared; image.volumes().len()]);
-        let lacks = |refusal: &Refusal| refusal.rule == Rule::ImageSignature;
-        let lacking = match self.admit(&proven, request) {
-            Ok(grant) => grant.would_refuse().is_some_and(lacks),
-            Err(refusal) => lacks(&refusal),
-        };
-        if self.fetch() != FetchRule::Launch || !lacking {
-            return Vec::new();
-        }
-        let names = image.names().iter().map(String::as_str);
-        let own = self.fetch_of(image.facts(), [image.claimed_name()].into_iter().chain(names));
-        let volumes = image.volumes().iter();
-        let volumes = volumes
-            .filter_map(|volume| self.fetch_of(volume.facts(), volume.names().iter().map(String::as_str)));
-        own.into_iter().chain(volumes).collect()
-    }
-
-    fn fetch_of<'n>(
-        &self,
-        facts: &ImageFacts,
-        mut names: impl Iterator<Item = &'n str>,
-    ) -> Option<FetchFrom> {
-        let repository = names.find_map(|name| {
-            let repository = Repository::of_name(name)?;
-            let scope = &self.node.scope_of(&repository)?.scope;
-            (scope.names_registry() && self.requires(name)).then_some(repository)
-        })?;
-        Some(FetchFrom {
-            target: facts.target,
-            repository: repository.to_string(),
-            hosts_dirs: self.node.trust.hosts_dirs.clone(),
-            docker_config: self.node.trust.docker_config.clone(),
         })
     }
 
