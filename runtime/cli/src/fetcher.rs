@@ -13,14 +13,14 @@ use std::{
 };
 
 use bulkhead_containerd::{Lock, fetch_outcome, keep_fetch_outcome, try_lock};
-use bulkhead_gather::{Access, Reference, Store};
+use bulkhead_gather::{Access, Reference};
 use bulkhead_model::{FetchFrom, FetchTask, Layout};
 
 use crate::{
     answer::{Trouble, full},
     args::DaemonConfig,
     settings::Settings,
-    trust::{HOSTS_DIR, proven},
+    trust::{HOSTS_DIR, fetch_and_keep},
 };
 
 /// Longest task, in bytes.
@@ -94,15 +94,8 @@ fn ask(layout: &Layout, from: &FetchFrom) -> Result<u32, Trouble> {
     let access =
         Access { hosts_dirs, docker_config: docker_config.clone(), plain_http: false, time_max: FETCH_MAX };
     let reference = repository.parse::<Reference>()?.at(*target);
-    let fetched = bulkhead_gather::fetch(&reference, &access)?;
-    let proven = proven(layout);
-    let store = Store::making_room(layout, &proven);
-    let mut count = 0;
-    for found in &fetched.harvest.found {
-        store.add(found)?;
-        count += 1;
-    }
-    Ok(count)
+    let fetched = fetch_and_keep(layout, &reference, &access)?;
+    Ok(u32::try_from(fetched.harvest.found.len()).unwrap_or(u32::MAX))
 }
 
 fn reason(text: &str) -> String {

@@ -84,8 +84,23 @@ pub(crate) fn access(options: &RegistryOptions, settings: &Settings) -> Access {
     }
 }
 
+/// Asks a registry, and keeps what it has.
+pub(crate) fn fetch_and_keep(
+    layout: &Layout,
+    reference: &Reference,
+    access: &Access,
+) -> Result<Fetched, Trouble> {
+    let fetched = bulkhead_gather::fetch(reference, access)?;
+    let proven = proven(layout);
+    let store = Store::making_room(layout, &proven);
+    for found in &fetched.harvest.found {
+        store.add(found)?;
+    }
+    Ok(fetched)
+}
+
 /// What stays where a subject has too many files: what a judge has proven. Where that cannot be told, everything stays.
-pub(crate) fn proven(layout: &Layout) -> impl Fn() -> Option<BTreeSet<Digest>> {
+fn proven(layout: &Layout) -> impl Fn() -> Option<BTreeSet<Digest>> {
     move || proven_signatures(layout).ok()
 }
 

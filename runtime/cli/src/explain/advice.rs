@@ -86,11 +86,9 @@ pub(super) fn advise(stumble: &Stumble, places: Option<&[MountedPlace]>) -> (Str
         ),
         Errno::ReadOnly => (format!("{shown} can be written to, as it is mounted now"), Cure::None),
         Errno::Access if of_image && PROGRAMS.iter().any(|dir| path.starts_with(dir)) => (
-            format!(
-                "the image's file is another user's; or, with landlock.files, a program or library that its commands are not \
-                 known to need: `bulkhead profile why {}` says so, and an entry of exec lets a program in",
-                path.display()
-            ),
+            "the image's file is another user's; or, with landlock.files, a program or library that its commands are not \
+             known to need: `bulkhead profile why` says so of a path, and an entry of exec lets a program in"
+                .to_owned(),
             Cure::None,
         ),
         Errno::Access if of_image => (

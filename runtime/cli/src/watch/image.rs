@@ -4,7 +4,7 @@ use bulkhead_containerd::{
     Announced, Containerd, Contents, VerifyError, contents_facts, examine, signature_facts,
     start_layers_alone,
 };
-use bulkhead_gather::{GatherError, Reference, Store, StoreError};
+use bulkhead_gather::Reference;
 use bulkhead_model::{ContentsFacts, ContentsRule, Digest, ImageFacts, Refusal, Rule, SignatureFacts};
 use bulkhead_policy::{FetchRule, Needs, Policy};
 
@@ -13,7 +13,10 @@ use super::{
     line::{About, Line},
     tenants::{Tenant, Tenants},
 };
-use crate::{answer::full, trust::proven};
+use crate::{
+    answer::{Trouble, full},
+    trust::fetch_and_keep,
+};
 
 /// How long a comparison may take. Nobody waits for it.
 const COMPARE_MAX: std::time::Duration = std::time::Duration::from_secs(1800);
@@ -236,13 +239,8 @@ impl Watch {
             Err(error) => return vec![format!("nothing was fetched: {}", full(&error))],
         };
         let (access, layout) = (self.access.clone(), self.layout.clone());
-        let fetched = tokio::task::spawn_blocking(move || -> Result<Vec<String>, FetchError> {
-            let fetched = bulkhead_gather::fetch(&reference, &access)?;
-            let proven = proven(&layout);
-            let store = Store::making_room(&layout, &proven);
-            for found in &fetched.harvest.found {
-                store.add(found)?;
-            }
+        let fetched = tokio::task::spawn_blocking(move || -> Result<Vec<String>, Trouble> {
+            let fetched = fetch_and_keep(&layout, &reference, &access)?;
             let count = fetched.harvest.found.len();
             Ok([vec![format!("{count} signatures were fetched")], fetched.notes].concat())
         });
@@ -252,14 +250,6 @@ impl Watch {
             Err(_) => vec!["signatures cannot be fetched: the task panicked".to_owned()],
         }
     }
-}
-
-#[derive(Debug, thiserror::Error)]
-enum FetchError {
-    #[error(transparent)]
-    Gather(#[from] GatherError),
-    #[error(transparent)]
-    Store(#[from] StoreError),
 }
 
 /// The tenant as policy asks for him: tenants without a file are confined by the node's alone.
