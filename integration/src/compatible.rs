@@ -6,7 +6,7 @@ use std::{path::Path, process::Command, time::Duration};
 
 use serde_json::{Value, json};
 
-use crate::{Answers, BULKHEAD, Bench, Cri, Image, Output, RUNC, Release, run};
+use crate::{Answers, BULKHEAD, Bench, Cri, Image, Output, RUNC, Release, run, run::RUNC_ANSWERS, runcs};
 
 /// An image whose user is root.
 pub const ROOT: &str = "registry.test/team-a/root:1";
@@ -50,9 +50,8 @@ impl Infra {
     /// What the probe says as the first process.
     pub fn facts(&self, runtime: &str, options: &[&str]) -> Answers {
         let said = || self.run(runtime, options, &["/bin/probe", "facts"]).success().unwrap().stdout;
-        // runc's shim loses what so short a run printed when the machine is busy, once in some hundred runs: it is asked
-        // again. Ours is not.
-        let tries = if runtime == RUNC { 5 } else { 1 };
+        // As `runcs` says.
+        let tries = if runtime == RUNC { RUNC_ANSWERS } else { 1 };
         let lines = (0..tries).map(|_| said()).find(|lines| !lines.is_empty()).unwrap_or_default();
         Answers::read(&lines).unwrap()
     }
@@ -109,15 +108,7 @@ impl Infra {
 #[track_caller]
 pub fn same(infra: &Infra, script: &str, edit: impl Fn(&mut Value)) -> String {
     let ours = infra.script(BULKHEAD, script, &edit).success().unwrap();
-    let of_runc = || infra.script(RUNC, script, &edit).success().unwrap().stdout;
-    // As in `facts`: runc is asked again where its shim lost what it printed.
-    let mut runc = of_runc();
-    for _ in 0..4 {
-        if runc == ours.stdout {
-            break;
-        }
-        runc = of_runc();
-    }
+    let runc = runcs(&ours.stdout, || infra.script(RUNC, script, &edit).success().unwrap().stdout);
     assert_eq!(ours.stdout, runc, "{script}");
     assert!(!ours.stdout.trim().is_empty(), "{script}");
     ours.stdout
