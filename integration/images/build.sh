@@ -55,57 +55,11 @@ for name in "$@"; do
 done
 [ ${#missing[@]} -gt 0 ] || ! is_built base || exit 0
 
-release=$(. /etc/os-release && echo "${VERSION_CODENAME:-}")
-# shellcheck disable=SC2016 # apt's own variables
-uri=$(apt-get indextargets --format '$(REPO_URI) $(RELEASE) $(COMPONENT)' 'Created-By: Packages' |
-    awk -v release="$release" '$2 == release && $3 == "main" { print $1; exit }')
-[ -n "$uri" ] || fail "apt knows no source for this machine's own release" "check /etc/apt/sources.list*"
-
-private=$(pwd)/$to/.apt
 work=$(pwd)/$to/.work
 rm -rf "$work"
 trap 'rm -rf "$work"' EXIT
-mkdir -p "$private"/{lists/partial,cache/archives/partial,none/partial}
-printf 'deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] %s %s main\n' "$uri" "$release" \
-    >"$private/sources.list"
-: >"$private/status"
-apt=(apt-get -q -y --no-install-recommends -o "Dir::Etc::SourceList=$private/sources.list" -o Dir::Etc::SourceParts=/dev/null
-    -o Dir::Etc::Preferences=/dev/null -o Dir::Etc::PreferencesParts=/dev/null -o "Dir::State::Lists=$private/lists"
-    -o "Dir::State::Status=$private/status" -o "Dir::Cache=$private/cache" -o APT::Sandbox::User=root
-    -o Acquire::Languages=none -o Acquire::Retries=3)
-
-# Asked once a day: several runs of a session read the same lists.
-update() {
-    [ -z "$(find "$private/lists" -maxdepth 1 -name '*Packages*' -mmin -1440 2>/dev/null)" ] || return 0
-    "${apt[@]}" update >"$private/log" 2>&1 ||
-        fail "apt-get update failed: $(tail -n 3 "$private/log")" "check the network"
-}
-
-# archives PACKAGE…: the files of these packages and of all that they depend on, downloaded.
-archives() {
-    # Asked with an empty cache: what is downloaded already would not be named.
-    "${apt[@]}" -o "Dir::Cache::archives=$private/none" --print-uris install "$@" 2>>"$private/log" | awk '/^\x27/ { print $2 }' | sort ||
-        fail "apt-get does not know how to install $*: $(tail -n 3 "$private/log")" "see $here/*/packages"
-    "${apt[@]}" --download-only install "$@" >>"$private/log" 2>&1 ||
-        fail "apt-get could not download $*: $(tail -n 3 "$private/log")" "check the network"
-}
-
-# unpack DIRECTORY ARCHIVE…
-unpack() {
-    local into=$1 archive dir
-    shift
-    # As base-files makes it in every installed system: the layer's own directories must not hide the base's links.
-    mkdir -p "$into"/usr/{bin,sbin,lib,lib64}
-    for dir in bin sbin lib lib64; do
-        [ -L "$into/$dir" ] || ln -s "usr/$dir" "$into/$dir"
-    done
-    for archive in "$@"; do
-        dpkg --fsys-tarfile "$private/cache/archives/$archive" |
-            tar -x --keep-directory-symlink -C "$into" --exclude='./usr/share/doc/*' --exclude='./usr/share/man/*' \
-                --exclude='./usr/share/locale/*' --exclude='./usr/share/info/*' --exclude='./lib/systemd/*' \
-                --exclude='./usr/share/icons/*' --exclude='./usr/share/fonts/*'
-    done
-}
+. integration/scripts/debian.sh
+private_apt $to/.apt "$(. /etc/os-release && echo "$VERSION_CODENAME")"
 
 # pack DIRECTORY NAME
 pack() {
@@ -114,13 +68,12 @@ pack() {
     mv "$work/layer.tar" "$to/$2.tar"
 }
 
-update
 # shellcheck disable=SC2086 # a list of words
 archives $base >"$private/base"
 if ! is_built base; then
     dir=$work/base
     mapfile -t files <"$private/base"
-    unpack "$dir" "${files[@]}"
+    unpack_layer "$dir" "${files[@]}"
     mkdir -p "$dir"/{dev,proc,sys,tmp,run,etc,srv,root,var/tmp,var/log,var/lib}
     chmod 1777 "$dir/tmp" "$dir/var/tmp"
     # As maintainer scripts make them: links of base-files, alternatives of mawk and debianutils.
@@ -142,7 +95,7 @@ for name in "${missing[@]}"; do
         # shellcheck disable=SC2046 # a list of words
         archives $(cat "$here/$name/packages") >"$private/all"
         mapfile -t files < <(comm -23 "$private/all" "$private/base")
-        unpack "$dir" "${files[@]}"
+        unpack_layer "$dir" "${files[@]}"
     fi
     [ ! -d "$here/$name/rootfs" ] || cp -a --no-preserve=ownership "$here/$name/rootfs/." "$dir/"
     # As git keeps it, whatever this machine's umask was.

@@ -62,57 +62,21 @@ for name in "${wanted[@]}"; do
 done
 [ ${#missing[@]} -gt 0 ] || exit 0
 
-release=$(. /etc/os-release && echo "${VERSION_CODENAME:-}")
-# shellcheck disable=SC2016 # apt's own variables
-uri=$(apt-get indextargets --format '$(REPO_URI) $(RELEASE) $(COMPONENT)' 'Created-By: Packages' |
-    awk -v release="$release" '$2 == release && $3 == "main" { print $1; exit }')
-[ -n "$uri" ] || fail "apt knows no source for this machine's own release" "check /etc/apt/sources.list*"
+# One at a time: tests ask for several at once.
+mkdir -p $corpus
+exec 9>$corpus/.lock
+flock 9
 
-private=$(pwd)/$corpus/.apt
-rm -rf "$private"
-mkdir -p "$private"/{lists/partial,cache/archives/partial,none/partial}
+. integration/scripts/debian.sh
+private_apt $corpus/.apt "$(. /etc/os-release && echo "$VERSION_CODENAME")"
 trap 'rm -rf "$private"' EXIT
-printf 'deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] %s %s main\n' "$uri" "$release" \
-    >"$private/sources.list"
-: >"$private/status"
-apt=(apt-get -q -y --no-install-recommends -o "Dir::Etc::SourceList=$private/sources.list" -o Dir::Etc::SourceParts=/dev/null
-    -o Dir::Etc::Preferences=/dev/null -o Dir::Etc::PreferencesParts=/dev/null -o "Dir::State::Lists=$private/lists"
-    -o "Dir::State::Status=$private/status" -o "Dir::Cache=$private/cache" -o APT::Sandbox::User=root
-    -o Acquire::Languages=none -o Acquire::Retries=3)
-"${apt[@]}" update >"$private/log" 2>&1 ||
-    fail "apt-get update failed: $(tail -n 3 "$private/log")" "check the network"
-
-# archives PACKAGE…: the files of these packages and of all that they depend on, downloaded.
-archives() {
-    # Asked with an empty cache: what is downloaded already would not be named.
-    "${apt[@]}" -o "Dir::Cache::archives=$private/none" --print-uris install "$@" 2>>"$private/log" | awk '/^\x27/ { print $2 }' | sort ||
-        fail "apt-get does not know how to install $*: $(tail -n 3 "$private/log")" "see the list in $0"
-    "${apt[@]}" --download-only install "$@" >>"$private/log" 2>&1 ||
-        fail "apt-get could not download $*: $(tail -n 3 "$private/log")" "check the network"
-}
-
-# unpack DIRECTORY ARCHIVE…
-unpack() {
-    local to=$1 archive dir
-    shift
-    # As base-files makes it in every installed system: the layer's own directories must not hide the base's links.
-    mkdir -p "$to"/usr/{bin,sbin,lib,lib64}
-    for dir in bin sbin lib lib64; do
-        [ -L "$to/$dir" ] || ln -s "usr/$dir" "$to/$dir"
-    done
-    for archive in "$@"; do
-        dpkg --fsys-tarfile "$private/cache/archives/$archive" |
-            tar -x --keep-directory-symlink -C "$to" --exclude='./usr/share/doc/*' --exclude='./usr/share/man/*' \
-                --exclude='./usr/share/locale/*' --exclude='./usr/share/info/*'
-    done
-}
 
 # shellcheck disable=SC2086 # a list of words
 archives $base >"$private/base"
 if [ ! -e $corpus/base/.complete ]; then
     rm -rf $corpus/base
     mapfile -t files <"$private/base"
-    unpack $corpus/base "${files[@]}"
+    unpack_layer $corpus/base "${files[@]}"
     mkdir -p $corpus/base/{dev,proc,sys,tmp,run,etc}
     chmod 1777 $corpus/base/tmp
     printf 'root:x:0:0::/root:/bin/sh\nwww-data:x:33:33::/:/bin/sh\nsshd:x:102:65534::/run/sshd:/bin/false\nnobody:x:65534:65534::/:/bin/sh\n' >$corpus/base/etc/passwd
@@ -122,7 +86,8 @@ if [ ! -e $corpus/base/.complete ]; then
     touch $corpus/base/.complete
 fi
 for name in "${missing[@]}"; do
-    [ "$name" != base ] || continue
+    # Whoever had the lock before may have made it.
+    [ "$name" != base ] && [ ! -e "$corpus/$name/.complete" ] || continue
     packages=$(awk -v name="$name" '$1 == name { $1 = ""; print }' <<<"$images")
     [ -n "$packages" ] || fail "no image is called $name" "see $0 --list"
     echo "corpus: unpacking$packages"
@@ -130,6 +95,6 @@ for name in "${missing[@]}"; do
     archives $packages >"$private/all"
     mapfile -t files < <(comm -23 "$private/all" "$private/base")
     rm -rf "${corpus:?}/$name"
-    unpack "$corpus/$name" "${files[@]}"
+    unpack_layer "$corpus/$name" "${files[@]}"
     touch "$corpus/$name/.complete"
 done

@@ -24,6 +24,8 @@ fail() {
     exit 1
 }
 
+. integration/scripts/debian.sh
+
 # program=package. A program that is there needs no package, wherever it came from.
 system_packages() {
     local pair missing=()
@@ -64,40 +66,18 @@ busybox_is_dynamic() {
     head -c 4096 "$busybox" | grep -qa 'ld-linux'
 }
 
-# Address of the Debian archive that apt uses for this machine's own release.
-mirror() {
-    local codename
-    codename=$(. /etc/os-release && echo "${VERSION_CODENAME:-}")
-    # shellcheck disable=SC2016 # apt's own variables
-    apt-get indextargets --format '$(REPO_URI) $(RELEASE) $(COMPONENT)' 'Created-By: Packages' |
-        awk -v release="$codename" '$2 == release && $3 == "main" { print $1; exit }'
-}
-
 # unpack NAME SUITE PACKAGE [ARGUMENT]: SUITE's PACKAGE, which holds a program of that name that says its version when it
 # gets the ARGUMENT (--version), in target/deps/NAME.
 unpack() {
     local name=$1 suite=$2 package=$3 version=${4:---version}
-    local to=$deps/$name private=$deps/apt/$suite
+    local to=$deps/$name private=$PWD/$deps/apt/$suite apt=()
     [ -e "$to/.complete" ] && return
     [ "$(. /etc/os-release && echo "$ID")" = debian ] || fail "$package of Debian $suite is only to be had on Debian" \
         "test on Debian, or put $package's usr/ below $to and 'touch $to/.complete'"
-    local uri
-    uri=$(mirror)
-    [ -n "$uri" ] || fail "apt knows no source for this machine's own release" "check /etc/apt/sources.list*"
     echo "deps: unpacking $package of $suite into $to"
-    rm -rf "$to" && mkdir -p "$to" "$private"/{lists/partial,cache/archives/partial}
-    printf 'deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] %s %s main\n' "$uri" "$suite" \
-        >"$private/sources.list"
-    : >"$private/status"
-    local here
-    here=$(pwd)/$private
-    local options=(-q -o "Dir::Etc::SourceList=$here/sources.list" -o Dir::Etc::SourceParts=/dev/null -o Dir::Etc::Preferences=/dev/null
-        -o Dir::Etc::PreferencesParts=/dev/null -o "Dir::State::Lists=$here/lists" -o "Dir::State::Status=$here/status"
-        -o "Dir::Cache=$here/cache" -o APT::Get::List-Cleanup=0 -o APT::Sandbox::User=root
-        -o Acquire::Languages=none -o Acquire::Retries=3)
-    apt-get "${options[@]}" update >"$private/log" 2>&1 ||
-        fail "apt-get update for $suite failed: $(tail -n 3 "$private/log")" "check the network, see $private/log"
-    (cd "$private" && apt-get "${options[@]}" download "$package" >>log 2>&1) ||
+    rm -rf "$to" && mkdir -p "$to"
+    private_apt "$private" "$suite"
+    (cd "$private" && "${apt[@]}" download "$package" >>log 2>&1) ||
         fail "apt-get download $package of $suite failed: $(tail -n 3 "$private/log")" "see $private/log"
     dpkg -x "$private/$package"_*.deb "$to"
     rm -f "$private/$package"_*.deb
@@ -112,8 +92,7 @@ userland() {
     local to=$deps/userland codename uri
     [ -e "$to/.complete" ] && return
     codename=$(. /etc/os-release && echo "${VERSION_CODENAME:-}")
-    uri=$(mirror)
-    [ -n "$uri" ] || fail "apt knows no source for this machine's own release" "check /etc/apt/sources.list*"
+    uri=$(mirror) || exit
     echo "deps: unpacking a userland of $codename into $to"
     rm -rf "$to" && mkdir -p "$to"
     $sudo mmdebstrap --quiet --variant=extract --hook-dir=/usr/share/mmdebstrap/hooks/merged-usr \
