@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use bulkhead_binding::{CriContainer, CriRecord, bind, example};
-use bulkhead_model::{ContainerKind, Interaction, Level, MemfdRule, RootRule, Tenant, UserRule};
+use bulkhead_model::{ContainerKind, Interaction, Level, MemfdRule, RootRule, Rule, Tenant, UserRule};
 use oci_spec::runtime::Spec;
 use proptest::prelude::*;
 
