@@ -55,14 +55,6 @@ pub enum ProfileError {
         /// The index.
         index: usize,
     },
-    /// Two conditions on one argument: runc ORs them, the specification is silent.
-    #[error("linux.seccomp compares argument {index} of {syscall} twice in one rule: write two rules")]
-    ArgTwice {
-        /// The syscall.
-        syscall: String,
-        /// The index.
-        index: usize,
-    },
     /// More than the kernel takes.
     #[error("the seccomp program has {instructions} instructions; the kernel takes 4096")]
     TooLong {
@@ -82,7 +74,8 @@ pub(crate) fn table(section: &LinuxSeccomp) -> Result<Table, ProfileError> {
         let then = action(entry.action(), entry.errno_ret())?;
         for name in entry.names() {
             if let Some(number) = number(name, then, default)? {
-                rules.entry(number).or_default().push(Rule { when: conditions(name, entry)?, then });
+                let new = conditions(name, entry)?.into_iter().map(|when| Rule { when, then });
+                rules.entry(number).or_default().extend(new);
             }
         }
     }
@@ -160,19 +153,23 @@ fn number(name: &str, then: Action, default: Action) -> Result<Option<u32>, Prof
     }
 }
 
-fn conditions(name: &str, entry: &LinuxSyscall) -> Result<Vec<Condition>, ProfileError> {
+/// The conditions of each rule that an entry stands for: one rule, which asks for all of them. Where it names an argument
+/// more than once, a rule for each condition: of these one is enough.
+///
+/// Source: `matchCall`, runc libcontainer/seccomp/seccomp_linux.go; the specification is silent, and profiles that list
+/// the values of an argument are written for it.
+fn conditions(name: &str, entry: &LinuxSyscall) -> Result<Vec<Vec<Condition>>, ProfileError> {
     let mut seen = [false; 6];
+    let mut any = false;
     let mut conditions = Vec::new();
     for arg in entry.args().iter().flatten() {
-        let (index, syscall) = (arg.index(), || name.to_owned());
-        match seen.get_mut(index) {
-            None => return Err(ProfileError::ArgIndex { syscall: syscall(), index }),
-            Some(true) => return Err(ProfileError::ArgTwice { syscall: syscall(), index }),
-            Some(first) => *first = true,
-        }
+        let index = arg.index();
+        let seen = seen.get_mut(index);
+        let seen = seen.ok_or_else(|| ProfileError::ArgIndex { syscall: name.to_owned(), index })?;
+        any |= std::mem::replace(seen, true);
         conditions.push(condition(arg, index));
     }
-    Ok(conditions)
+    Ok(if any { conditions.into_iter().map(|one| vec![one]).collect() } else { vec![conditions] })
 }
 
 fn condition(arg: &LinuxSeccompArg, index: usize) -> Condition {
