@@ -11,6 +11,7 @@ use std::{
 };
 
 use serde::Deserialize;
+use sha2::{Digest as _, Sha256};
 use syscalls::{aarch64, arm, x86, x86_64};
 
 #[derive(Deserialize)]
@@ -73,8 +74,12 @@ fn main() {
         elsewhere.iter().collect::<Vec<_>>()
     )
     .expect("text grows");
+    let names_end = out.len();
     write_rows(&mut out, "ROWS", &baseline, own, other);
+    let hash: [u8; 32] = Sha256::digest(&out[names_end..]).into();
     write_rows(&mut out, "SERVER_ROWS", &server, own, other);
+    writeln!(out, "/// Hash of the text of ROWS.\npub(crate) static ROWS_HASH: [u8; 32] = {hash:?};")
+        .expect("text grows");
     let to = Path::new(&std::env::var_os("OUT_DIR").expect("cargo gives OUT_DIR")).join("tables.rs");
     std::fs::write(&to, out).expect("OUT_DIR is writable");
 }

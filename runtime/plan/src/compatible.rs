@@ -88,6 +88,7 @@ pub(crate) fn plan(
         source_roots: Vec::new(),
         image_volumes: crate::mounts::labelled(image_volumes, linux),
         copied_up,
+        exec_filter: crate::seccomp::LastFilter::default(),
         init: InitRule::Program,
         identity: IdentityRule::AsIs,
     })

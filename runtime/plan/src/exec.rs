@@ -105,5 +105,5 @@ fn filter(
         (MemfdRule::Denied, _) | (_, MemfdRule::Denied) => MemfdRule::Denied,
     };
     let section = plan.spec().linux().as_ref().and_then(|linux| linux.seccomp().as_ref());
-    seccomp::filter(memfd, now.or(before), InitRule::Program, section, changes)
+    seccomp::filter_of_exec(memfd, now.or(before), section, &plan.exec_filter, changes)
 }

@@ -89,6 +89,7 @@ pub struct Plan {
     identity: IdentityRule,
     copied_up: BTreeSet<PathBuf>,
     init: InitRule,
+    exec_filter: seccomp::LastFilter,
 }
 
 impl Plan {

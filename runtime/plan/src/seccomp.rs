@@ -1,6 +1,10 @@
 //! `linux.seccomp`: the baseline holds, or the image's profile on top of it; a request's own section makes it stricter.
 
-use std::{borrow::Cow, collections::BTreeSet, sync::Arc};
+use std::{
+    borrow::Cow,
+    collections::BTreeSet,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use bulkhead_model::{
     DeniedCalls, Digest, GeneratedProfile, InitRule, MemfdRule, ProfileRule, Refusal, Rule,
@@ -10,6 +14,7 @@ use oci_spec::runtime::LinuxSeccomp;
 use crate::change::{Changes, Section};
 
 /// What is loaded.
+#[derive(Clone, Debug)]
 pub(crate) struct Filter {
     pub(crate) programs: Vec<Vec<u64>>,
     pub(crate) denied_calls: DeniedCalls,
@@ -99,6 +104,39 @@ pub(crate) fn filter(
     section: Option<&LinuxSeccomp>,
     changes: &mut Changes,
 ) -> Result<Filter, Refusal> {
+    record(profile, section, changes);
+    compile(memfd, profile, init, section)
+}
+
+/// The same for an exec, which has no small init: made once for all that are alike, since probes are many.
+pub(crate) fn filter_of_exec(
+    memfd: MemfdRule,
+    profile: Option<&GeneratedProfile>,
+    section: Option<&LinuxSeccomp>,
+    last: &LastFilter,
+    changes: &mut Changes,
+) -> Result<Filter, Refusal> {
+    record(profile, section, changes);
+    let key = (memfd, profile.map(GeneratedProfile::hash));
+    let mut last = last.0.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some((of, filter)) = last.as_ref()
+        && *of == key
+    {
+        return Ok(filter.clone());
+    }
+    let filter = compile(memfd, profile, InitRule::Program, section)?;
+    *last = Some((key, filter.clone()));
+    Ok(filter)
+}
+
+/// The filter of a container's last exec that did not run under that of its init, and what it was made of beside the
+/// container's own section.
+#[derive(Debug, Default)]
+pub(crate) struct LastFilter(Mutex<Option<(FilterOf, Filter)>>);
+
+type FilterOf = (MemfdRule, Option<Digest>);
+
+fn record(profile: Option<&GeneratedProfile>, section: Option<&LinuxSeccomp>, changes: &mut Changes) {
     let (what, reason) = match (profile, section) {
         (None, None) => ("baseline", "an unconfined process does not exist here"),
         (None, Some(_)) => {
@@ -113,6 +151,14 @@ pub(crate) fn filter(
         ),
     };
     changes.record(Section::Seccomp, what, reason);
+}
+
+fn compile(
+    memfd: MemfdRule,
+    profile: Option<&GeneratedProfile>,
+    init: InitRule,
+    section: Option<&LinuxSeccomp>,
+) -> Result<Filter, Refusal> {
     let made = match profile {
         None => bulkhead_profiles::program(memfd, section).map(|program| vec![program]),
         Some(profile) => bulkhead_profiles::generated_programs(memfd, &with_init(profile, init), section),

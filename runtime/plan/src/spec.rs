@@ -159,6 +159,7 @@ pub(crate) fn plan(
             .collect(),
         image_volumes: mounts::labelled(image_volumes, linux),
         copied_up: mounts.copied_up,
+        exec_filter: seccomp::LastFilter::default(),
         init,
         identity: match request.kind {
             ContainerKind::Sandbox => IdentityRule::AsIs,

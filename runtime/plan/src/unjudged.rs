@@ -41,6 +41,7 @@ impl Plan {
             source_roots: Vec::new(),
             image_volumes: Vec::new(),
             copied_up: BTreeSet::new(),
+            exec_filter: crate::seccomp::LastFilter::default(),
             init: InitRule::Program,
             identity: IdentityRule::AsIs,
         }

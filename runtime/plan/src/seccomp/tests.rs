@@ -54,3 +54,22 @@ fn small_init_adds_no_call_to_a_pinned_profile_and_runs_under_one_that_has_its_c
     let wide = GeneratedProfile::new(calls, None, whole_image());
     keeps_pin(&pin(&wide), Some(&wide), InitRule::Small).unwrap();
 }
+
+#[test]
+fn filter_of_an_exec_is_made_once_and_anew_where_policy_has_changed() {
+    let (narrow, last) = (profile(None), LastFilter::default());
+    let asked = |memfd, profile: Option<&GeneratedProfile>| {
+        filter_of_exec(memfd, profile, None, &last, &mut Changes::default()).unwrap().programs
+    };
+    let made = |memfd, profile| compile(memfd, profile, InitRule::Program, None).unwrap().programs;
+    let denied = MemfdRule::Denied;
+    assert_eq!(asked(denied, Some(&narrow)), made(denied, Some(&narrow)));
+
+    // What is kept is what is answered.
+    let marked = Filter { programs: vec![vec![7]], denied_calls: DeniedCalls::Told };
+    *last.0.lock().unwrap() = Some(((denied, Some(narrow.hash())), marked));
+    assert_eq!(asked(denied, Some(&narrow)), [[7]]);
+    assert_eq!(asked(denied, None), made(denied, None));
+    assert_eq!(asked(MemfdRule::Allowed, Some(&narrow)), made(MemfdRule::Allowed, Some(&narrow)));
+    assert_eq!(asked(denied, Some(&narrow)), made(denied, Some(&narrow)));
+}
