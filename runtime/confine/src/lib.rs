@@ -6,7 +6,7 @@
 //!    ▼
 //! Prepared::enforce()      after Start, one thread, nothing but execve after it
 //!    │  ids · no capability · no_new_privs · `/` read-only, nosuid, nodev · canary can still be opened
-//!    ├─► landlock_restrict_self ─► canary gives EACCES
+//!    ├─► landlock_restrict_self ─► canary gives EACCES ─► so do TCP ports, where there are rules for them
 //!    ├─► seccomp programs, in order
 //!    └─► /proc/self/status says so ─► Ok            any difference ─► Err, and the caller must exit
 //! ```

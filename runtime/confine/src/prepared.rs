@@ -7,7 +7,7 @@ use std::{
     path::PathBuf,
 };
 
-use bulkhead_model::{ConfineSpec, Credentials, DeniedCalls, HardenedSpec, MountRoots};
+use bulkhead_model::{ConfineSpec, Credentials, DeniedCalls, HardenedSpec, MountRoots, TcpRule};
 use landlock::RulesetCreated;
 use nix::sys::{
     prctl,
@@ -75,6 +75,8 @@ pub struct Hardened {
     credentials: Credentials,
     root_read_only: bool,
     canary: PathBuf,
+    tcp_bind: TcpRule,
+    tcp_connect: TcpRule,
     ruleset: RulesetCreated,
     pins: Vec<OwnedFd>,
     programs: Vec<BpfProgram>,
@@ -100,6 +102,8 @@ impl Hardened {
             credentials: credentials.clone(),
             root_read_only: *root_read_only,
             canary: landlock.canary.clone(),
+            tcp_bind: landlock.tcp_bind.clone(),
+            tcp_connect: landlock.tcp_connect.clone(),
             ruleset,
             pins,
             programs,
@@ -108,7 +112,17 @@ impl Hardened {
     }
 
     fn enforce(self, hand_over: impl FnOnce(BorrowedFd<'_>) -> io::Result<()>) -> Result<(), ConfineError> {
-        let Self { credentials, root_read_only, canary, ruleset, pins, programs, denied_calls } = self;
+        let Self {
+            credentials,
+            root_read_only,
+            canary,
+            tcp_bind,
+            tcp_connect,
+            ruleset,
+            pins,
+            programs,
+            denied_calls,
+        } = self;
         // Those that nobody took: to close them here would be a call more.
         std::mem::forget(pins);
         no_new_privs()?;
@@ -120,6 +134,7 @@ impl Hardened {
 
         ruleset::enforce(ruleset)?;
         canary::is_out_of_reach(&canary)?;
+        canary::ports_are_out_of_reach(&tcp_bind, &tcp_connect)?;
         match denied_calls {
             DeniedCalls::Unseen => seccomp::load(&programs)?,
             DeniedCalls::Told => seccomp::load_told(&programs, hand_over)?,
