@@ -135,8 +135,16 @@ fn what_cosign_saved_is_imported_as_directory_tarball_and_bundle_file() {
         assert_eq!(kept(&root), [(bench.digests.target.clone(), "simple-signing".to_owned())]);
     }
 
+    // cosign 3 saves its bundle beside the image, listed nowhere.
+    let cosign = Cosign::new(3, &dir.join("cosign-3"));
+    cosign.sign(&image);
+    let saved = dir.join("saved-3");
+    cosign.save(&image, &saved);
+    let root = dir.join("root-saved-3");
+    answered(&bulkhead(&root, &["trust", "import", saved.to_str().unwrap()]), 0);
+    assert!(kept(&root).contains(&(bench.digests.target.clone(), "bundle".to_owned())));
+
     // A bundle as a file: one that was fetched, taken out of the store.
-    Cosign::new(3, &dir.join("cosign-3")).sign(&image);
     let fetched = dir.join("root-fetched");
     answered(&bulkhead(&fetched, &["trust", "fetch", &image]), 0);
     let hex = bench.digests.target.trim_start_matches("sha256:").to_owned();

@@ -13,8 +13,8 @@ use rustix::fs::OFlags;
 
 use crate::GatherError;
 
-/// Most entries of a tarball that are looked at.
-const TAR_ENTRIES_MAX: usize = 100_000;
+/// Most entries of a tarball, or blobs of a directory, that are looked at.
+const ENTRIES_MAX: usize = 100_000;
 
 /// How many bytes are hashed at a time.
 const PART_BYTES: usize = 256 * 1024;
@@ -92,6 +92,32 @@ impl Layout {
         Ok(if found == *digest { Ok(total) } else { Err(found) })
     }
 
+    /// The names of its blobs, listed in an index or not; none where there is no such directory.
+    ///
+    /// # Errors
+    /// The directory cannot be read.
+    pub(crate) fn blobs(&self) -> Result<Vec<Digest>, GatherError> {
+        let digest = |name: &str| format!("sha256:{name}").parse().ok();
+        match &self.0 {
+            Kind::Directory(dir) => {
+                let dir = dir.join("blobs/sha256");
+                let failed = |error| GatherError::file("getdents64(2)", &dir)(error);
+                let entries = match std::fs::read_dir(&dir) {
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+                    other => other.map_err(failed)?,
+                };
+                let mut found = Vec::new();
+                for entry in entries.take(ENTRIES_MAX) {
+                    found.extend(entry.map_err(failed)?.file_name().to_str().and_then(digest));
+                }
+                Ok(found)
+            }
+            Kind::Tarball { entries, .. } => {
+                Ok(entries.keys().filter_map(|name| digest(name.strip_prefix("blobs/sha256/")?)).collect())
+            }
+        }
+    }
+
     fn read(&mut self, name: &str, bytes_max: u64) -> Result<Vec<u8>, GatherError> {
         let (what, file, size) = self.open_entry(name)?;
         let too_large = || GatherError::TooLarge { what: what.clone(), bytes_max };
@@ -167,8 +193,8 @@ fn entries(path: &Path, file: &File) -> Result<BTreeMap<String, (u64, u64)>, Gat
     let mut archive = tar::Archive::new(file);
     let mut found = BTreeMap::new();
     for (number, entry) in archive.entries_with_seek().map_err(failed)?.enumerate() {
-        if number >= TAR_ENTRIES_MAX {
-            let why = format!("it has more than {TAR_ENTRIES_MAX} entries");
+        if number >= ENTRIES_MAX {
+            let why = format!("it has more than {ENTRIES_MAX} entries");
             return Err(GatherError::document(path.display().to_string(), "tarball of a layout", why));
         }
         let entry = entry.map_err(failed)?;

@@ -35,6 +35,7 @@ pub fn import(path: &Path) -> Result<Harvest, GatherError> {
     let index = Document::parse(&format!("index.json of {}", path.display()), &index)?;
     let mut seen = BTreeSet::new();
     walk(&mut layout, &index, DEPTH_MAX, &mut seen, &mut harvest)?;
+    unlisted(&mut layout, &mut seen, &mut harvest)?;
     Ok(harvest)
 }
 
@@ -57,6 +58,34 @@ fn bundle_file(path: &Path) -> Result<Option<Vec<u8>>, GatherError> {
     }
     // JSON that is no bundle gets told what is missing in it.
     Ok((looks || bundle::is_bundle(&bytes)).then_some(bytes))
+}
+
+/// Largest manifest of a bundle that no index lists, in bytes: one layer and a subject.
+const UNLISTED_BYTES_MAX: u64 = 64 * 1024;
+
+/// Manifests of bundles that no index lists: so `cosign save` of cosign 3 leaves what it saves beside an image.
+fn unlisted(
+    layout: &mut OciLayout,
+    seen: &mut BTreeSet<Digest>,
+    harvest: &mut Harvest,
+) -> Result<(), GatherError> {
+    for digest in layout.blobs()? {
+        if !seen.insert(digest) {
+            continue;
+        }
+        // Most blobs are something else, and one that is damaged is nobody's here.
+        let bytes = match layout.blob(&digest, UNLISTED_BYTES_MAX) {
+            Err(GatherError::TooLarge { .. } | GatherError::Digest { .. } | GatherError::Kind { .. }) => {
+                continue;
+            }
+            other => other?,
+        };
+        let Ok(document) = Document::parse(&digest.to_string(), &bytes) else { continue };
+        if document.subject.is_some() && document.holds_signatures() {
+            signatures(&document, None, layout, harvest)?;
+        }
+    }
+    Ok(())
 }
 
 fn walk(

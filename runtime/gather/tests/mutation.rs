@@ -50,8 +50,8 @@ fn damaged(bytes: &[u8], dice: &mut Dice) -> Vec<u8> {
     copy
 }
 
-fn bundle() -> Vec<u8> {
-    let statement = format!(r#"{{"subject":[{{"digest":{{"sha256":"{}"}}}}]}}"#, Digest::of(b"image").hex());
+fn bundle(about: &[u8]) -> Vec<u8> {
+    let statement = format!(r#"{{"subject":[{{"digest":{{"sha256":"{}"}}}}]}}"#, Digest::of(about).hex());
     let payload = STANDARD.encode(statement);
     format!(
         r#"{{"mediaType":"application/vnd.dev.sigstore.bundle.v0.3+json","dsseEnvelope":{{"payload":"{payload}"}}}}"#
@@ -59,9 +59,10 @@ fn bundle() -> Vec<u8> {
     .into_bytes()
 }
 
-/// A tarball with a layout that has a bundle and a signature of cosign 2.
+/// A tarball with a layout that has a bundle and a signature of cosign 2, a bundle that no index lists, as cosign 3 saves
+/// it, and a manifest that no index lists and that is about nothing.
 fn tarball() -> Vec<u8> {
-    let bundle = bundle();
+    let (bundle, saved, aimless) = (bundle(b"image"), bundle(b"another"), bundle(b"a third"));
     let payload =
         format!(r#"{{"critical":{{"image":{{"docker-manifest-digest":"{}"}}}}}}"#, Digest::of(b"image"));
     let layer = |kind: &str, bytes: &[u8]| {
@@ -72,6 +73,10 @@ fn tarball() -> Vec<u8> {
     };
     let one = layer("application/vnd.dev.sigstore.bundle.v0.3+json", &bundle);
     let two = layer("application/vnd.dev.cosign.simplesigning.v1+json", payload.as_bytes());
+    let three = layer("application/vnd.dev.sigstore.bundle.v0.3+json", &saved);
+    let subject = format!(r#"{{"subject":{{"digest":"{}"}},"#, Digest::of(b"another"));
+    let three = three.replacen('{', &subject, 1);
+    let four = layer("application/vnd.dev.sigstore.bundle.v0.3+json", &aimless);
     let index = format!(
         r#"{{"manifests":[{{"digest":"{}"}},{{"digest":"{}"}}]}}"#,
         Digest::of(one.as_bytes()),
@@ -85,7 +90,8 @@ fn tarball() -> Vec<u8> {
         tar.append_data(&mut header, name, bytes).unwrap();
     };
     put("index.json", index.as_bytes());
-    for blob in [&bundle[..], payload.as_bytes(), one.as_bytes(), two.as_bytes()] {
+    let manifests = [&one, &two, &three, &four].map(String::as_bytes);
+    for blob in [&bundle[..], &saved, &aimless, payload.as_bytes()].into_iter().chain(manifests) {
         put(&format!("blobs/sha256/{}", Digest::of(blob).hex()), blob);
     }
     tar.into_inner().unwrap()
@@ -105,7 +111,7 @@ fn read(path: &Path, bytes: &[u8]) -> Result<usize, GatherError> {
 fn damaged_bundles_and_layouts_are_read_to_an_answer() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("file");
-    for (whole, files) in [(bundle(), 1), (tarball(), 2)] {
+    for (whole, files) in [(bundle(b"image"), 1), (tarball(), 3)] {
         assert_eq!(read(&path, &whole).unwrap(), files, "the file as it was is good");
         let mut dice = Dice(1);
         let (mut good, mut bad) = (0, 0);
