@@ -142,9 +142,9 @@ fn memory_settings(memory: &LinuxMemory, settings: &mut Settings) -> Result<(), 
     if let Some(soft) = given(memory.reservation()) {
         settings.set("memory", "memory.soft_limit_in_bytes", soft.to_string(), "memory.reservation");
     }
-    if memory.kernel().is_some_and(|limit| limit > 0) {
-        return Err(unsupported("memory.kernel", "Linux has no limit of kernel memory any more"));
-    }
+    // `memory.kernel` is left out, as by runc: Linux has no such limit any more, and `memory.limit` counts that memory too.
+    //
+    // Source: `CreateCgroupConfig`, runc libcontainer/specconv/spec_linux.go.
     if let Some(limit) = given(memory.kernel_tcp()) {
         settings.set("memory", "memory.kmem.tcp.limit_in_bytes", limit.to_string(), "memory.kernelTCP");
     }
@@ -264,6 +264,13 @@ mod tests {
         assert_eq!(found[1], ("memory.memsw.limit_in_bytes".to_owned(), "-1".to_owned()));
         assert_eq!(files(r#"{"memory":{"limit":-1,"swap":5}}"#).unwrap()[1].1, "5");
         assert_eq!(files(r#"{"memory":{"limit":7}}"#).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn limit_of_kernel_memory_alone_which_linux_no_longer_has_is_left_out_and_others_are_not() {
+        let found = files(r#"{"memory":{"limit":9,"kernel":7,"kernelTCP":5}}"#).unwrap();
+        let names: Vec<&str> = found.iter().map(|(file, _)| file.as_str()).collect();
+        assert_eq!(names, ["memory.limit_in_bytes", "memory.kmem.tcp.limit_in_bytes"]);
     }
 
     #[test]

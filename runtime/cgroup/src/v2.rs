@@ -187,9 +187,9 @@ fn memory_settings(
     if let Some(low) = given(memory.reservation()) {
         settings.set("", "memory.low", limit_text(low), "memory.reservation");
     }
-    let unlimited = |value: Option<i64>| value.is_none_or(|value| value <= 0);
-    if !unlimited(memory.kernel()) || !unlimited(memory.kernel_tcp()) {
-        return Err(unsupported("memory.kernel", "cgroup v2 has no limit of kernel memory"));
+    // `memory.kernel` is left out, as on v1.
+    if memory.kernel_tcp().is_some_and(|limit| limit > 0) {
+        return Err(unsupported("memory.kernelTCP", "cgroup v2 has no limit of what TCP buffers hold"));
     }
     if memory.swappiness().is_some() {
         return Err(unsupported("memory.swappiness", "cgroup v2 has none for each group"));

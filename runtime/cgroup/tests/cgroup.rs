@@ -179,7 +179,6 @@ fn update_changes_what_it_names_in_either_direction_and_leaves_the_rest() {
 fn limits_that_cannot_be_kept_are_errors() {
     let Some(group) = Group::unmade() else { return };
     for wrong in [
-        json!({ "memory": { "kernel": 1 << 20 } }),
         json!({ "memory": { "useHierarchy": false } }),
         json!({ "blockIO": { "leafWeight": 10 } }),
         json!({ "hugepageLimits": [{ "pageSize": "../x", "limit": 1 }] }),

@@ -60,7 +60,7 @@ fn limits_that_v2_cannot_keep_are_errors() {
         r#"{"memory":{"limit":100,"swap":50}}"#,
         r#"{"memory":{"swap":50}}"#,
         r#"{"memory":{"limit":-1,"swap":50}}"#,
-        r#"{"memory":{"kernel":1}}"#,
+        r#"{"memory":{"kernelTCP":1}}"#,
         r#"{"memory":{"swappiness":10}}"#,
         r#"{"memory":{"disableOOMKiller":true}}"#,
         r#"{"cpu":{"realtimeRuntime":1}}"#,
