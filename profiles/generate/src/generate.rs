@@ -147,7 +147,9 @@ impl Analysis<'_> {
             modules.push(summary);
             files.push(file.clone());
         }
-        let linked = link(&modules, Roles { entries: &entries, loaded: &loaded }, self.limits);
+        let asked = closure.said_in(&program.path, &files);
+        let roles = Roles { entries: &entries, loaded: &loaded, asked: &asked };
+        let linked = link(&modules, roles, self.limits);
         for module in &linked.looks_up {
             let file = files[*module as usize].display();
             closure.notes.insert(format!("{file} looks functions up by names that are not all constants"));

@@ -236,7 +236,14 @@ fn table_of_functions_among_constants_that_lie_with_the_code_is_data() {
          void never(void) { a(); b(); call(SYS_sync); }\n\
          static void (*const table[])(void) = {a, b};\n\
          void _start(int n) { table[n & 1](); }",
-        &["-static", "-no-pie", "-fno-pie", "-fno-inline", "-Wl,-z,noseparate-code"],
+        &[
+            "-static",
+            "-no-pie",
+            "-fno-pie",
+            "-fno-inline",
+            "-Wl,-z,noseparate-code",
+            "-fno-asynchronous-unwind-tables",
+        ],
     );
     assert_allows(&image.calls(), &["getcwd", "sysinfo"], &["sync"]);
 }

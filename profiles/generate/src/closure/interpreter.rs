@@ -113,6 +113,7 @@ impl Closure<'_> {
             "{} runs what its script says; all its native extensions are taken in",
             found.path.display()
         ));
-        self.add_libraries(&found.path, &files, &format!("a native extension of {plain}"))
+        self.add_libraries(&found.path, &files, &format!("a native extension of {plain}"))?;
+        self.listen(found, plain, argv)
     }
 }

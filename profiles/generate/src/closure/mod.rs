@@ -9,6 +9,7 @@
 //! Limits: what a program is told to run by its input or its network is not known; see the profile's notes.
 
 mod interpreter;
+pub(crate) mod language;
 mod linkage;
 mod loader;
 mod script;
@@ -89,6 +90,8 @@ pub(crate) struct Closure<'r> {
     done: BTreeSet<PathBuf>,
     /// What could not be known.
     pub(crate) notes: BTreeSet<String>,
+    /// By interpreter.
+    said: BTreeMap<PathBuf, language::Said>,
     loader: search::Loader,
     linkages: HashMap<PathBuf, Option<Rc<Linkage>>>,
 }
@@ -105,6 +108,7 @@ impl<'r> Closure<'r> {
             queue: VecDeque::new(),
             done: BTreeSet::new(),
             notes: BTreeSet::new(),
+            said: BTreeMap::new(),
             loader,
             linkages: HashMap::new(),
         })

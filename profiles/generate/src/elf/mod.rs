@@ -196,6 +196,11 @@ impl<'d> Elf<'d> {
         section(self.data, b".got").unwrap_or_default()
     }
 
+    /// Where .eh_frame is, if a section is called so: a static program may have no segment that says it.
+    pub(crate) fn unwind_section(&self) -> Option<std::ops::Range<u64>> {
+        section(self.data, b".eh_frame")
+    }
+
     /// Functions that .symtab names, where the file is not stripped: address, length and name.
     pub(crate) fn debug_names(&self) -> Vec<(u64, u64, String)> {
         debug_names(self.data).unwrap_or_default()

@@ -26,11 +26,21 @@ pub(crate) fn frames(elf: &Elf<'_>) -> Vec<Frame> {
 }
 
 fn all(elf: &Elf<'_>) -> Option<Vec<Frame>> {
-    let (address, _) = elf.unwind?;
-    let bases = BaseAddresses::default().set_eh_frame_hdr(address);
-    let header = EhFrameHdr::new(elf.from(address)?, LittleEndian).parse(&bases, 8).ok()?;
-    let gimli::Pointer::Direct(start) = header.eh_frame_ptr() else { return None };
-    let section = EhFrame::new(elf.from(start)?, LittleEndian);
+    let (bases, start, bytes) = match elf.unwind {
+        Some((address, _)) => {
+            let bases = BaseAddresses::default().set_eh_frame_hdr(address);
+            let header = EhFrameHdr::new(elf.from(address)?, LittleEndian).parse(&bases, 8).ok()?;
+            let gimli::Pointer::Direct(start) = header.eh_frame_ptr() else { return None };
+            (bases, start, elf.from(start)?)
+        }
+        None => {
+            let section = elf.unwind_section()?;
+            let bytes = elf.from(section.start)?;
+            let length = usize::try_from(section.end - section.start).ok()?;
+            (BaseAddresses::default(), section.start, &bytes[..bytes.len().min(length)])
+        }
+    };
+    let section = EhFrame::new(bytes, LittleEndian);
     let bases = bases.set_eh_frame(start);
     let mut found = Vec::new();
     let mut entries = section.entries(&bases);

@@ -31,7 +31,9 @@ pub(crate) fn taken(state: &State, condition: ConditionCode) -> Way {
         Flags::Compared { left, right, bits, register } => {
             (left, comparison(condition, *right, *bits), *bits, *register)
         }
-        Flags::Tested { left, mask, bits } => (left, bit_test(condition, *mask, *bits), *bits, None),
+        Flags::Tested { left, mask, bits, register } => {
+            (left, bit_test(condition, *mask, *bits), *bits, *register)
+        }
     };
     let Some(test) = test else { return Way::Same };
     let low = bits <= 32;

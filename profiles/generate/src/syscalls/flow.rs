@@ -39,6 +39,7 @@ impl Walk<'_, '_> {
                 for register in [0, 1, 11] {
                     state.registers[register] = Val::Any;
                 }
+                state.flags = Flags::Unknown;
                 // The kernel writes through the pointers that it is handed.
                 state.forget_escaped();
                 return true;

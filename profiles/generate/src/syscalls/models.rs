@@ -123,6 +123,7 @@ pub(crate) fn is_ruled_out(soname: &str, import: &str) -> bool {
 const LOOKED_UP: &[(&str, &[&str], &[&str])] = &[
     ("libcrypto.so.3", LIBCRYPTO, &["DSO_bind_func", "DSO_global_lookup", "DSO_METHOD_openssl"]),
     ("libsasl2.so.2", LIBSASL2, &["_sasl_locate_entry", "_sasl_get_plugin", "_sasl_load_plugins"]),
+    ("libpam.so.0", LIBPAM, &[]),
 ];
 
 /// Source: OpenSSL 3.0 and 3.5. crypto/dso/dso_dlfcn.c is all that calls dlsym, behind `DSO_METHOD`; of DSO_bind_func and
@@ -180,6 +181,17 @@ const LIBCRYPTO: &[&str] = &[
 /// in lib/client.c and lib/server.c are all that it is handed.
 const LIBSASL2: &[&str] =
     &["sasl_client_plug_init", "sasl_server_plug_init", "sasl_auxprop_plug_init", "sasl_canonuser_init"];
+
+/// Source: Linux-PAM 1.5.2 libpam/pam_dynamic.c, `_pam_dlsym`, which is all that calls dlsym and no export; both names that
+/// each case of pam_handlers.c `_pam_add_handler` hands it.
+const LIBPAM: &[&str] = &[
+    "pam_sm_authenticate",
+    "pam_sm_setcred",
+    "pam_sm_acct_mgmt",
+    "pam_sm_open_session",
+    "pam_sm_close_session",
+    "pam_sm_chauthtok",
+];
 
 /// The names that a file asks dlsym for where they could not be followed, and who could ask for others through it.
 pub(crate) fn looked_up(soname: &str) -> Option<(&'static [&'static str], &'static [&'static str])> {

@@ -162,11 +162,12 @@ pub(crate) enum Flags {
         bits: u32,
         register: Option<u8>,
     },
-    /// `left & mask`; all bits: `left` itself.
+    /// `left & mask`; all bits: `left` itself, and `register` still holds it.
     Tested {
         left: Val,
         mask: u64,
         bits: u32,
+        register: Option<u8>,
     },
 }
 

@@ -66,7 +66,8 @@ impl<'m, M: Memory> Stepper<'m, M> {
 
     fn set(state: &mut State, register: Register, value: Val) {
         let Some(at) = number(register) else { return };
-        if let Flags::Compared { register: compared, .. } = &mut state.flags
+        if let Flags::Compared { register: compared, .. } | Flags::Tested { register: compared, .. } =
+            &mut state.flags
             && *compared == Some(at as u8)
         {
             *compared = None;
@@ -319,7 +320,7 @@ impl<'m, M: Memory> Stepper<'m, M> {
             }
             (Mnemonic::And, Val::Stack(at), Some(_)) => Val::Stack(at.saturating_sub(0x10_0000)),
             (Mnemonic::And, left, Some(mask)) => {
-                flags = Flags::Tested { left: left.clone(), mask, bits: width };
+                flags = Flags::Tested { left: left.clone(), mask, bits: width, register: None };
                 match left {
                     Val::One(_) | Val::OneOf(_) => left.map(|value| value & mask),
                     _ if mask.cast_signed() >= 0 => Val::AtMost(mask),
@@ -358,10 +359,11 @@ impl<'m, M: Memory> Stepper<'m, M> {
         let bits = Self::width(instruction);
         let left = self.operand(state, instruction, 0);
         if instruction.op1_kind() == OpKind::Register && same(instruction) {
-            return Flags::Tested { left, mask: u64::MAX, bits };
+            let register = number(instruction.op0_register()).map(|at| at as u8).filter(|_| bits == 64);
+            return Flags::Tested { left, mask: u64::MAX, bits, register };
         }
         match self.operand(state, instruction, 1).constant() {
-            Some(by) => Flags::Tested { left, mask: mask(by, bits), bits },
+            Some(by) => Flags::Tested { left, mask: mask(by, bits), bits, register: None },
             None => Flags::Unknown,
         }
     }

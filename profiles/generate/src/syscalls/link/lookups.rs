@@ -46,6 +46,7 @@ impl Lookups {
         }
     }
 
+    /// `asked`: the names that scripts can have the module ask for, besides its own constants.
     pub(super) fn called(
         &mut self,
         graph: &Graph<'_>,
@@ -53,6 +54,7 @@ impl Lookups {
         call: &Call,
         target: Node,
         context: &Context,
+        asked: Option<&BTreeSet<String>>,
     ) {
         if !self.finders.contains(&target) {
             return;
@@ -62,9 +64,10 @@ impl Lookups {
         let addresses = name.and_then(|value| evaluate(value, context));
         let Some(addresses) = addresses else {
             let known = own.soname.as_deref().and_then(models::looked_up);
-            match known.filter(|(_, wrappers)| !imports_any(graph, wrappers)) {
-                Some((names, _)) => self.names.extend(names.iter().map(|name| (*name).to_owned())),
-                None => self.taken(by.module, target),
+            match (known.filter(|(_, wrappers)| !imports_any(graph, wrappers)), asked) {
+                (Some((names, _)), _) => self.names.extend(names.iter().map(|name| (*name).to_owned())),
+                (None, Some(asked)) => self.names.extend(asked.iter().cloned()),
+                (None, None) => self.taken(by.module, target),
             }
             return;
         };

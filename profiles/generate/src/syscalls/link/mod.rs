@@ -21,6 +21,7 @@ use rare::Rare;
 use super::models;
 use super::summary::{Call, Function, Guard, Place, Site, Summary, Target, Value, shifted};
 use crate::Limits;
+use crate::closure::language::Asked;
 
 /// Different constant arguments under which one function is visited; from then on with any.
 const CONTEXTS_MAX: usize = 512;
@@ -37,6 +38,8 @@ pub(crate) struct Roles<'a> {
     pub(crate) entries: &'a [usize],
     /// Those that are loaded while it runs, of which any export may be looked up.
     pub(crate) loaded: &'a [usize],
+    /// What scripts have an interpreter's files do.
+    pub(crate) asked: &'a [(usize, Asked)],
 }
 
 /// A file in a program.
@@ -89,11 +92,12 @@ struct Linker<'p> {
     set_id: Vec<Made>,
     lookups: Lookups,
     rare: Rare,
+    asked: &'p [(usize, Asked)],
     visits: usize,
 }
 
 /// Links `modules`, which are in the order of the loader's scope.
-pub(crate) fn link(modules: &[Rc<Summary>], roles: Roles<'_>, limits: &Limits) -> Linked {
+pub(crate) fn link<'p>(modules: &'p [Rc<Summary>], roles: Roles<'p>, limits: &Limits) -> Linked {
     let graph = Graph::of(modules);
     let mut linker = Linker {
         seen: vec![HashSet::new(); graph.functions()],
@@ -102,6 +106,7 @@ pub(crate) fn link(modules: &[Rc<Summary>], roles: Roles<'_>, limits: &Limits) -
         set_id: Vec::new(),
         lookups: Lookups::of(&graph),
         rare: Rare::of(&graph),
+        asked: roles.asked,
         visits: 0,
         graph,
     };
@@ -269,11 +274,18 @@ impl Linker<'_> {
         }
         let wrapped = name.filter(|name| *name == "syscall").and(module.soname.as_deref());
         let wrapped = wrapped.and_then(models::wrapped);
+        let asked = self.asked.iter().filter(|(at, _)| *at == node.module as usize).map(|(_, asked)| asked);
+        let no_number =
+            name == Some("syscall") && asked.clone().any(|asked| matches!(asked, Asked::NoNumber));
+        let names = asked.clone().find_map(|asked| match asked {
+            Asked::Names(names) => Some(&**names),
+            Asked::NoNumber => None,
+        });
         for target in self.targets(node.module, call.to) {
             if !self.graph.leads(target) {
                 continue;
             }
-            self.lookups.called(&self.graph, node, call, target, context);
+            self.lookups.called(&self.graph, node, call, target, context, names);
             let passed = call.args.iter().filter(|(place, _)| self.graph.is_relevant(target, *place));
             let passed = passed.filter_map(|(place, value)| Some((*place, evaluate(value, context)?)));
             let mut passed: Context = passed.collect();
@@ -283,6 +295,9 @@ impl Linker<'_> {
             {
                 passed.push((RDI, numbers.clone()));
                 passed.sort_unstable();
+            }
+            if no_number && !passed.iter().any(|(place, _)| *place == RDI) {
+                continue;
             }
             let from = Some((node, known));
             match self.rare.call(node.module, target) {
