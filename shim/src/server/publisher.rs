@@ -59,11 +59,16 @@ impl Publisher {
 
     /// Queues an event. Returns at once.
     pub(crate) fn publish<E: Event + Message>(&self, event: E) {
+        self.publish_as(event.topic(), &event);
+    }
+
+    /// Queues one of another topic than its type's, which has to be of containerd's events. Returns at once.
+    pub(crate) fn publish_as<E: Message>(&self, topic: String, event: &E) {
         let mut envelope = Envelope::new();
         envelope.timestamp = MessageField::some(Timestamp::from(SystemTime::now()));
         envelope.namespace.clone_from(&self.namespace);
-        envelope.topic = event.topic();
-        match packed(&event) {
+        envelope.topic = topic;
+        match packed(event) {
             Ok(event) => envelope.event = MessageField::some(event),
             Err(error) => {
                 tracing::error!(%error, topic = envelope.topic, "event cannot be encoded");
@@ -89,7 +94,7 @@ impl Publisher {
 /// keeps, in every pod.
 ///
 /// Source: `package containerd.events`, containerd api/events/task.proto.
-fn packed<E: Event + Message>(event: &E) -> protobuf::Result<Any> {
+fn packed<E: Message>(event: &E) -> protobuf::Result<Any> {
     let mut any = Any::new();
     any.type_url = format!("containerd.events.{}", E::NAME);
     any.value = event.write_to_bytes()?;
@@ -155,6 +160,7 @@ fn is_final(status: &ttrpc::Status) -> bool {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use containerd_shim_protos::events::container::ContainerUpdate;
     use containerd_shim_protos::events::task::{
         TaskCreate, TaskDelete, TaskExecAdded, TaskExecStarted, TaskExit, TaskOOM, TaskPaused, TaskResumed,
         TaskStart,
@@ -163,13 +169,14 @@ mod tests {
 
     use super::*;
 
-    fn named<E: Event + MessageFull>() -> (String, String) {
+    fn named<E: MessageFull>() -> (String, String) {
         (packed(&E::new()).unwrap().type_url, E::descriptor().full_name().to_owned())
     }
 
     #[test]
     fn events_have_the_names_that_their_descriptors_give_them() {
         for (name, described) in [
+            named::<ContainerUpdate>(),
             named::<TaskCreate>(),
             named::<TaskDelete>(),
             named::<TaskExecAdded>(),

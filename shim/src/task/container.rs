@@ -18,6 +18,7 @@ use super::{
     Process, TaskError,
     denied::Denied,
     oom::{OomCount, OomWatch},
+    pins::Pins,
 };
 use crate::{
     server::{Exit, Publisher},
@@ -42,6 +43,8 @@ pub(crate) struct Container {
     pub(crate) changing: tokio::sync::Mutex<()>,
     /// Calls that it was denied.
     pub(crate) denied: Arc<Denied>,
+    /// Files that the Landlock rules of its processes are for.
+    pub(crate) pins: Pins,
     /// Kills for want of memory that were told.
     pub(crate) ooms: Arc<OomCount>,
     oom_watch: Mutex<Option<OomWatch>>,
@@ -82,6 +85,7 @@ impl Container {
             init,
             changing: tokio::sync::Mutex::default(),
             denied,
+            pins: Pins::default(),
             ooms: Arc::default(),
             oom_watch: Mutex::default(),
             lifecycle: Mutex::default(),

@@ -96,9 +96,10 @@ async fn create_to_the_end(tasks: &Arc<Tasks>, request: CreateTaskRequest) -> Re
 
     let pid = created.pid;
     let init = Arc::new(Process::new(String::new(), paths, Waiting::Init(created.gate)));
-    init.set_process(pid, created.pidfd, streams, created.pins);
+    init.set_process(pid, created.pidfd, streams);
     let container =
         Arc::new(Container::new(id, request.bundle.clone(), admitted, cgroup, task_dir, Arc::clone(&init)));
+    container.pins.keep(created.pins);
     reservation.fill(Arc::clone(&container), event(request, pid));
     let owner = Owner { container: Arc::clone(&container), process: init };
     if let Some(exit) = launching.claim(pid, owner.clone()) {

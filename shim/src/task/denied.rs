@@ -3,12 +3,15 @@
 //! ```text
 //! denied call ─► listener ─► errno of the program that denied it ─► the process goes on
 //!                              └► row: program, call, errno, how often, last pid and arguments ─► a file, once a second
+//!                                  └► a new row ─► an event of containerd's (`denied/event.rs`)
 //! ```
 //! The process waits for the answer, so a flood waits: no more than [`BATCH`] answers in [`WINDOW_MS`] for each process
-//! that was started. The rows of a container are few ([`ROWS_MAX`]); what has no room is counted.
+//! that was started. The rows of a container are few ([`ROWS_MAX`]), and so are its events; what has no room is counted.
 //!
 //! Invariant: no call is let through here. A listener that nobody holds any more (this process is gone) is answered by the
 //! kernel with ENOSYS.
+
+mod event;
 
 use std::{
     collections::BTreeMap,
@@ -31,6 +34,8 @@ use tokio::{
     time::{Instant, sleep_until, timeout},
 };
 
+use self::event::News;
+pub(crate) use self::event::Teller;
 use crate::sys::{self, Told};
 
 /// Answers in one window, for each process that was started and its children.
@@ -72,10 +77,10 @@ impl Denied {
     }
 
     /// Answers what comes from `listener` until its last process is gone. `program` is the one that it belongs to.
-    pub(crate) fn serve(self: &Arc<Self>, listener: OwnedFd, program: Vec<u64>) {
+    pub(crate) fn serve(self: &Arc<Self>, listener: OwnedFd, program: Vec<u64>, teller: Teller) {
         let denied = Arc::clone(self);
         tokio::spawn(async move {
-            if let Err(error) = denied.answer(listener, &program).await {
+            if let Err(error) = denied.answer(listener, &program, &teller).await {
                 tracing::warn!(%error, file = %denied.file.display(), "denied calls are told no more");
             }
             denied.write();
@@ -91,7 +96,7 @@ impl Denied {
         self.write();
     }
 
-    async fn answer(&self, listener: OwnedFd, program: &[u64]) -> io::Result<()> {
+    async fn answer(&self, listener: OwnedFd, program: &[u64], teller: &Teller) -> io::Result<()> {
         let listener = sys::watch(fs::File::from(listener), Interest::READABLE)?;
         let (mut window, mut answers) = (Instant::now(), 0);
         let mut written = Instant::now();
@@ -109,7 +114,9 @@ impl Denied {
                         let errno = told_errno(program, &call).unwrap_or(ENOSYS);
                         let comm = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
                         sys::told_answer(listener.get_ref(), id, errno)?;
-                        self.note(comm.trim_end(), pid, &call, errno);
+                        if let Some(news) = self.note(comm.trim_end(), pid, &call, errno) {
+                            teller.tell(&news);
+                        }
                         answers += 1;
                     }
                 }
@@ -125,7 +132,8 @@ impl Denied {
         }
     }
 
-    fn note(&self, program: &str, pid: u32, call: &Call, errno: u16) {
+    /// What nobody was told yet, if it is.
+    fn note(&self, program: &str, pid: u32, call: &Call, errno: u16) -> Option<News> {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
         let program: String = program.chars().map(|c| if c.is_control() { '?' } else { c }).collect();
         let mut rows = self.rows.lock().unwrap_or_else(PoisonError::into_inner);
@@ -134,11 +142,11 @@ impl Denied {
         if let Some(row) = rows.rows.get_mut(&key) {
             row.count += 1;
             (row.pid, row.args, row.last_unix) = (pid, call.args, now);
-            return;
+            return None;
         }
         if rows.rows.len() >= ROWS_MAX {
             rows.more += 1;
-            return;
+            return (rows.more == 1).then_some(News::NoRoom);
         }
         let syscall = syscall_name(call.number).map_or_else(|| format!("#{}", call.number), str::to_owned);
         tracing::warn!(program = key.0, syscall, pid, errno, "a call is denied");
@@ -152,7 +160,8 @@ impl Denied {
             first_unix: now,
             last_unix: now,
         };
-        rows.rows.insert(key, row);
+        rows.rows.insert(key, row.clone());
+        Some(News::Call(row))
     }
 
     fn write(&self) {

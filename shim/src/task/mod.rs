@@ -22,6 +22,7 @@ mod exec;
 pub(crate) mod leftovers;
 mod lifecycle;
 mod oom;
+mod pins;
 mod places;
 mod process;
 mod service;

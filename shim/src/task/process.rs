@@ -72,8 +72,6 @@ struct Inner {
     state: State,
     pid: u32,
     pidfd: Option<OwnedFd>,
-    /// Held open, and nothing else: its Landlock rules are for these files.
-    _pins: Vec<OwnedFd>,
     streams: Streams,
     size: Option<(u16, u16)>,
     stdin_closed: bool,
@@ -95,7 +93,6 @@ impl Process {
             state: State::Waiting(waiting),
             pid: 0,
             pidfd: None,
-            _pins: Vec::new(),
             streams: Streams::default(),
             size: None,
             stdin_closed: false,
@@ -134,12 +131,11 @@ impl Process {
         exits.wait_for(Option::is_some).await.ok().and_then(|exit| *exit)
     }
 
-    /// Says which process it is, and what is kept of its streams (of its input only if more may come) and of its image.
-    pub(crate) fn set_process(&self, pid: u32, pidfd: OwnedFd, mut streams: Streams, pins: Vec<OwnedFd>) {
+    /// Says which process it is, and what is kept of its streams (of its input only if more may come).
+    pub(crate) fn set_process(&self, pid: u32, pidfd: OwnedFd, mut streams: Streams) {
         let mut inner = self.inner();
         inner.pid = pid;
         inner.pidfd = Some(pidfd);
-        inner._pins = pins;
         if let Some((columns, rows)) = inner.size
             && let Err(error) = streams.resize(columns, rows)
         {
@@ -259,8 +255,7 @@ mod tests {
     /// A process in a state of the test's choice: what it waits to run does not matter to its transitions.
     fn process(state: State) -> Process {
         let streams = Streams::default();
-        let inner =
-            Inner { state, pid: 1, pidfd: None, _pins: Vec::new(), streams, size: None, stdin_closed: false };
+        let inner = Inner { state, pid: 1, pidfd: None, streams, size: None, stdin_closed: false };
         Process {
             exec_id: String::new(),
             paths: StdioPaths::default(),

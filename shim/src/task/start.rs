@@ -20,6 +20,7 @@ use super::{
     Container, Process, TaskError, Tasks,
     container::has_worker,
     create::{kill, readable},
+    denied::Teller,
     leftovers, oom,
     process::Waiting,
     stdio::{Addresses, Role, Streams},
@@ -58,7 +59,7 @@ async fn start_init(
     let running = match gate.release() {
         Ok(pending) => {
             let confine = container.admitted.plan().confine();
-            running(pending, &mut tasks.reaper().launching(), container, confine).await
+            running(tasks, pending, &mut tasks.reaper().launching(), container, confine).await
         }
         Err(error) => Err(error.into()),
     };
@@ -165,14 +166,15 @@ async fn launch_exec(
         };
         tasks.stages().zygote().exec(&job).map_err(|error| TaskError::internal(&error))?
     };
-    let running = running(pending, &mut launching, container, plan.confine()).await;
+    let running = running(tasks, pending, &mut launching, container, plan.confine()).await;
     let running = running.map_err(|error| failure(&error))?;
     let Some(pidfd) = running.pidfd else {
         return Err(TaskError::Internal("an exec came back without its pidfd".to_owned()));
     };
     let streams =
         Streams::new(running.kept, &addresses, tasks.streams()).inspect_err(|_| kill(pidfd.as_fd()))?;
-    process.set_process(running.pid, pidfd, streams, running.pins);
+    process.set_process(running.pid, pidfd, streams);
+    container.pins.keep(running.pins);
     let owner = Owner { container: Arc::clone(container), process: Arc::clone(process) };
     if let Some(exit) = launching.claim(running.pid, owner.clone()) {
         tasks.exited(&owner, exit);
@@ -181,6 +183,7 @@ async fn launch_exec(
 }
 
 async fn running(
+    tasks: &Tasks,
     mut pending: PendingStart,
     launching: &mut Launching<'_>,
     container: &Container,
@@ -191,7 +194,8 @@ async fn running(
             let running = pending.try_running()?;
             // At once: what is denied before execve(2) waits for an answer too.
             if let (Some(listener), Some(spec)) = (pending.take_listener(), confine.hardened()) {
-                container.denied.serve(listener, spec.seccomp.first().cloned().unwrap_or_default());
+                let teller = Teller { id: container.id.to_string(), publisher: tasks.publisher().clone() };
+                container.denied.serve(listener, spec.seccomp.first().cloned().unwrap_or_default(), teller);
             }
             if let Some(running) = running {
                 return Ok(running);

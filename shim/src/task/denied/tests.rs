@@ -35,9 +35,23 @@ fn what_could_not_be_written_is_written_once_it_can_be() {
     fs::write(&place, "in the way").unwrap();
     let denied = Denied::new(place.join("c.json"), &root.path().join("tasks/c"));
     let call = Call { arch: 0, number: 39, args: [0; 6] };
-    denied.note("program", 1, &call, 38);
+    assert!(denied.note("program", 1, &call, 38).is_some());
     denied.write();
     fs::remove_file(&place).unwrap();
     denied.write();
     assert!(fs::read_to_string(place.join("c.json")).unwrap().contains("getpid"));
+}
+
+#[test]
+fn flood_of_one_call_is_told_once_and_of_many_programs_as_often_as_there_is_room_and_once_more() {
+    let denied = Denied::new(PathBuf::from("c.json"), Path::new("tasks/c"));
+    let call = |number| Call { arch: 0, number, args: [0; 6] };
+    let Some(News::Call(row)) = denied.note("program", 7, &call(39), 38) else { panic!("the first is told") };
+    assert_eq!((row.program.as_str(), row.syscall.as_str(), row.pid), ("program", "getpid", 7));
+    assert!((0..1_000).all(|pid| denied.note("program", pid, &call(39), 38).is_none()));
+    let told: Vec<News> =
+        (0..1_000).filter_map(|n| denied.note(&format!("p{n}"), n, &call(39), 38)).collect();
+    assert_eq!(told.len(), ROWS_MAX);
+    assert_eq!(told.iter().filter(|news| **news == News::NoRoom).count(), 1);
+    assert_eq!(told.last(), Some(&News::NoRoom));
 }
