@@ -10,7 +10,7 @@ struct Target {
     at_most: f64,
 }
 
-const TARGETS: [Target; 12] = [
+const TARGETS: [Target; 19] = [
     Target { what: "start / runc", found: |f| ratio(f, "start", "runc"), at_most: 0.60 },
     Target { what: "start / crun", found: |f| ratio(f, "start", "crun"), at_most: 0.99 },
     Target { what: "exec / runc", found: |f| ratio(f, "exec", "runc"), at_most: 0.80 },
@@ -60,7 +60,50 @@ const TARGETS: [Target; 12] = [
         found: |f| Some((subject(f, "pss-pod-20")? - subject(f, "pss-pod-1")?) / 19.0),
         at_most: 0.4,
     },
+    Target {
+        what: "getppid under a profile / runc with containerd's default",
+        found: |f| ratio(f, "profile-getppid", "runc"),
+        at_most: 1.0,
+    },
+    Target {
+        what: "open and close under a profile / the same",
+        found: |f| ratio(f, "profile-open-close", "runc"),
+        at_most: 1.0,
+    },
+    Target {
+        what: "nginx under its profile, lost beside no filter, %",
+        found: |f| lost(f, "profile-served-nginx"),
+        at_most: 1.0,
+    },
+    Target {
+        what: "redis under its profile, lost beside no filter, %",
+        found: |f| lost(f, "profile-served-redis"),
+        at_most: 1.0,
+    },
+    Target {
+        what: "gates with a stored profile - without, ms",
+        found: |f| {
+            let compared = f.row("profile-stored", "without")?.compared;
+            Some(compared.subject_median - compared.baseline_median)
+        },
+        at_most: 5.0,
+    },
+    Target {
+        what: "a profile of nginx, cold, processor s for 100 MB of ELF",
+        found: |f| subject(f, "profile-cold-nginx"),
+        at_most: 2.0,
+    },
+    Target {
+        what: "a profile of redis, cold, processor s for 100 MB of ELF",
+        found: |f| subject(f, "profile-cold-redis"),
+        at_most: 2.0,
+    },
 ];
+
+/// Percents of the baseline's requests.
+fn lost(findings: &Findings, name: &str) -> Option<f64> {
+    Some((1.0 - ratio(findings, name, "no-filter")?) * 100.0)
+}
 
 fn ratio(findings: &Findings, name: &str, baseline: &str) -> Option<f64> {
     Some(findings.row(name, baseline)?.compared.ratio)

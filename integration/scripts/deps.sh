@@ -3,7 +3,7 @@
 #
 #   deps.sh           everything
 #   deps.sh --demo    only what `make demo` needs: the machine's own packages
-#   deps.sh --bench   what `make bench` compares with: crun, and runsc where it can be had
+#   deps.sh --bench   what `make bench` compares with and loads servers with: crun, runsc where it can be had, ab, redis-benchmark
 #
 # From the machine's own suite: containerd, runc, CNI plugins, a static busybox, a compiler, protoc.
 # From newer suites of the same mirror, unpacked below target/deps and never installed: containerd 1.7 and 2.1, cosign 2
@@ -111,6 +111,8 @@ case "${1:-}" in
     mkdir -p $deps
     # A peer that cannot be had is named in the report, with the reason: the others are measured all the same.
     (system_packages crun=crun) || true
+    # What asks the servers of its profiles.
+    (system_packages ab=apache2-utils redis-benchmark=redis-tools) || true
     (unpack runsc trixie runsc) || true
     # Pods need a newer CRI than that of Debian 12's containerd.
     (unpack containerd-1.7 trixie containerd) || true

@@ -7,6 +7,8 @@ mod own;
 mod pods;
 mod policy;
 mod prepare;
+mod profiles;
+mod served;
 mod syscalls;
 mod task;
 mod warm;
@@ -22,7 +24,7 @@ use crate::{
 /// A measurement.
 type Measure = fn(&Stage, &mut Findings) -> Result<(), HarnessError>;
 
-const MEASURES: [(&str, Measure); 13] = [
+const MEASURES: [(&str, Measure); 17] = [
     ("start", ctr::start),
     ("exec", ctr::exec),
     ("task", task::kill_and_delete),
@@ -35,6 +37,10 @@ const MEASURES: [(&str, Measure); 13] = [
     ("stdio", own::throughput),
     ("rate", ctr::rate),
     ("syscalls", syscalls::cost),
+    ("profiles", profiles::calls),
+    ("profiles", profiles::stored),
+    ("profiles", profiles::cold),
+    ("profiles", served::load),
     ("memory", memory::one_pod_each),
 ];
 

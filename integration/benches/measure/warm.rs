@@ -90,7 +90,7 @@ pub(crate) fn cold(stage: &Stage, findings: &mut Findings) -> Result<(), Harness
 }
 
 /// How long the gates of the last launch took, in milliseconds, and how many judges it has started.
-fn last(root: &Path) -> Result<(f64, u64), HarnessError> {
+pub(super) fn last(root: &Path) -> Result<(f64, u64), HarnessError> {
     let path = root.join("var/lib/bulkhead/audit/verdicts.jsonl");
     let text = read(&path)?;
     let line: Value = text
