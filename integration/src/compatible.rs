@@ -6,7 +6,7 @@ use std::{path::Path, process::Command, time::Duration};
 
 use serde_json::{Value, json};
 
-use crate::{Answers, BULKHEAD, Bench, Cri, Image, Output, RUNC, Release, run, run::RUNC_ANSWERS, runcs};
+use crate::{Answers, BULKHEAD, Bench, Cri, Image, Output, RUNC, Release, heard, run, runcs};
 
 /// An image whose user is root.
 pub const ROOT: &str = "registry.test/team-a/root:1";
@@ -49,11 +49,8 @@ impl Infra {
 
     /// What the probe says as the first process.
     pub fn facts(&self, runtime: &str, options: &[&str]) -> Answers {
-        let said = || self.run(runtime, options, &["/bin/probe", "facts"]).success().unwrap().stdout;
-        // As `runcs` says.
-        let tries = if runtime == RUNC { RUNC_ANSWERS } else { 1 };
-        let lines = (0..tries).map(|_| said()).find(|lines| !lines.is_empty()).unwrap_or_default();
-        Answers::read(&lines).unwrap()
+        let said = || Ok(self.run(runtime, options, &["/bin/probe", "facts"]).success()?.stdout);
+        Answers::read(&heard(runtime, said).unwrap()).unwrap()
     }
 
     /// Starts a shell script whose spec was changed; its id.

@@ -109,6 +109,14 @@ impl Bench {
         self.daemon.ctr(&["task", "start", id])
     }
 
+    /// What the task of a container prints, and once more whenever it is asked: the task goes with its end.
+    pub fn says_again(&self, id: &str) -> Result<String> {
+        let said = self.start_container(id)?.success()?.stdout;
+        // `ctr` has deleted it, or has left that to others.
+        self.daemon.ctr(&["task", "delete", id])?;
+        Ok(said)
+    }
+
     /// Imports another image under the name [`ALLOWED`]: [`EVIL`] tells that it ran.
     pub fn import_evil(&self, name: &str) -> Result<Digests> {
         let evil = Layer::of(&[Entry::Dir("etc", 0o755), Entry::File("etc/evil", 0o644, EVIL.as_bytes())])?;
@@ -141,8 +149,12 @@ impl Bench {
     pub fn probe(&self, runtime: &str, words: &[&str]) -> Result<Answers> {
         let mut command = vec!["/bin/probe"];
         command.extend(words);
-        let name = format!("p{}", unique());
-        Answers::read(&self.run_under(runtime, &name, &[], &command)?.success()?.stdout)
+        Answers::read(&self.says_under(runtime, &format!("p{}", unique()), &command)?)
+    }
+
+    /// What a command prints that prints something: as [`crate::runcs`] says, runc's shim may lose it.
+    pub fn says_under(&self, runtime: &str, name: &str, command: &[&str]) -> Result<String> {
+        run::heard(runtime, || Ok(self.run_under(runtime, name, &[], command)?.success()?.stdout))
     }
 
     /// What the probe says in a task that runs.
@@ -160,7 +172,7 @@ impl Bench {
         {
             return Err(killed.into_error());
         }
-        run::until("the end of a killed task", Duration::from_secs(10), || {
+        run::until("the end of a killed task", Duration::from_secs(30), || {
             // The exit code of `task delete` is that of the task.
             let deleted = self.daemon.ctr(&["task", "delete", id])?;
             Ok(deleted.ok() || deleted.code() == 137 || deleted.stderr.contains("not found"))
@@ -171,7 +183,7 @@ impl Bench {
     /// Fails when anything is left of any container.
     #[track_caller]
     pub fn assert_nothing_left(&self) {
-        match self.daemon.leftovers_after(Duration::from_secs(5)) {
+        match self.daemon.leftovers_after(Duration::from_secs(20)) {
             Ok(left) => assert!(left.none(), "left behind: {left}"),
             Err(error) => panic!("{error}"),
         }

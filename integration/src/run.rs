@@ -6,10 +6,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{HarnessError, Result};
+use crate::{HarnessError, RUNC, Result};
 
 /// How often runc may answer where its shim loses output.
-pub(crate) const RUNC_ANSWERS: usize = 5;
+const RUNC_ANSWERS: usize = 5;
 
 /// What a program left when it ended.
 #[derive(Clone, Debug)]
@@ -133,6 +133,18 @@ pub fn runcs<T: PartialEq>(ours: &T, ask: impl Fn() -> T) -> T {
         answer = ask();
     }
     answer
+}
+
+/// What a run prints that prints something in any case. Ours is asked once; runc, as [`runcs`] says, until it is heard.
+pub fn heard(runtime: &str, mut ask: impl FnMut() -> Result<String>) -> Result<String> {
+    let mut said = ask()?;
+    for _ in 1..RUNC_ANSWERS {
+        if runtime != RUNC || !said.is_empty() {
+            break;
+        }
+        said = ask()?;
+    }
+    Ok(said)
 }
 
 #[cfg(test)]

@@ -9,7 +9,8 @@ use std::{
 };
 
 use bulkhead_integration::{
-    ALLOWED, BULKHEAD, Bench, Cri, EVIL, Image, Platforms, RUNC, Refused, RootMount, UID, on_each_containerd,
+    ALLOWED, BULKHEAD, Bench, Cri, EVIL, Image, Platforms, RUNC, Refused, RootMount, UID, heard,
+    on_each_containerd,
 };
 
 const CAT_EVIL: &[&str] = &["/bin/cat", "/etc/evil"];
@@ -49,7 +50,7 @@ on_each_containerd! {
     fn a_tag_that_was_poisoned_before_create_is_refused(release) {
         let bench = Bench::start(release, Cri::Off).unwrap();
         let evil = bench.import_evil(ALLOWED).unwrap();
-        assert_eq!(bench.run_under(RUNC, "runc", &[], CAT_EVIL).unwrap().stdout, EVIL);
+        assert_eq!(bench.says_under(RUNC, "runc", CAT_EVIL).unwrap(), EVIL);
         let refused = Refused::of(bench.run("no", CAT_EVIL).unwrap()).unwrap();
         assert_eq!(refused.rule(), "image-digest");
         assert!(refused.line().contains(&evil.manifest), "{}", refused.line());
@@ -137,11 +138,11 @@ on_each_containerd! {
             let id = bench.create_container(runtime, ALLOWED, name, CAT_EVIL).unwrap();
             tasks.remove_snapshot(&id).unwrap();
             tasks.prepare(&id, &evil.chain_id()).unwrap();
-            bench.start_container(&id).unwrap()
+            id
         };
-        assert_eq!(swap(RUNC, "runc").stdout, EVIL);
-        bench.daemon.ctr(&["task", "delete", &bench.daemon.id("runc")]).unwrap();
-        let refused = Refused::of(swap(BULKHEAD, "no")).unwrap();
+        let runs = swap(RUNC, "runc");
+        assert_eq!(heard(RUNC, || bench.says_again(&runs)).unwrap(), EVIL);
+        let refused = Refused::of(bench.start_container(&swap(BULKHEAD, "no")).unwrap()).unwrap();
         assert_eq!(refused.rule(), "snapshot-chain");
         bench.assert_nothing_left();
     }
@@ -150,7 +151,7 @@ on_each_containerd! {
     fn a_chain_id_squatted_on_other_parents_is_refused(release) {
         let bench = Bench::start(release, Cri::Off).unwrap();
         squat(&bench, "");
-        assert_eq!(bench.run_under(RUNC, "runc", &[], CAT_EVIL).unwrap().stdout, EVIL);
+        assert_eq!(bench.says_under(RUNC, "runc", CAT_EVIL).unwrap(), EVIL);
         let refused = Refused::of(bench.run("no", CAT_EVIL).unwrap()).unwrap();
         assert_eq!(refused.rule(), "snapshot-chain");
         bench.assert_nothing_left();
@@ -161,7 +162,7 @@ on_each_containerd! {
         let bench = Bench::start(release, Cri::Off).unwrap();
         let parent = bench.digests.diff_ids[0].clone();
         squat(&bench, &parent);
-        assert_eq!(bench.run_under(RUNC, "runc", &[], CAT_EVIL).unwrap().stdout, EVIL);
+        assert_eq!(bench.says_under(RUNC, "runc", CAT_EVIL).unwrap(), EVIL);
         let digest = &bench.digests.manifest;
         for contents in ["receipt", "rehash"] {
             let scope = format!("{{ digests = [{digest:?}], contents = {contents:?} }}");

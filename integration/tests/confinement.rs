@@ -5,8 +5,8 @@
 use std::{process::Command, thread, time::Duration};
 
 use bulkhead_integration::{
-    ALLOWED, Answers, BULKHEAD, Bench, ContainerOptions, Cri, RUNC, Release, on_each_containerd, on_each_cri,
-    run, until,
+    ALLOWED, Answers, BULKHEAD, Bench, ContainerOptions, Cri, RUNC, Release, heard, on_each_containerd,
+    on_each_cri, run, until,
 };
 
 /// Attempts that succeed for an unprivileged user under runc, and the answer that Bulkhead's kernel gives.
@@ -147,15 +147,16 @@ on_each_containerd! {
         let command = ["/bin/probe", "wait-file", "/mnt/go", "/bin/probe", "try", "write:/mnt/file", "write:/tmp/file"];
         let outcomes = |runtime: &str, name: &str| {
             let id = bench.daemon.id(name);
-            let init = thread::scope(|scope| {
+            let init = heard(runtime, || thread::scope(|scope| {
                 let run = scope.spawn(|| bench.run_under(runtime, name, &[], &command));
                 until("the start of the task", Duration::from_secs(20), || {
                     Ok(bench.daemon.ctr(&["task", "ls"])?.stdout.contains("RUNNING"))
                 })
                 .unwrap();
                 mount_inside(&bench, &id, "/mnt");
-                Answers::read(&run.join().unwrap().unwrap().success().unwrap().stdout).unwrap()
-            });
+                Ok(run.join().unwrap()?.success()?.stdout)
+            }));
+            let init = Answers::read(&init.unwrap()).unwrap();
 
             let id = bench.start_task_under(runtime, &format!("{name}-exec"), &["/bin/probe", "pause"]).unwrap();
             mount_inside(&bench, &id, "/mnt");

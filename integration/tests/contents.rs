@@ -15,7 +15,8 @@ use std::{
 };
 
 use bulkhead_integration::{
-    ALLOWED, BULKHEAD, Bench, Cri, Digests, EVIL, Image, Output, RUNC, Refused, UID, on_each_containerd,
+    ALLOWED, BULKHEAD, Bench, Cri, Digests, EVIL, Image, Output, RUNC, Refused, UID, heard,
+    on_each_containerd,
 };
 
 /// Lets these images run, their contents proven so.
@@ -145,13 +146,12 @@ on_each_containerd! {
             let own = mounts[0].options.iter().find_map(|option| option.strip_prefix("upperdir=")).unwrap();
             fs::create_dir_all(Path::new(own).join("etc")).unwrap();
             fs::write(Path::new(own).join("etc/evil"), EVIL).unwrap();
-            bench.start_container(&id).unwrap()
+            id
         };
-        let output = evil("runc", RUNC);
-        assert_eq!(output.stdout, EVIL, "{output:?}");
-        bench.daemon.ctr(&["task", "delete", &bench.daemon.id("runc")]).unwrap();
+        let runs = evil("runc", RUNC);
+        assert_eq!(heard(RUNC, || bench.says_again(&runs)).unwrap(), EVIL);
         allow(&bench, &[&bench.digests], "receipt");
-        let refused = Refused::of(evil("no", BULKHEAD)).unwrap();
+        let refused = Refused::of(bench.start_container(&evil("no", BULKHEAD)).unwrap()).unwrap();
         assert!(refused.line().contains("own layer has /etc/evil"), "{}", refused.line());
         // What a run itself leaves there, places for mounts, is no reason: the same container starts twice.
         let id = bench.create_container(BULKHEAD, ALLOWED, "twice", &["/bin/true"]).unwrap();

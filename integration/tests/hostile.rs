@@ -10,7 +10,7 @@ use std::{
 };
 
 use bulkhead_integration::{
-    ALLOWED, Answers, BULKHEAD, Bench, Cri, Entry, Image, Layer, Output, RUNC, Release,
+    ALLOWED, Answers, BULKHEAD, Bench, Cri, Entry, Image, Layer, Output, RUNC, Release, heard,
 };
 use serde_json::{Value, json};
 
@@ -125,7 +125,8 @@ fn a_link_in_a_directory_that_policy_names_leads_no_mount_out_of_it() {
             spec["mounts"].as_array_mut().unwrap().extend(mounts);
         })
     };
-    assert_eq!(run(RUNC, "out-runc", vec![bind("/mnt", &data.join("out"))]).stdout, "of the host\n");
+    let runc = || Ok(run(RUNC, "out-runc", vec![bind("/mnt", &data.join("out"))]).success()?.stdout);
+    assert_eq!(heard(RUNC, runc).unwrap(), "of the host\n");
     let output = run(BULKHEAD, "out", vec![bind("/mnt", &data.join("out"))]);
     assert!(output.stdout.is_empty() && output.stderr.contains("symbolic link below"), "{output:?}");
     assert_eq!(run(BULKHEAD, "inside", vec![bind("/mnt", &data.join("inside"))]).stdout, "of the tenant\n");

@@ -12,7 +12,7 @@ use std::{
 };
 
 use bulkhead_integration::{
-    ALLOWED, BULKHEAD, Bench, ContainerOptions, Cri, RUNC, Refused, Release, UID, namespaces,
+    ALLOWED, BULKHEAD, Bench, ContainerOptions, Cri, RUNC, Refused, Release, UID, heard, namespaces,
     on_each_containerd, until,
 };
 use k8s_cri::v1::{IdMapping, NamespaceMode, UserNamespace};
@@ -394,7 +394,7 @@ fn terminal_of_a_shifted_container_is_its_users() {
     let run = |runtime: &str, name: &str| {
         let id = bench.daemon.id(name);
         let args = ["run", "--rm", "-t", "--runtime", runtime, ALLOWED, &id, "/bin/sh", "-c", script];
-        bench.daemon.ctr_on_terminal(&args).unwrap().success().unwrap().stdout
+        heard(runtime, || Ok(bench.daemon.ctr_on_terminal(&args)?.success()?.stdout)).unwrap()
     };
     for (runtime, name) in [(RUNC, "runc"), (BULKHEAD, "ours")] {
         let output = run(runtime, name);
