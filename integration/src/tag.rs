@@ -8,7 +8,10 @@ use std::{
     env, fs,
     path::{Path, PathBuf},
     process::Command,
-    sync::atomic::{AtomicU32, Ordering},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU32, Ordering},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -20,6 +23,9 @@ pub(crate) const VARIABLE: &str = "BULKHEAD_TEST_TAG";
 
 /// Where directories of daemons are. Not below /tmp: Bulkhead takes no policy from where others can write.
 const BASE: &str = "/var/lib/bulkhead-test";
+
+/// How long what was killed may take to be gone, on a machine that does more.
+const GONE: Duration = Duration::from_secs(60);
 
 /// Whether a process is ours, and whose.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,7 +39,8 @@ pub(crate) struct Process {
 /// A tag that no other daemon of this machine has.
 pub fn fresh() -> String {
     static NEXT: AtomicU32 = AtomicU32::new(0);
-    format!("bh{}x{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
+    // Of one width: names are looked for by their tag, and no tag may be the beginning of another.
+    format!("bh{}x{:03}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
 /// The directory of the daemon with this tag.
@@ -85,7 +92,7 @@ pub(crate) fn cgroups(tag: &str) -> Vec<PathBuf> {
 
 /// Ends every process of `tag` and removes its control groups and its directory.
 pub fn clean(tag: &str) -> Result<()> {
-    let deadline = Instant::now() + Duration::from_secs(10);
+    let deadline = Instant::now() + GONE;
     loop {
         let left = processes(tag, &[]);
         if left.is_empty() {
@@ -93,17 +100,17 @@ pub fn clean(tag: &str) -> Result<()> {
         }
         if Instant::now() > deadline {
             let what = format!("the end of {left:?}");
-            return Err(HarnessError::Timeout { what, within: Duration::from_secs(10) });
+            return Err(HarnessError::Timeout { what, within: GONE });
         }
         thaw(tag);
         let pids: Vec<String> = left.iter().map(|process| process.pid.to_string()).collect();
         // One that has just ended makes kill fail: the loop asks again.
-        run(Command::new("/bin/kill").arg("-KILL").args(pids), Duration::from_secs(5))?;
+        run(Command::new("/bin/kill").arg("-KILL").args(pids), GONE)?;
         thread::sleep(Duration::from_millis(20));
     }
     let dir = directory(tag);
     for mount in mounts_below(&dir) {
-        run(Command::new("umount").arg("-l").arg(mount), Duration::from_secs(5))?.success()?;
+        run(Command::new("umount").arg("-l").arg(mount), GONE)?.success()?;
     }
     for group in cgroups(tag) {
         // A process that has just died is out of it a moment later.
@@ -125,6 +132,9 @@ pub fn clean(tag: &str) -> Result<()> {
 
 /// Removes what runs that died left behind: tags whose harness is gone.
 pub fn sweep() -> Result<Vec<String>> {
+    // One at a time: two tests that begin together would unmount and remove the same, and one of them fail.
+    static ONE: Mutex<()> = Mutex::new(());
+    let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
     let mut swept = Vec::new();
     for entry in fs::read_dir(BASE).into_iter().flatten().flatten() {
         let tag = entry.file_name().to_string_lossy().into_owned();
@@ -193,6 +203,14 @@ mod tests {
     use std::process::Stdio;
 
     use super::*;
+
+    #[test]
+    fn no_tag_is_the_beginning_of_another() {
+        let tags: Vec<String> = (0..30).map(|_| fresh()).collect();
+        for tag in &tags {
+            assert_eq!(tags.iter().filter(|other| other.contains(tag.as_str())).count(), 1, "{tag}");
+        }
+    }
 
     #[test]
     fn a_process_that_carries_the_tag_is_found_and_ended_and_another_is_not() {
