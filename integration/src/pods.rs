@@ -1,6 +1,6 @@
 //! Pods through containerd's CRI: what the kubelet would ask for.
 
-use std::{fs, path::PathBuf, time::Duration};
+use std::{fs, os::unix::fs::MetadataExt as _, path::PathBuf, time::Duration};
 
 use k8s_cri::v1::{
     Capability, ContainerConfig, ContainerMetadata, ContainerState, ContainerStats, ContainerStatsRequest,
@@ -27,6 +27,7 @@ pub struct Pods {
     client: RuntimeServiceClient<Channel>,
     tag: String,
     logs: PathBuf,
+    containerd: u32,
 }
 
 /// A pod that runs.
@@ -107,7 +108,8 @@ impl Containerd {
         let channel = tasks::connect(&runtime, &self.socket())?;
         let logs = self.dir().join("pods");
         directory(&logs)?;
-        Ok(Pods { runtime, client: RuntimeServiceClient::new(channel), tag: self.tag().to_owned(), logs })
+        let client = RuntimeServiceClient::new(channel);
+        Ok(Pods { runtime, client, tag: self.tag().to_owned(), logs, containerd: self.pid() })
     }
 }
 
@@ -304,7 +306,7 @@ impl Pods {
     /// Waits for the end of a container; its exit code.
     pub fn wait(&self, container: &str) -> Result<i32> {
         let mut code = None;
-        run::until("the container's end", Duration::from_secs(30), || {
+        run::until("the container's end", Duration::from_secs(60), || {
             code = self.exit_code(container)?;
             Ok(code.is_some())
         })?;
@@ -317,18 +319,22 @@ impl Pods {
         PathBuf::from(&pod.config.log_directory).join(format!("{name}.log"))
     }
 
-    /// What the container `name` of a pod wrote, without the log's prefixes.
+    /// What the container `name` of a pod wrote in its life, which is over, without the log's prefixes.
+    ///
+    /// CRI writes it on its own time, which may be after it has told the exit: it is whole when containerd has closed it.
     pub fn output(&self, pod: &Pod, name: &str) -> Result<String> {
         let path = self.log(pod, name);
-        // CRI writes it on its own time, which may be a little after the exit.
-        let mut log = fs::read_to_string(&path).map_err(HarnessError::at("read", &path))?;
-        for _ in 0..100 {
-            if !log.is_empty() {
-                break;
-            }
-            std::thread::sleep(std::time::Duration::from_millis(20));
-            log = fs::read_to_string(&path).map_err(HarnessError::at("read", &path))?;
-        }
+        let log = fs::metadata(&path).map_err(HarnessError::at("stat", &path))?;
+        run::until(&format!("the end of {}", path.display()), Duration::from_secs(30), || {
+            Ok(!has_open(self.containerd, &log))
+        })?;
+        self.output_so_far(pod, name)
+    }
+
+    /// As [`Self::output`], of a container that runs: as much as has reached the log.
+    pub fn output_so_far(&self, pod: &Pod, name: &str) -> Result<String> {
+        let path = self.log(pod, name);
+        let log = fs::read_to_string(&path).map_err(HarnessError::at("read", &path))?;
         // 2026-11-21T05:00:00.0Z stdout F text
         let lines = log.lines().filter_map(|line| line.splitn(4, ' ').nth(3));
         Ok(lines.map(|line| format!("{line}\n")).collect())
@@ -355,6 +361,14 @@ impl Pods {
     pub fn count(&self) -> Result<usize> {
         Ok(call!(self, list_pod_sandbox, ListPodSandboxRequest { filter: None })?.items.len())
     }
+}
+
+/// Whether a process has a file open.
+fn has_open(pid: u32, file: &fs::Metadata) -> bool {
+    // A descriptor that was closed meanwhile is none.
+    let open = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+    let mut open = open.filter_map(|entry| fs::metadata(entry.path()).ok());
+    open.any(|open| (open.dev(), open.ino()) == (file.dev(), file.ino()))
 }
 
 /// As the kubelet sets them: network and IPC per pod, PIDs per container.

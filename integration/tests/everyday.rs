@@ -90,7 +90,7 @@ fn nginx_serves_in_a_restricted_pod_reloads_and_ends_when_asked() {
             let client = pods.launch(&pod, &client).unwrap();
             assert_eq!(pods.wait(&client).unwrap(), 0, "{handler}");
             let said = pods.output(&pod, name).unwrap();
-            let log = pods.output(&pod, "nginx").unwrap();
+            let log = pods.output_so_far(&pod, "nginx").unwrap();
             assert!(said.starts_with("served\n") && !said.ends_with("\n0\n"), "{handler}: {said:?} {log}");
         };
         get("first");

@@ -5,7 +5,8 @@
 use std::{panic, time::Duration};
 
 use bulkhead_integration::{
-    ALLOWED, Answers, Bench, ContainerOptions, Containerd, Cri, Image, RUNC, on_each_containerd, on_each_cri,
+    ALLOWED, Answers, Bench, ContainerOptions, Containerd, Cri, Image, RUNC, heard, on_each_containerd,
+    on_each_cri,
 };
 
 const IMAGE: &str = "registry.test/busybox:1";
@@ -23,7 +24,7 @@ on_each_containerd! {
         daemon.ctr(&["task", "kill", "-s", "SIGKILL", &id]).unwrap().success().unwrap();
         daemon.ctr(&["task", "delete", &id]).unwrap();
         daemon.ctr(&["container", "delete", &id]).unwrap().success().unwrap();
-        let left = daemon.leftovers_after(Duration::from_secs(5)).unwrap();
+        let left = daemon.leftovers_after(Duration::from_secs(20)).unwrap();
         assert!(left.none(), "{left}");
     }
 
@@ -31,8 +32,8 @@ on_each_containerd! {
         let bench = Bench::start(release, Cri::Off).unwrap();
         let id = bench.daemon.id("stdin");
         let args = ["run", "--rm", "--runtime", RUNC, ALLOWED, &id, "/bin/cat"];
-        let output = bench.ctr_with_input(&args, "one\ntwo\n").unwrap().success().unwrap();
-        assert_eq!(output.stdout, "one\ntwo\n");
+        let said = || Ok(bench.ctr_with_input(&args, "one\ntwo\n")?.success()?.stdout);
+        assert_eq!(heard(RUNC, said).unwrap(), "one\ntwo\n");
     }
 
     fn a_panic_in_the_middle_leaves_nothing(release) {
@@ -67,7 +68,7 @@ on_each_cri! {
         assert_eq!(pods.exec(&sleeper, &["/bin/probe", "exit", "7"]).unwrap().code, 7);
         assert!(pods.stats(&sleeper).unwrap().memory.is_some());
         pods.remove_pod(&pod).unwrap();
-        let left = daemon.leftovers_after(Duration::from_secs(5)).unwrap();
+        let left = daemon.leftovers_after(Duration::from_secs(20)).unwrap();
         assert!(left.none(), "{left}");
     }
 }
