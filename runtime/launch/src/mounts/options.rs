@@ -62,20 +62,18 @@ impl<'a> Options<'a> {
             "relatime" => (0, ATIME),
             "nodiratime" => (NODIRATIME, 0),
             "diratime" => (0, NODIRATIME),
-            "private" | "slave" | "shared" => {
+            "private" | "slave" | "shared" | "unbindable" => {
                 self.propagation_of_tree |= of_tree;
                 self.propagation = Some(match word {
                     "private" => MsFlags::MS_PRIVATE,
                     "slave" => MsFlags::MS_SLAVE,
-                    _ => MsFlags::MS_SHARED,
+                    "shared" => MsFlags::MS_SHARED,
+                    _ => MsFlags::MS_UNBINDABLE,
                 });
                 return;
             }
             // What a mount is without them, and what is said by its type or by its mappings.
-            "bind" | "idmap" | "defaults" | "atime" | "norelatime" | "nostrictatime" | "unbindable"
-            | "emount" => {
-                return;
-            }
+            "bind" | "idmap" | "defaults" | "atime" | "norelatime" | "nostrictatime" | "emount" => return,
             _ => {
                 self.parameters.push(option);
                 return;
@@ -145,6 +143,7 @@ mod tests {
         assert_eq!(run(&["bind", "private"]), [(Reach::Top, 0, 0, private)]);
         assert_eq!(run(&["rbind", "rslave"]), [(Reach::Tree, 0, 0, MsFlags::MS_SLAVE.bits())]);
         assert_eq!(run(&["rbind", "rshared"]), [(Reach::Tree, 0, 0, MsFlags::MS_SHARED.bits())]);
+        assert_eq!(run(&["bind", "unbindable"]), [(Reach::Top, 0, 0, MsFlags::MS_UNBINDABLE.bits())]);
     }
 
     #[test]
