@@ -1,4 +1,4 @@
-//! The spec that libcontainer gets: the hardened one, less what this crate does itself and better.
+//! The spec that a worker gets: the hardened one, less what comes to it in another form. libcontainer gets less still.
 
 use std::path::{Path, PathBuf};
 
@@ -36,7 +36,7 @@ pub(crate) fn spec(
     linux.set_resources(None).set_cgroups_path(None).set_seccomp(None);
     match confine {
         ConfineSpec::Hardened(_) => {}
-        // Slave is libcontainer's default and leaves each mount as it was cloned; `/` comes after it.
+        // As slaves mounts stay as they were cloned; `/` comes later.
         ConfineSpec::Compatible(_) => {
             linux.set_rootfs_propagation(None);
         }

@@ -25,7 +25,7 @@ use crate::{
     lookup::{NoProgram, Program},
     message::{self, CONFINED, GO, LISTENER},
     stdio::open_null_for_both,
-    sys,
+    sys::{self, terminal},
     user_namespace::Inside,
 };
 
@@ -39,6 +39,8 @@ pub(crate) struct Confined {
     inside: Option<Inside>,
     hooks: Rc<(Vec<Hook>, Option<State>)>,
     init: Option<PathBuf>,
+    /// Whether its standard streams are a terminal that is to be its session's.
+    terminal: bool,
     roots: Rc<RefCell<MountRoots>>,
     ready: Rc<RefCell<Option<Ready>>>,
 }
@@ -76,12 +78,27 @@ impl Confined {
         inside: Option<Inside>,
     ) -> Self {
         let (hooks, roots, ready) = (Rc::default(), Rc::default(), Rc::default());
-        Self { confine: Rc::new(confine), reply, proc, inside, hooks, init: None, roots, ready }
+        Self {
+            confine: Rc::new(confine),
+            reply,
+            proc,
+            inside,
+            hooks,
+            init: None,
+            terminal: false,
+            roots,
+            ready,
+        }
     }
 
     /// With its program run by the small init at that place, if at one.
     pub(crate) fn under(self, init: Option<PathBuf>) -> Self {
         Self { init, ..self }
+    }
+
+    /// With standard streams that are a terminal, which no session has yet.
+    pub(crate) fn takes_terminal(&mut self) {
+        self.terminal = true;
     }
 
     /// Where the container's mounts are; to be filled in before libcontainer takes over.
@@ -125,6 +142,11 @@ impl Confined {
             label::at_execve(proc, label)?;
         }
         let process = spec.process().as_ref().ok_or_else(|| "no process".to_owned())?;
+        if self.terminal {
+            // libcontainer has made it the leader of a session.
+            terminal::take(std::io::stdin().as_fd())
+                .map_err(|error| format!("ioctl(2) TIOCSCTTY: {error}"))?;
+        }
         open_null_for_both().map_err(|error| format!("/dev/null for a standard stream: {error}"))?;
         let program = match &self.init {
             None => Program::of(process)?,

@@ -283,7 +283,7 @@ fn said(output: &mut File) -> String {
     }
 }
 
-/// Whether hooks of a create are among them: those for which libcontainer stops on its way.
+/// Whether hooks of a create are among them: those for which the first process stops on its way.
 #[allow(deprecated)] // `prestart` is what the NVIDIA toolkit and others still send.
 pub(crate) fn stop_create(hooks: &Hooks) -> bool {
     [hooks.prestart(), hooks.create_runtime(), hooks.create_container()]

@@ -2,26 +2,28 @@
 //!
 //! Never here: a signal. The pid may be another's by now.
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    os::unix::fs::symlink,
+    path::{Path, PathBuf},
+};
 
-use bulkhead_model::ContainerId;
-use serde::Deserialize;
+use crate::LaunchError;
 
-use crate::worker::state_dir;
-
-/// Of libcontainer's state the one field.
-///
-/// Source: libcontainer, container/state.rs.
-#[derive(Deserialize)]
-struct State {
-    pid: Option<u32>,
+/// A link, which is one system call.
+fn link(task_dir: &Path) -> PathBuf {
+    task_dir.join("init-pid")
 }
 
-/// The pid as libcontainer wrote it down; none where it had not come to that.
+pub(crate) fn write(task_dir: &Path, pid: i32) -> Result<(), LaunchError> {
+    let link = link(task_dir);
+    symlink(pid.to_string(), &link).map_err(LaunchError::io("symlink(2)", link.display().to_string()))
+}
+
+/// The pid as it was written down; none where it had not come to that.
 #[must_use]
-pub fn read(task_dir: &Path, id: &ContainerId) -> Option<u32> {
-    let text = fs::read(state_dir(task_dir, id.as_str()).join("state.json")).ok()?;
-    serde_json::from_slice::<State>(&text).ok()?.pid
+pub fn read(task_dir: &Path) -> Option<u32> {
+    fs::read_link(link(task_dir)).ok()?.to_str()?.parse().ok()
 }
 
 #[cfg(test)]
@@ -30,18 +32,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pid_is_read_from_libcontainers_state_and_none_where_there_is_none() {
+    fn pid_is_read_as_it_was_written_and_none_where_there_is_none() {
         let dir = tempfile::tempdir().unwrap();
-        let id: ContainerId = "c".parse().unwrap();
-        assert_eq!(read(dir.path(), &id), None);
-        let state = state_dir(dir.path(), "c");
-        fs::create_dir_all(&state).unwrap();
-        fs::write(state.join("state.json"), r#"{"ociVersion":"1.2.1","id":"c","status":"running","pid":42}"#)
-            .unwrap();
-        assert_eq!(read(dir.path(), &id), Some(42));
-        fs::write(state.join("state.json"), r#"{"id":"c","pid":null}"#).unwrap();
-        assert_eq!(read(dir.path(), &id), None);
-        fs::write(state.join("state.json"), "{").unwrap();
-        assert_eq!(read(dir.path(), &id), None);
+        assert_eq!(read(dir.path()), None);
+        write(dir.path(), 42).unwrap();
+        assert_eq!(read(dir.path()), Some(42));
+        fs::remove_file(link(dir.path())).unwrap();
+        symlink("../x", link(dir.path())).unwrap();
+        assert_eq!(read(dir.path()), None);
     }
 }

@@ -34,6 +34,7 @@ mod mounts;
 mod namespaces;
 mod owner;
 mod process;
+mod root;
 mod rootfs;
 mod scarcity;
 mod sealed;

@@ -1,4 +1,4 @@
-//! The namespaces of a container, in which its first process is before it is handed to libcontainer.
+//! The namespaces of a container, in which its first process is before its mounts are made.
 //!
 //! ```text
 //! hardened, or no user namespace     new ones belong to the node's user namespace: the container's root has no power over them
@@ -111,45 +111,36 @@ impl Namespaces {
         Clocks::with(&self.offsets).map(Some)
     }
 
-    /// Enters what the container's file systems are of, in its first process.
+    /// Enters them, in the container's first process: its file systems show them, and its mounts are in its own.
     pub(crate) fn enter(&self) -> Result<(), LaunchError> {
         if let Some(time @ Entry::Join(_)) = &self.time {
             time.enter(CLONE_NEWTIME)?;
         }
-        for (kind, flag, _) in ENTERED {
-            let Some(entry) = Entry::find(&self.list, kind)? else { continue };
-            let is_new = matches!(entry, Entry::New);
-            match &self.owned {
-                Some(owned) if is_new => Entry::Join(owned.open(kind)?).enter(flag)?,
-                // libcontainer enters the others.
-                None if !matches!(kind, Kind::Ipc | Kind::Network) => continue,
-                _ => entry.enter(flag)?,
-            }
-            match kind {
-                // One that the request names is the network plugin's.
-                Kind::Network if is_new => loopback::up()?,
-                Kind::Uts if is_new => self.names.set()?,
-                _ => {}
+        // By their paths, which are of the mount namespace that this process is in.
+        let found = ENTERED.map(|(kind, flag, _)| Ok((kind, flag, Entry::find(&self.list, kind)?)));
+        let found = found.into_iter().collect::<Result<Vec<_>, LaunchError>>()?;
+        let mut new = CloneFlags::empty();
+        for (kind, flag, entry) in &found {
+            match (entry, &self.owned) {
+                (Some(Entry::New), Some(owned)) => Entry::Join(owned.open(*kind)?).enter(*flag)?,
+                (Some(Entry::New), None) => new |= *flag,
+                (Some(joined @ Entry::Join(_)), _) => joined.enter(*flag)?,
+                (None, _) => {}
             }
         }
+        if !new.is_empty() {
+            unshare(new).map_err(LaunchError::io("unshare(2)", format!("{new:?}")))?;
+        }
+        let is_new =
+            |kind: Kind| found.iter().any(|(k, _, entry)| *k == kind && matches!(entry, Some(Entry::New)));
+        // One that the request names is the network plugin's.
+        if is_new(Kind::Network) {
+            loopback::up()?;
+        }
+        if is_new(Kind::Uts) {
+            self.names.set()?;
+        }
         Ok(())
-    }
-
-    /// Those that are libcontainer's to enter: where they have been entered already, those of the process itself.
-    pub(crate) fn rest(&self) -> Vec<LinuxNamespace> {
-        let left = self.list.iter().filter_map(|namespace| match namespace.typ() {
-            Kind::Pid | Kind::Ipc | Kind::Network | Kind::User | Kind::Time => None,
-            Kind::Mount | Kind::Uts | Kind::Cgroup => Some(namespace.clone()),
-        });
-        let entered = self.owned.is_some();
-        let own = |mut namespace: LinuxNamespace| {
-            if let Some((_, _, name)) = ENTERED.iter().find(|(kind, ..)| entered && *kind == namespace.typ())
-            {
-                namespace.set_path(Some(format!("/proc/self/ns/{name}").into()));
-            }
-            namespace
-        };
-        left.map(own).collect()
     }
 }
 

@@ -1,15 +1,19 @@
 //! A process of a container, from its clone to where libcontainer takes over: this crate clones it, brings it into its
-//! namespaces, makes its mounts and sets its limits; libcontainer does the rest, and calls the executor.
+//! namespaces, makes its mounts and its root, and sets its limits and groups; libcontainer does the rest, and calls the
+//! executor.
 //!
 //! ```text
-//! worker ─clone(CLONE_PARENT), pid namespace─► process: net and ipc namespace, mounts, limits
+//! worker ─clone(CLONE_PARENT), pid namespace─► process: namespaces, mounts
 //!    ▲                                            │ where the mounts have landed, or what failed
 //!    ├────────────────── pipe ◄───────────────────┤
-//!    │                                            ├─► libcontainer: uts, cgroup and mount namespace, /dev, pivot_root,
-//!    ├────────────────── channel ◄────────────────┤      masks, ids, capabilities ─► executor: prepared
-//! hooks, answer                                   └─► waits for Start
+//!    │                                            ├─► devices, (hooks), pivot_root, masks, limits, groups
+//!    ├────────────────── channel ◄────────────────┤
+//! hooks, answer                                   ├─► libcontainer: session, streams, ids, capabilities ─► executor: prepared
+//!                                                 └─► waits for Start
 //! ```
-//! libcontainer's own way has a process between, which looks for control groups and joins namespaces by paths.
+//! libcontainer's own way has a process between, which looks for control groups and joins namespaces by paths; and in the
+//! container's process it proves that /proc is /proc, and resolves each device's path, anew for each of them. Here a first
+//! process is given to it as one more of a container that is there already, which is what it has become.
 //!
 //! Invariant: the worker itself stays in the node's namespaces, in which hooks run.
 
@@ -25,28 +29,31 @@ use std::{
 use bulkhead_model::MountRoot;
 use libcgroups::common::CgroupConfig;
 use libcontainer::{
-    container::{Container, ContainerStatus},
     notify_socket::NotifyListener,
     process::{
         args::{ContainerArgs, ContainerType},
-        channel::{InitSender, MainReceiver, init_channel, main_channel},
+        channel::{InitReceiver, InitSender, MainReceiver, MainSender, init_channel, main_channel},
         init::container_init_process,
     },
     syscall::syscall::{SyscallType, create_syscall},
     validator::Validator,
 };
-use nix::sched::{CloneFlags, setns};
-use oci_spec::runtime::{Hooks, LinuxNamespace, PosixRlimit, Spec};
+use nix::{
+    sched::{CloneFlags, setns},
+    unistd::{Gid, setgroups},
+};
+use oci_spec::runtime::{PosixRlimit, Spec};
 
 use crate::{
     LaunchError,
     error::{causes, chain},
     executor::Confined,
     hooks::{self, State, Status},
+    init_pid,
     mounts::{Mounts, Trees},
     namespaces::{CLONE_NEWTIME, Clocks, Entry, Namespaces, ended_or},
-    start,
-    stdio::Given,
+    root, start,
+    stdio::{Given, terminal},
     sys::{self, Forked},
     user_namespace::Inside,
 };
@@ -80,20 +87,17 @@ pub(crate) fn first(
     mut trees: Trees,
 ) -> Result<(i32, Vec<MountRoot>), LaunchError> {
     Validator::validate_spec(&parts.spec).map_err(|error| failed(&error))?;
-    let mut container = Container::new(place.id, ContainerStatus::Creating, None, place.task_dir, &parts.dir)
-        .map_err(|error| failed(&error))?;
-    container.set_annotations(parts.spec.annotations().clone());
     let state = State::new(&parts.spec, place.id, place.task_dir);
-    let all_hooks = parts.spec.hooks().clone();
-    // libcontainer stops where hooks of a create belong, and runs none itself.
-    let hooks = all_hooks.filter(hooks::stop_create);
-    parts.spec.set_hooks(hooks.as_ref().map(|_| Hooks::default()));
+    let hooks = parts.spec.hooks().clone().filter(hooks::stop_create);
+    parts.spec.set_hooks(None);
     let mut namespaces = Namespaces::of(&parts.spec, place.inside)?;
 
     let (reader, mut writer) = std::io::pipe().map_err(LaunchError::io("pipe2(2)", "first process"))?;
     let (mounts, root, inside, entered) = (place.mounts, place.root, place.inside, &namespaces);
+    let stops = hooks.is_some();
     let roots = parts.executor.roots();
-    let prepare = move || {
+    let (spec, terminal) = (parts.spec.clone(), parts.terminal()?);
+    let prepare = move |channels: &mut Channels| {
         let landed = entered.enter().and_then(|()| mounts.assemble(&mut trees, root, inside));
         if let Ok(landed) = &landed {
             *roots.borrow_mut() = mounts.roots(landed);
@@ -101,16 +105,20 @@ pub(crate) fn first(
         let text = landed.as_ref().map_err(|error| chain(error));
         let text = serde_json::to_vec(&text).map_err(LaunchError::Encode)?;
         writer.write_all(&text).map_err(LaunchError::io("write(2)", "first process"))?;
-        landed.map(drop)
+        drop(writer);
+        landed?;
+        root::fill(&spec, root)?;
+        if stops {
+            channels.to_main.hook_request().map_err(|error| failed(&error))?;
+            channels.from_main.wait_for_hook_request_done().map_err(|error| failed(&error))?;
+        }
+        root::enter(&spec, root, || terminal.map(terminal::make).transpose())
     };
-    let kind = ContainerType::InitContainer;
     let clocks = namespaces.before_clone()?;
-    let ours = Ours { container: Some(&container), pids: namespaces.pid()?, left: namespaces.rest() };
-    let mut child = Child::clone(parts, kind, root, ours, prepare)?;
+    let mut child = Child::clone(parts, root, namespaces.pid()?, prepare)?;
     clocks.map_or(Ok(()), Clocks::undo)?;
     let landed = read_landed(reader)?;
     namespaces.entered()?;
-    container.set_pid(child.pid);
     if let Some(hooks) = hooks {
         child.receiver.wait_for_hook_request().map_err(|error| failed(&error))?;
         let state = state.at(Status::Creating, Some(child.pid.cast_unsigned()));
@@ -118,15 +126,15 @@ pub(crate) fn first(
         child.sender.hook_done().map_err(|error| failed(&error))?;
     }
     let pid = child.ready()?;
-    // Start is given without libcontainer. Whoever cleans up after a server that died looks for the pid.
-    container.set_status(ContainerStatus::Running).save().map_err(|error| failed(&error))?;
+    // Whoever cleans up after a server that died looks for it.
+    init_pid::write(place.task_dir, pid)?;
     Ok((pid, landed))
 }
 
 /// Makes one more process in the container of `init`, which then waits for [`start::release`].
 pub(crate) fn further(parts: Parts, init: OwnedFd, clocks: Clocked) -> Result<i32, LaunchError> {
     let pids = Entry::Join(init.try_clone().map_err(LaunchError::io("dup(2)", "pidfd"))?);
-    let prepare = move || {
+    let prepare = move |_: &mut Channels| {
         // All at once, and of the very process that the descriptor stands for. What the container shares with the node is
         // the node's.
         let all = CloneFlags::CLONE_NEWUTS
@@ -138,12 +146,9 @@ pub(crate) fn further(parts: Parts, init: OwnedFd, clocks: Clocked) -> Result<i3
             Clocked::AsNode => all,
             Clocked::ByItself => all | CLONE_NEWTIME,
         };
-        setns(&init, all).map_err(ended_or("setns(2)"))
+        setns(&init, all).map_err(ended_or("setns(2)")).map(|()| None)
     };
-    // Nothing is written to the descriptor that libcontainer's own builder gives here.
-    let kind = ContainerType::TenantContainer { exec_notify_fd: -1 };
-    let ours = Ours { container: None, pids: Some(pids), left: Vec::new() };
-    Child::clone(parts, kind, Path::new("/"), ours, prepare)?.ready()
+    Child::clone(parts, Path::new("/"), Some(pids), prepare)?.ready()
 }
 
 /// Where the mounts have landed, or why they have not.
@@ -165,12 +170,10 @@ pub(crate) enum Clocked {
     ByItself,
 }
 
-/// What is known of a process before it is cloned.
-struct Ours<'a> {
-    container: Option<&'a Container>,
-    pids: Option<Entry>,
-    /// Namespaces that libcontainer enters.
-    left: Vec<LinuxNamespace>,
+/// Both ways between a process and its worker, as the process sees them.
+struct Channels {
+    to_main: MainSender,
+    from_main: InitReceiver,
 }
 
 /// A process on its way, as its worker sees it.
@@ -181,32 +184,40 @@ struct Child {
 }
 
 impl Child {
-    /// Clones it; there it does what `prepare` says, and goes on in libcontainer.
+    /// Clones it; there it does what `prepare` says, which may give it other streams, and goes on in libcontainer.
     fn clone(
-        parts: Parts,
-        kind: ContainerType,
+        mut parts: Parts,
         root: &Path,
-        ours: Ours<'_>,
-        prepare: impl FnOnce() -> Result<(), LaunchError>,
+        pids: Option<Entry>,
+        prepare: impl FnOnce(&mut Channels) -> Result<Option<[OwnedFd; 3]>, LaunchError>,
     ) -> Result<Self, LaunchError> {
-        let (mut to_main, receiver) = main_channel().map_err(|error| failed(&error))?;
-        let (sender, mut from_main) = init_channel().map_err(|error| failed(&error))?;
+        let (to_main, receiver) = main_channel().map_err(|error| failed(&error))?;
+        let (sender, from_main) = init_channel().map_err(|error| failed(&error))?;
+        let mut channels = Channels { to_main, from_main };
         let rlimits = parts.spec.process().as_ref().and_then(|process| process.rlimits().clone());
-        let Ours { container, pids, left } = ours;
-        let arguments = arguments(parts, kind, root, container, left)?;
+        let groups = parts.take_groups()?;
+        let mut arguments = arguments(parts, root)?;
         match clone_in(pids)? {
             Forked::Parent(pid) => {
-                to_main.close().and_then(|()| from_main.close()).map_err(|error| failed(&error))?;
+                let closed = channels.to_main.close().and_then(|()| channels.from_main.close());
+                closed.map_err(|error| failed(&error))?;
                 Ok(Self { pid: pid.cast_signed(), receiver, sender })
             }
             Forked::Child => {
                 sys::set_name(NAME);
                 let all = AssertUnwindSafe(|| {
-                    prepare()?;
+                    if let Some(streams) = prepare(&mut channels)? {
+                        let [stdin, stdout, stderr] = streams.map(|stream| Some(stream.into_raw_fd()));
+                        (arguments.stdin, arguments.stdout, arguments.stderr) = (stdin, stdout, stderr);
+                    }
                     set_rlimits(rlimits.as_deref().unwrap_or_default())?;
+                    // The worker has none.
+                    if !groups.is_empty() {
+                        setgroups(&groups).map_err(LaunchError::io("setgroups(2)", "process"))?;
+                    }
                     receiver.close().and_then(|()| sender.close()).map_err(|error| failed(&error))?;
                     // It lives under the container's own limits: what the node's are does not mend this.
-                    container_init_process(&arguments, &mut to_main, &mut from_main)
+                    container_init_process(&arguments, &mut channels.to_main, &mut channels.from_main)
                         .map_err(|error| LaunchError::Failed(causes(&error)))
                 });
                 let why = match catch_unwind(all) {
@@ -214,7 +225,7 @@ impl Child {
                     Ok(Err(error)) => chain(&error),
                     Err(_) => "a panic".to_owned(),
                 };
-                if let Err(error) = to_main.exec_failed(why) {
+                if let Err(error) = channels.to_main.exec_failed(why) {
                     tracing::error!(%error, "a failure could not be reported");
                 }
                 sys::exit_now(1)
@@ -250,29 +261,49 @@ fn set_rlimits(rlimits: &[PosixRlimit]) -> Result<(), LaunchError> {
     rlimits.iter().try_for_each(|limit| system.set_rlimit(limit)).map_err(|error| failed(&error))
 }
 
-/// What libcontainer is told, less what was done without it.
-fn arguments(
-    parts: Parts,
-    container_type: ContainerType,
-    root: &Path,
-    container: Option<&Container>,
-    left: Vec<LinuxNamespace>,
-) -> Result<ContainerArgs, LaunchError> {
+impl Parts {
+    /// Where the master of a terminal goes, of a first process, which makes it by itself.
+    fn terminal(&mut self) -> Result<Option<OwnedFd>, LaunchError> {
+        match &self.given {
+            Given::Streams(_) => Ok(None),
+            Given::Terminal(_) => match std::mem::replace(&mut self.given, Given::Later) {
+                Given::Terminal(socket) => {
+                    self.executor.takes_terminal();
+                    Ok(Some(socket))
+                }
+                Given::Streams(_) | Given::Later => Err(LaunchError::Plan("a terminal that was taken")),
+            },
+            Given::Later => Err(LaunchError::Plan("streams that are not there yet")),
+        }
+    }
+
+    /// Its additional groups, which libcontainer is not told of: it would prove first that /proc says that it may set them.
+    fn take_groups(&mut self) -> Result<Vec<Gid>, LaunchError> {
+        let process = self.spec.process_mut().as_mut().ok_or(LaunchError::Plan("no process"))?;
+        let groups = process.user().additional_gids().clone().unwrap_or_default();
+        process.user_mut().set_additional_gids(None);
+        Ok(groups.into_iter().map(Gid::from_raw).collect())
+    }
+}
+
+/// What libcontainer is told, less what is done without it.
+fn arguments(parts: Parts, root: &Path) -> Result<ContainerArgs, LaunchError> {
     let Parts { mut spec, executor, given, dir } = parts;
     spec.set_mounts(None);
-    let mut linux = spec.linux().clone().ok_or(LaunchError::Plan("no linux section"))?;
-    linux.set_namespaces(Some(left)).set_uid_mappings(None).set_gid_mappings(None).set_time_offsets(None);
-    spec.set_linux(Some(linux));
+    let linux = spec.linux_mut().as_mut().ok_or(LaunchError::Plan("no linux section"))?;
+    linux.set_namespaces(None).set_uid_mappings(None).set_gid_mappings(None).set_time_offsets(None);
     let (streams, console_socket) = match given {
         Given::Streams(streams) => (Some(streams), None),
         Given::Terminal(socket) => (None, Some(socket.into_raw_fd())),
+        Given::Later => (None, None),
     };
     let [stdin, stdout, stderr] = match streams {
         Some(streams) => streams.map(|stream| Some(stream.into_raw_fd())),
         None => [None; 3],
     };
     Ok(ContainerArgs {
-        container_type,
+        // Nothing is written to the descriptor that libcontainer's own builder gives here.
+        container_type: ContainerType::TenantContainer { exec_notify_fd: -1 },
         syscall: SyscallType::default(),
         spec: Rc::new(spec),
         rootfs: root.to_owned(),
@@ -280,7 +311,7 @@ fn arguments(
         notify_listener: NotifyListener::new(&dir.join(start::NOTIFY_FILE))
             .map_err(|error| failed(&error))?,
         preserve_fds: 0,
-        container: container.cloned(),
+        container: None,
         user_ns_config: None,
         // Control groups are `bulkhead_cgroup`'s: nothing looks at these.
         cgroup_config: CgroupConfig {

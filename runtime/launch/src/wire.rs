@@ -47,7 +47,7 @@ pub(crate) enum Job {
 pub(crate) struct Create {
     pub(crate) id: String,
     pub(crate) task_dir: PathBuf,
-    /// As libcontainer gets it.
+    /// What is carried out, here or by libcontainer.
     pub(crate) spec: Spec,
     pub(crate) confine: ConfineSpec,
     pub(crate) rootfs: Vec<Mount>,

@@ -32,11 +32,6 @@ use crate::{
     zygote::die_with,
 };
 
-/// libcontainer's state, below a container's directory; and the socket on which the first process waits.
-pub(crate) fn state_dir(task_dir: &Path, id: &str) -> PathBuf {
-    task_dir.join("state").join(id)
-}
-
 /// What a worker is called, as ps(1) shows it.
 const NAME: &std::ffi::CStr = c"bulkhead-worker";
 
@@ -140,8 +135,7 @@ fn create(job: Create, reply: &Rc<OwnedFd>, host: &Host, server: u32) -> Result<
     if let Some(of_start) = of_start.filter(|hooks| !hooks.is_empty()) {
         executor = executor.after(of_start, hooks::State::new(&job.spec, &job.id, &job.task_dir));
     }
-    let parts =
-        Parts { spec: job.spec, executor, given: stdio.give()?, dir: state_dir(&job.task_dir, &job.id) };
+    let parts = Parts { spec: job.spec, executor, given: stdio.give()?, dir: job.task_dir.clone() };
     let place = Place {
         id: &job.id,
         task_dir: &job.task_dir,
@@ -311,7 +305,6 @@ fn make_dirs(job: &Create) -> Result<(), LaunchError> {
     };
     make(&job.task_dir, 0o700)?;
     group_link::write(&job.task_dir, &job.cgroup)?;
-    make(&state_dir(&job.task_dir, &job.id), 0o700)?;
     make(&derive::rootfs_dir(&job.task_dir), 0o711)?;
     if job.cgroup_view.is_some() {
         make(&blind::cgroup_view(&job.task_dir), 0o711)?;

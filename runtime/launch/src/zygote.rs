@@ -116,7 +116,7 @@ impl Zygote {
             },
         }));
         let reply = self.send(&wire, &[])?;
-        Ok(CreateTicket::new(reply, confine.clone(), notify_dir(job)))
+        Ok(CreateTicket::new(reply, confine.clone(), job.task_dir.to_owned()))
     }
 
     /// Has a process run in a container: what comes back is what Start waits on.
@@ -224,11 +224,6 @@ fn fork_one(host: &Host, server: u32, name: &CStr) -> Result<Member, LaunchError
             sys::exit_now(code)
         }
     }
-}
-
-/// Where the first process waits on notify.sock.
-fn notify_dir(job: &CreateJob<'_>) -> std::path::PathBuf {
-    worker::state_dir(job.task_dir, job.id.as_str())
 }
 
 /// libcontainer goes by the spec, the streams by the job.

@@ -44,7 +44,7 @@ pub(crate) fn delete(flags: &Flags) -> Result<(), FrontError> {
         None
     });
     let cgroup = cgroup.map(|path| host.cgroup(&path));
-    let pid = init_pid_of(&task_dir, &id);
+    let pid = init_pid_of(&task_dir);
     // Dead processes first: systemd would wait for those that live.
     if let Some(cgroup) = cgroup.as_ref().filter(|cgroup| cgroup.is_systemds())
         && let Err(error) = cgroup.kill_all().and_then(|()| cgroup.release())

@@ -84,7 +84,11 @@ fn libraries(maps: &str, own: &Path) -> impl Iterator<Item = PathBuf> {
     dirs.into_iter()
 }
 
+/// One look where it is there already, as it is but for the first start: to try and fail takes the lock of the directory above.
 fn made(dir: PathBuf) -> std::io::Result<PathBuf> {
+    if dir.is_dir() {
+        return Ok(dir);
+    }
     fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir)?;
     Ok(dir)
 }

@@ -1,8 +1,8 @@
-//! Mounts that libcontainer must not see, at the compatible level: attached in the container's mount namespace when it is
-//! done and the container's process waits for Start.
+//! Mounts that must not be there while the container's root is made, at the compatible level: attached in its mount namespace
+//! when the container's process waits for Start.
 //!
-//! - A bind on `/dev`: libcontainer would make its devices and links in the node's own directory. It gets a substitute.
-//! - One that shares with the node what is mounted below it: libcontainer makes each mount that it finds a slave.
+//! - A bind on `/dev`: devices and links would be made in the node's own directory. It gets a substitute.
+//! - One that shares with the node what is mounted below it: each mount that is there before is made a slave.
 //!
 //! What the request mounts below such a place comes after it, in the request's order.
 
@@ -23,7 +23,7 @@ use crate::LaunchError;
 
 const DEV: &str = "/dev";
 
-/// Where libcontainer binds a terminal.
+/// Where a terminal is shown.
 pub(super) const CONSOLE: &str = "/dev/console";
 
 /// Sorts out which these are, and puts the substitute of `/dev` before it.
@@ -37,7 +37,7 @@ pub(super) fn sort_out(list: &mut Vec<Planned>, covered: &BTreeSet<PathBuf>) -> 
             late.push(mount.destination.clone());
         } else if late.iter().any(|above| mount.destination.starts_with(above)) {
             // What is not cloned yet is made by the container's first process, in its namespaces; and terminals must be
-            // there when libcontainer makes one.
+            // there when one is made.
             let cloned = matches!(&mount.what, What::Bind { links: Links::Node, .. });
             mount.when = if cloned { When::Late } else { When::Both };
         }

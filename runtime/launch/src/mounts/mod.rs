@@ -5,7 +5,7 @@
 //! worker, node's mount namespace     Mounts::clone_sources   sources of a compatible container, which may share with the node
 //! first process, in the container's
 //!   pid, ipc, net namespaces         Mounts::assemble        everything, in order, below the root that is not yet the root
-//! libcontainer                       devices, pivot_root, masked paths
+//! root                               devices, pivot_root, masked paths
 //! worker, container's namespace      Mounts::finish          what was made, asked of the kernel; what must come last
 //! ```
 //! Invariant: nothing is opened by a name that a tenant could have changed since it was looked at.
@@ -18,6 +18,7 @@ mod late;
 mod made;
 mod options;
 mod place;
+mod planned;
 mod roots;
 mod source;
 
@@ -38,6 +39,7 @@ use self::{
     made::Landed,
     options::Options,
     place::Root,
+    planned::planned,
     source::{Links, Tree},
 };
 use crate::{
@@ -85,7 +87,7 @@ pub(crate) struct Mounts {
     label: Option<String>,
     /// Whether `/` is shared: within the container, where everything is its own.
     shared_root: bool,
-    /// Whether libcontainer binds a terminal on /dev/console.
+    /// Whether a terminal is shown on /dev/console.
     console: bool,
     /// Whom copies of the image's files belong to, if not to whom they did; and a name for that uid where the image has
     /// none.
@@ -125,7 +127,7 @@ enum What {
     FileSystem { kind: String, source: String },
 }
 
-/// Before libcontainer, or after it: see [`late`].
+/// Before the root is made, or after it: see [`late`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 enum When {
     First,
@@ -138,7 +140,7 @@ enum When {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Expected {
-    /// Masked and read-only paths, and the console: mounts that libcontainer makes by itself.
+    /// Masked and read-only paths, and the console: mounts that come with the root.
     covered: BTreeSet<PathBuf>,
     /// Hooks that policy names run as root and may mount what they like: no second look then.
     hooks: bool,
@@ -238,7 +240,7 @@ impl Mounts {
         Ok(trees.into_iter().partition(|(index, _)| self.list[*index].when != When::Late))
     }
 
-    /// Makes what is to be there before libcontainer, below `root`, and says where each has landed. To be called in the
+    /// Makes what is to be there first, below `root`, and says where each has landed. To be called in the
     /// namespaces that its file systems are to show.
     pub(crate) fn assemble(
         &self,
@@ -338,7 +340,7 @@ impl Planned {
                 image::image(volume, &self.options, dir, mapping.as_ref().or(inside))
             }
             What::FileSystem { kind, source } => {
-                // Where libcontainer put it, and for the same kinds.
+                // As runc, for the same kinds.
                 let label = label.filter(|_| kind != "proc" && kind != "sysfs");
                 let label = label.filter(|_| Path::new("/sys/fs/selinux").exists());
                 let options =
@@ -370,74 +372,6 @@ impl Planned {
         let recursive = matches!(self.what, What::Bind { .. }) && self.options.iter().any(|o| o == "rbind");
         Landed { at, top, below: recursive.then_some(below) }
     }
-}
-
-fn planned(
-    index: usize,
-    mount: &Mount,
-    level: Level,
-    sources: &Sources<'_>,
-    task_dir: &Path,
-) -> Result<Planned, LaunchError> {
-    let destination = mount.destination().clone();
-    let mut options = mount.options().clone().unwrap_or_default();
-    let kind = mount.typ().clone().unwrap_or_default();
-    let source = mount.source().clone().ok_or(LaunchError::Plan("a mount without a source"))?;
-    let is_bind = kind == "bind" || options.iter().any(|option| option == "bind" || option == "rbind");
-    let image = sources.images.iter().find(|volume| volume.source == source);
-    let what = match image {
-        Some(volume) if is_bind => {
-            What::Image { volume: volume.clone(), dir: task_dir.join("images").join(index.to_string()) }
-        }
-        _ if is_bind => {
-            let links = if level == Level::Compatible && source != blind::cgroup_view(task_dir) {
-                Links::Node
-            } else {
-                let above = sources.roots.iter().filter(|root| source.starts_with(root));
-                let root = above.max_by_key(|root| root.components().count()).unwrap_or(&source);
-                Links::NodeAsFarAs(root.clone())
-            };
-            What::Bind { path: source, links }
-        }
-        _ => {
-            if destination == Path::new("/dev") {
-                // libcontainer fills it.
-                options.retain(|option| option != "ro" && option != "rro");
-            }
-            let source = source.into_os_string().into_string();
-            let source = source.map_err(|_| LaunchError::Plan("a source that is no text"))?;
-            What::FileSystem { kind, source }
-        }
-    };
-    // One that is the container's user's has the image's mode; /tmp stays everybody's.
-    let top = match options.iter().any(|option| option.starts_with("uid=")) {
-        true => Top::Mode,
-        false => Top::Nothing,
-    };
-    let top = match level {
-        Level::Hardened => top,
-        Level::Compatible if options.iter().any(|option| option.starts_with("mode=")) => Top::Nothing,
-        Level::Compatible => Top::Mode,
-    };
-    let copy_up = sources.copied_up.contains(&destination).then_some(top);
-    let ids = match level {
-        // All of them show the same.
-        Level::Hardened => None,
-        Level::Compatible => shown_ids(mount),
-    };
-    Ok(Planned { destination, what, options, copy_up, ids, when: When::First })
-}
-
-fn shown_ids(mount: &Mount) -> Option<ShownIds> {
-    let extent = |mapping: &LinuxIdMapping| IdExtent {
-        inside: mapping.container_id(),
-        outside: mapping.host_id(),
-        count: mapping.size(),
-    };
-    let list = |list: &Option<Vec<LinuxIdMapping>>| list.iter().flatten().map(extent).collect::<Vec<_>>();
-    let (uids, gids) = (list(mount.uid_mappings()), list(mount.gid_mappings()));
-    let recursive = mount.options().iter().flatten().any(|option| option == "ridmap");
-    (!uids.is_empty()).then_some(ShownIds { uids, gids, recursive })
 }
 
 #[cfg(test)]

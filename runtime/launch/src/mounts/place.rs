@@ -57,7 +57,7 @@ impl Root {
         Ok(Self { dir, mount: what.mount })
     }
 
-    /// Refuses an image with a link or a file where the runtime, or libcontainer by its path, puts what is the kernel's.
+    /// Refuses an image with a link or a file where the runtime puts what is the kernel's.
     /// Where a mount is planned there, finding its place says the same.
     pub(super) fn check_kernels(&self, planned: impl Fn(&Path) -> bool) -> Result<(), LaunchError> {
         for place in KERNELS.map(Path::new) {

@@ -75,7 +75,7 @@ fn dev_and_what_is_shared_come_last_with_what_is_below_them_and_no_other() {
         ("/var/lib/kubelet-not", First),
     ];
     assert_eq!(found, expected.map(|(at, when)| (at.to_owned(), when)));
-    // A file system of its own on /dev is libcontainer's to fill.
+    // A file system of its own on /dev is to be filled.
     assert_eq!(whens(&[mount("tmpfs", "tmpfs", "/dev", &["ro"])]), [("/dev".to_owned(), First)]);
 }
 

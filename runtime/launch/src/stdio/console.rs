@@ -1,4 +1,4 @@
-//! The terminal of a process: libcontainer makes it, as root, and sends its master over a socket.
+//! The terminal of a process, as its worker sees it: it is made in the container, by root, and its master comes over a socket.
 
 use std::{
     io::{self, IoSliceMut},
@@ -22,13 +22,13 @@ use crate::{LaunchError, sys};
 /// The device that hands out masters.
 ///
 /// Source: Documentation/admin-guide/devices.txt, `/dev/ptmx`.
-const PTMX: u64 = makedev(5, 2);
+pub(super) const PTMX: u64 = makedev(5, 2);
 
 /// Where the master of a new terminal arrives.
 pub(crate) struct Console(UnixStream);
 
 impl Console {
-    /// With the end that libcontainer sends it to.
+    /// With the end that it is sent to.
     pub(super) fn new() -> Result<(Self, OwnedFd), LaunchError> {
         let (ours, theirs) = UnixStream::pair().map_err(LaunchError::io("socketpair(2)", "terminal"))?;
         Ok((Self(ours), theirs.into()))

@@ -13,13 +13,14 @@ mod fifo;
 mod kept;
 mod log;
 mod null;
+pub(crate) mod terminal;
 
 use std::{fs, os::fd::OwnedFd};
 
 pub(crate) use kept::KEPT_FDS_MAX;
 pub use kept::{Ends, Kept};
 pub use log::LogProcess;
-pub(crate) use null::open_null_for_both;
+pub(crate) use null::{NULL, open_null_for_both};
 
 use self::{console::Console, fifo::Fifo, log::pipe_of};
 use crate::{
@@ -27,7 +28,7 @@ use crate::{
     job::{Stdio, Stream},
 };
 
-/// Standard streams, ready for libcontainer.
+/// Standard streams, ready for the process.
 pub(crate) struct Opened {
     /// What the process gets; none where it gets a terminal.
     streams: Option<[OwnedFd; 3]>,
@@ -37,12 +38,14 @@ pub(crate) struct Opened {
     kept: Kept,
 }
 
-/// What libcontainer is given.
+/// What the process is given.
 pub(crate) enum Given {
     /// Standard input, output and error.
     Streams([OwnedFd; 3]),
-    /// Where it sends the master of a terminal that it makes.
+    /// Where the master of a terminal is sent that is made in the container.
     Terminal(OwnedFd),
+    /// Nothing yet: the process makes its terminal by itself.
+    Later,
 }
 
 /// The end of a stream that the process reads or writes.
@@ -87,7 +90,7 @@ impl Opened {
         }
     }
 
-    /// What the server is to keep, once libcontainer is done; a terminal is its user's by then. The process waits
+    /// What the server is to keep, once the process is prepared; a terminal is its user's by then. The process waits
     /// meanwhile: it may open `/dev/stdout` anew.
     pub(crate) fn kept(mut self) -> Result<Kept, LaunchError> {
         if let Some(console) = self.console {
