@@ -115,7 +115,7 @@ fn row(image: &str, class: &str, profile: &Value, seen: &Run, seconds: f64) -> V
         "landlock_missing": unreached,
         "cves_blocked": cves.len(),
         "cves_blocked_by_name": cves,
-        "cves_blocked_with_sockets": cves::ALL - cves_left.len(),
+        "cves_blocked_with_arguments": cves::ALL - cves_left.len(),
         "cves_left": cves_left,
     });
     println!("{row}");

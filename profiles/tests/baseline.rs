@@ -207,6 +207,38 @@ fn personality_and_device_nodes_are_narrowed() {
     }
 }
 
+#[test]
+fn what_needs_a_capability_is_denied_by_its_argument_and_its_neighbours_are_not() {
+    let option = |level: i32, option: i32| {
+        denied("setsockopt", [3, level as u64, option as u64 | 1 << 40, 0x1000, 4, 0])
+    };
+    // IPT_SO_SET_REPLACE, IPT_SO_SET_ADD_COUNTERS, ARPT_SO_SET_REPLACE; IP6T_SO_SET_REPLACE and its counters.
+    for (level, denied) in [(libc::SOL_IP, 64), (libc::SOL_IP, 65), (libc::SOL_IP, 96), (41, 64), (41, 65)] {
+        assert_eq!(option(level, denied), errno(libc::EPERM), "{level} {denied}");
+    }
+    for forced in [libc::SO_SNDBUFFORCE, libc::SO_RCVBUFFORCE] {
+        assert_eq!(option(libc::SOL_SOCKET, forced), errno(libc::EPERM));
+    }
+    for (level, allowed) in [
+        (libc::SOL_SOCKET, libc::SO_SNDBUF),
+        (libc::SOL_SOCKET, libc::SO_REUSEPORT),
+        (libc::SOL_SOCKET, 34),
+        (libc::SOL_IP, libc::IP_TOS),
+        (libc::SOL_IP, 51),
+        (libc::SOL_IPV6, libc::IPV6_V6ONLY),
+        (libc::SOL_IPV6, libc::IPV6_RECVTCLASS),
+        (libc::SOL_TCP, libc::TCP_NODELAY),
+    ] {
+        assert_eq!(option(level, allowed), ALLOW, "{level} {allowed}");
+    }
+    for clock in [libc::CLOCK_REALTIME_ALARM, libc::CLOCK_BOOTTIME_ALARM] {
+        assert_eq!(denied("clock_nanosleep", [clock as u64, 0, 0, 0, 0, 0]), errno(libc::EPERM));
+    }
+    for clock in [libc::CLOCK_REALTIME, libc::CLOCK_MONOTONIC, libc::CLOCK_BOOTTIME, libc::CLOCK_TAI] {
+        assert_eq!(denied("clock_nanosleep", [clock as u64, 0, 0, 0, 0, 0]), ALLOW, "{clock}");
+    }
+}
+
 /// Names containerd's default profile allows on this architecture.
 fn containerd() -> BTreeSet<String> {
     let text = include_str!("data/containerd-2.1.4-default.json");
