@@ -1,4 +1,5 @@
-//! What nothing calls by name and runs all the same: what dlsym(3) finds, and what the loader runs of its own accord.
+//! What nothing calls by name and runs all the same: what dlsym(3) finds, what the loader runs of its own accord, and what
+//! lies in data.
 //!
 //! Each image is made of a few lines of C. Each function that may run makes a call of its own, which tells it apart.
 
@@ -330,4 +331,65 @@ fn number_of_a_call_through_the_global_offset_table_is_known() {
     let start = "void _start(void) { through(SYS_getcwd); }";
     image.program(&format!("{wrapper}{through}{start}"), &["-Wl,--no-relax", "-fcf-protection=none"]);
     assert_allows(&image.calls(), &["getcwd"], &["sync"]);
+}
+
+/// A table of functions that `run` refers to, in some way, and `other` does not.
+const TABLE: &str = "static void hidden(void) { call(SYS_sysinfo); }\n\
+    void other(void) { call(SYS_umask); }\n";
+
+#[test]
+fn function_in_data_can_run_once_code_that_runs_refers_to_that_data_and_not_before() {
+    let tables = [
+        "static void (*const table[9])(void) = { hidden }; void run(int i) { table[i](); }",
+        // Through the global offset table, and through a pointer in other data.
+        "void (*const table[9])(void) = { hidden }; void run(int i) { table[i](); }",
+        "static struct { void (*f)(void); } const table = { hidden }; void *at = &table;\n\
+         void run(int i) { ((void (**)(void))at)[i](); }",
+        // By a function of which nothing else is to be told.
+        "static void (*const table[9])(void) = { hidden };\n\
+         __attribute__((noinline)) static void *get(int i) { return table + i; }\n\
+         void run(int i) { ((void (**)(void))get(i))[0](); }",
+    ];
+    for table in tables {
+        let image = Image::new();
+        image.library("lib/libtable.so", &format!("{TABLE}{table}"), &[]);
+        image.program("void other(void); void _start(void) { other(); }", &["-ltable"]);
+        assert_allows(&image.calls(), &["umask"], &["sysinfo"]);
+        image.program("void run(int); void _start(void) { run(0); }", &["-ltable"]);
+        assert_allows(&image.calls(), &["sysinfo"], &["umask"]);
+    }
+}
+
+#[test]
+fn function_in_data_can_run_where_another_file_names_that_data() {
+    let image = Image::new();
+    let text = format!("{TABLE}void (*const table[9])(void) = {{ hidden }};");
+    image.library("lib/libtable.so", &text, &[]);
+    for asks in [
+        "extern void (*const table[9])(void); void _start(void) { table[0](); }",
+        "void _start(void) { void (**f)(void) = dlsym(0, \"table\"); f[0](); }",
+    ] {
+        image.program(asks, &["-Wl,--no-as-needed", "-ltable", "-ldl"]);
+        assert_allows(&image.calls(), &["sysinfo"], &["umask"]);
+    }
+    image.program("void _start(void) { call(SYS_sync); }", &["-Wl,--no-as-needed", "-ltable", "-ldl"]);
+    assert_allows(&image.calls(), &["sync"], &["sysinfo", "umask"]);
+}
+
+#[test]
+fn functions_in_data_can_run_from_the_start_where_section_headers_do_not_tell() {
+    let image = Image::new();
+    let table = "static void (*const table[9])(void) = { hidden }; void run(int i) { table[i](); }";
+    image.library("lib/libtable.so", &format!("{TABLE}{table}"), &[]);
+    let file = image.root().join("lib/libtable.so");
+    let mut bytes = fs::read(&file).unwrap();
+    // e_shoff, and e_shnum with e_shstrndx.
+    bytes[40..48].fill(0);
+    bytes[60..64].fill(0);
+    fs::write(&file, bytes).unwrap();
+    image.program(
+        "void _start(void) { call(SYS_umask); }",
+        &["-Wl,--no-as-needed", "-Wl,--allow-shlib-undefined", "-l:libtable.so"],
+    );
+    assert_allows(&image.calls(), &["sysinfo", "umask"], &[]);
 }

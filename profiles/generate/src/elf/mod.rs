@@ -1,10 +1,11 @@
 //! An ELF file as the loader sees it: segments and the dynamic section. Section headers are not looked at, but for
-//! the names of functions and for the global offset table: nothing at run time depends on them.
+//! the names of functions, the global offset table and where data begins: nothing at run time depends on them.
 //!
 //! Invariant: every read is checked against the file; a header that lies gives less, or an [`ElfError`], never a panic.
 
 pub(crate) mod dynamic;
 pub(crate) mod go;
+mod sections;
 pub(crate) mod unwind;
 
 use memchr::memmem;

@@ -34,6 +34,8 @@ pub(crate) struct Found {
     pub(crate) calls: Vec<(Callee, Call)>,
     pub(crate) taken: Vec<(Callee, Vec<Guard>)>,
     pub(crate) sites: Vec<Site>,
+    /// Stretches of data that it refers to.
+    pub(crate) data: BTreeSet<u8>,
     /// Heads of the blocks that were looked at.
     pub(crate) heads: Vec<u64>,
     pub(crate) steps: u64,
@@ -88,6 +90,7 @@ pub(crate) struct Walk<'o, 'd> {
     /// What that has found so far.
     pub(super) made: Made,
     steps: u64,
+    data: BTreeSet<u8>,
     gave_up: bool,
 }
 
@@ -111,6 +114,7 @@ impl<'o, 'd> Walk<'o, 'd> {
             head: entry,
             made: Made::default(),
             steps: 0,
+            data: BTreeSet::new(),
             gave_up: false,
         };
         walk.reach(entry, &State::entry());
@@ -230,6 +234,7 @@ impl<'o, 'd> Walk<'o, 'd> {
             }
             decoder.decode_out(&mut instruction);
             self.steps += 1;
+            self.data.extend(self.object.stretches.referred(&instruction));
             if instruction.code() == Code::INVALID {
                 break;
             }
@@ -264,6 +269,7 @@ impl<'o, 'd> Walk<'o, 'd> {
         let mut found = Found {
             heads: self.heads.into_keys().collect(),
             steps: self.steps,
+            data: self.data,
             gave_up: self.gave_up,
             ..Found::default()
         };

@@ -2,6 +2,7 @@
 
 mod address;
 mod branch;
+mod data;
 mod dead;
 mod escape;
 mod flow;

@@ -10,6 +10,7 @@ use iced_x86::{Decoder, DecoderOptions, Instruction};
 
 use super::{
     address::{AddressMap, AddressSet},
+    data::Stretches,
     function::Callee,
     step::Memory,
 };
@@ -44,6 +45,12 @@ pub(crate) struct Object<'d> {
     /// Functions whose address is in data, and those that the loader runs.
     pub(crate) roots: BTreeSet<u64>,
     pub(crate) root_imports: BTreeSet<u32>,
+    /// Those of both that can be called from the start, whoever refers to data.
+    pub(crate) always: BTreeSet<u64>,
+    pub(crate) always_imports: BTreeSet<u32>,
+    pub(super) stretches: Stretches,
+    /// Symbols of data: name and address.
+    pub(super) data_exports: Vec<(String, u64)>,
     /// Exports that are resolvers.
     pub(crate) resolvers: BTreeSet<u64>,
     /// What the loader alone reads.
@@ -58,6 +65,8 @@ pub(crate) struct Object<'d> {
     pub(super) plain: AddressSet,
     /// By start: whom those frames call of which that is all that is asked.
     pub(super) outlines: AddressMap<Vec<Callee>>,
+    /// By start: stretches of data that those refer to.
+    pub(super) outlined_data: AddressMap<BTreeSet<u8>>,
     pub(crate) swept: u64,
     c_library: bool,
 }
@@ -101,6 +110,10 @@ impl<'d> Object<'d> {
             exported: AddressSet::default(),
             roots: BTreeSet::new(),
             root_imports: BTreeSet::new(),
+            always: BTreeSet::new(),
+            always_imports: BTreeSet::new(),
+            stretches: Stretches::default(),
+            data_exports: Vec::new(),
             resolvers: BTreeSet::new(),
             strings: dynamic.strings.clone(),
             referred: AddressSet::default(),
@@ -109,11 +122,16 @@ impl<'d> Object<'d> {
             no_way_out: AddressSet::default(),
             plain: AddressSet::default(),
             outlines: AddressMap::default(),
+            outlined_data: AddressMap::default(),
             swept: 0,
             c_library: false,
             elf,
         };
         object.go(&dynamic);
+        let has_landing_pads = object.frames.iter().any(|frame| frame.landing_pads);
+        if !object.go {
+            object.stretches = Stretches::of(&object.elf, &dynamic, has_landing_pads);
+        }
         object.symbols(&dynamic);
         let pointers = object.relocations(&dynamic);
         object.begin(&dynamic, pointers);
@@ -148,6 +166,8 @@ impl<'d> Object<'d> {
                     self.resolvers.insert(symbol.address);
                 }
                 self.names.entry(symbol.address).or_insert_with(|| symbol.name.clone());
+            } else if symbol.defined && self.stretches.at(symbol.address).is_some() {
+                self.data_exports.push((symbol.name.clone(), symbol.address));
             }
         }
         for (address, _, name) in self.elf.debug_names() {
@@ -178,6 +198,10 @@ impl<'d> Object<'d> {
                     self.referred.insert(address);
                     if self.elf.is_code(address) {
                         pointers.insert(address);
+                        let resolved = matches!(relocation.written, Written::Resolved(_));
+                        if resolved || self.stretches.at(relocation.at).is_none() {
+                            self.always.insert(address);
+                        }
                     }
                 }
                 Written::Slot(symbol) => {
@@ -187,6 +211,9 @@ impl<'d> Object<'d> {
                     let function = dynamic.symbols.get(symbol as usize);
                     if function.is_some_and(|symbol| symbol.function || !symbol.defined) {
                         self.root_imports.insert(symbol);
+                        if self.stretches.at(relocation.at).is_none() {
+                            self.always_imports.insert(symbol);
+                        }
                     }
                 }
             }
@@ -201,6 +228,7 @@ impl<'d> Object<'d> {
                     let address = u64::from_le_bytes(word.try_into().unwrap_or_default());
                     if self.elf.is_code(address) {
                         pointers.insert(address);
+                        self.always.insert(address);
                     }
                     if self.elf.from(address).is_some() {
                         self.referred.insert(address);
@@ -215,6 +243,7 @@ impl<'d> Object<'d> {
         let mut starts: BTreeSet<u64> = self.names.keys().copied().collect();
         starts.extend(dynamic.init.iter().copied().filter(|at| self.elf.is_code(*at)));
         self.roots.extend(dynamic.init.iter().copied().filter(|at| self.elf.is_code(*at)));
+        self.always.extend(&self.roots);
         if self.elf.is_code(self.elf.entry) {
             starts.insert(self.elf.entry);
         }
@@ -229,6 +258,11 @@ impl<'d> Object<'d> {
             }
         }
         let outlines = self.sweep(&mut starts);
+        if self.stretches.len() == 0 {
+            self.always.clone_from(&self.roots);
+            self.always_imports.clone_from(&self.root_imports);
+        }
+        self.always.retain(|address| self.roots.contains(address));
         self.starts = starts.into_iter().collect();
         self.keep_outlines(outlines);
     }

@@ -21,6 +21,8 @@ const LARGE_BYTES: u64 = 1 << 16;
 #[derive(Debug, Default)]
 pub(super) struct Outline {
     pub(super) calls: Vec<Callee>,
+    /// Stretches of data that it refers to.
+    pub(super) data: BTreeSet<u8>,
 }
 
 impl Object<'_> {
@@ -36,6 +38,9 @@ impl Object<'_> {
             self.imports.iter().map(|name| exported.contains(name.as_str()) || is_dull(name)).collect();
         let mut kept: AddressMap<Vec<Callee>> = AddressMap::default();
         for (start, outline) in all {
+            if !outline.data.is_empty() {
+                self.outlined_data.insert(start, outline.data);
+            }
             let calls: Option<BTreeSet<Callee>> = outline
                 .calls
                 .into_iter()
@@ -96,6 +101,7 @@ impl Object<'_> {
         Some(Found {
             heads: std::iter::once(entry).chain(parts).collect(),
             calls: told.map(|callee| (*callee, call())).collect(),
+            data: self.outlined_data.get(&entry).cloned().unwrap_or_default(),
             ..Found::default()
         })
     }

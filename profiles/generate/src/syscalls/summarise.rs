@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 
 use super::{
     address::AddressSet,
+    data::Pointer,
     function::{Callee, Found, Walk},
     models,
     names::{literals, names},
     object::Object,
-    summary::{Function, Summary, Target},
+    summary::{Function, Stretch, Summary, Target},
 };
 use crate::{Limits, closure::texts::texts, elf::Elf};
 
@@ -85,8 +86,12 @@ pub(crate) fn summarise(elf: Elf<'_>, limits: &Limits) -> Summary {
     for address in found.keys() {
         number(&mut numbers, *address);
     }
-    summary.roots.extend(object.roots.iter().map(|root| number(&mut numbers, *root)));
-    summary.root_imports = object.root_imports.iter().copied().collect();
+    summary.roots.extend(object.always.iter().map(|root| number(&mut numbers, *root)));
+    summary.root_imports = object.always_imports.iter().copied().collect();
+    summary.stretches = stretches(&object, &mut numbers);
+    let exports = object.data_exports.iter();
+    summary.data_exports =
+        exports.map(|(name, address)| (name.clone(), object.stretches.near(*address).collect())).collect();
     summary.exports =
         object.exports.iter().map(|(name, address)| (name.clone(), number(&mut numbers, *address))).collect();
     summary.bound = object.bound().into_iter().collect();
@@ -118,6 +123,7 @@ pub(crate) fn summarise(elf: Elf<'_>, limits: &Limits) -> Summary {
             let taken = walked.taken.into_iter();
             function.taken = taken.filter_map(|(callee, when)| Some((target(callee)?, when))).collect();
             function.sites = walked.sites;
+            function.data = walked.data.into_iter().collect();
         }
         functions.push((u64::from(*number), function));
     }
@@ -127,6 +133,34 @@ pub(crate) fn summarise(elf: Elf<'_>, limits: &Limits) -> Summary {
     summary.literals = literals(&object, &summary.functions);
     summary.texts = texts(&object.elf);
     summary
+}
+
+/// What each stretch of data leads to.
+fn stretches(object: &Object<'_>, numbers: &mut BTreeMap<u64, u32>) -> Vec<Stretch> {
+    let mut found = Vec::new();
+    for at in (0u8..).take(object.stretches.len()) {
+        let mut stretch = Stretch::default();
+        for pointer in object.stretches.pointers(at) {
+            match pointer {
+                Pointer::Own(address) if object.roots.contains(&address) => {
+                    stretch.roots.push(number(numbers, address));
+                }
+                Pointer::Own(address) => stretch.stretches.extend(object.stretches.near(address)),
+                Pointer::Import(import) if object.root_imports.contains(&import) => {
+                    stretch.imports.push(import);
+                }
+                Pointer::Import(_) => {}
+            }
+        }
+        for list in [&mut stretch.roots, &mut stretch.imports] {
+            list.sort_unstable();
+            list.dedup();
+        }
+        stretch.stretches.sort_unstable();
+        stretch.stretches.dedup();
+        found.push(stretch);
+    }
+    found
 }
 
 fn number(numbers: &mut BTreeMap<u64, u32>, address: u64) -> u32 {

@@ -22,10 +22,14 @@ pub(crate) struct Summary {
     /// Name and function.
     pub(crate) exports: Vec<(String, u32)>,
     /// Functions that run or can be called as soon as the file is loaded: its initialisers, and those whose address
-    /// is in its data.
+    /// is in data of no [`Stretch`].
     pub(crate) roots: Vec<u32>,
-    /// Imports whose address is in its data.
+    /// Imports whose address is in such data.
     pub(crate) root_imports: Vec<u32>,
+    /// Data that says nothing before code refers to it.
+    pub(crate) stretches: Vec<Stretch>,
+    /// Symbols of data, and the stretches that they are of.
+    pub(crate) data_exports: Vec<(String, Vec<u8>)>,
     /// Imports that the loader binds when it relocates the file, whether they are called or not.
     pub(crate) bound: Vec<u32>,
     /// Exports that the loader calls when somebody binds to them.
@@ -61,6 +65,14 @@ impl Summary {
     }
 }
 
+/// A section of data: what can be called, or referred to, from then on that code refers to it.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Stretch {
+    pub(crate) roots: Vec<u32>,
+    pub(crate) imports: Vec<u32>,
+    pub(crate) stretches: Vec<u8>,
+}
+
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Function {
     pub(crate) address: u64,
@@ -69,6 +81,8 @@ pub(crate) struct Function {
     /// Functions whose address it takes: anybody may call them, with any arguments.
     pub(crate) taken: Vec<(Target, Vec<Guard>)>,
     pub(crate) sites: Vec<Site>,
+    /// Stretches of its file's data that it refers to.
+    pub(crate) data: Vec<u8>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -25,6 +25,8 @@ pub(super) struct Swept {
     instructions: u64,
     /// Some code enters the kernel itself.
     enters: bool,
+    /// Some code computes with the address of the global offset table.
+    computes: bool,
 }
 
 /// What a range of code does, as far as its instructions tell one by one.
@@ -77,7 +79,10 @@ impl Object<'_> {
                 swept.plain.insert(start);
             }
         }
-        let Swept { labels, mut jumps, no_way_out, plain, referred, instructions, enters } = swept;
+        let Swept { labels, mut jumps, no_way_out, plain, referred, instructions, enters, computes } = swept;
+        if computes {
+            self.stretches.clear();
+        }
         jumps.sort_unstable();
         jumps.dedup();
         self.jumps = jumps;
@@ -105,8 +110,14 @@ impl Object<'_> {
             decoder.decode_out(&mut instruction);
             swept.instructions += 1;
             swept.enters |= instruction.mnemonic() == Mnemonic::Syscall;
+            swept.computes |= self.stretches.computes(&instruction);
+            let data = self.stretches.referred(&instruction);
+            range.plain &= data.is_empty();
             if range.outline.is_some() {
                 range.instructions.push(instruction.ip());
+                if let Some(outline) = &mut range.outline {
+                    outline.data.extend(data);
+                }
                 self.outline(range, &instruction);
             }
             let flow = instruction.flow_control();

@@ -99,14 +99,14 @@ impl<'p> Graph<'p> {
         &self.modules[node.module as usize].functions[node.function as usize].calls
     }
 
-    /// What leads to a system call, to an address that is taken, or to a function that is asked for by its name.
+    /// What leads to a system call, to an address that is taken, to data, or to a function that is asked for by its name.
     fn lead(&mut self) {
         let mut callers: Vec<Vec<Node>> = vec![Vec::new(); self.functions()];
         let mut queue: Vec<Node> =
             models::asked_for().flat_map(|name| self.exported(name).to_vec()).collect();
         for node in self.nodes() {
             let function = &self.modules[node.module as usize].functions[node.function as usize];
-            if !function.sites.is_empty() || !function.taken.is_empty() {
+            if !function.sites.is_empty() || !function.taken.is_empty() || !function.data.is_empty() {
                 queue.push(node);
             }
             for call in self.calls(node) {

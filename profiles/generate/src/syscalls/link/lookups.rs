@@ -84,16 +84,17 @@ impl Lookups {
         }
     }
 
-    /// Functions that were asked for since this was asked last.
-    pub(super) fn found(&mut self, graph: &Graph<'_>) -> Vec<Node> {
+    /// Functions, and stretches of data by their module, that were asked for since this was asked last.
+    pub(super) fn found(&mut self, graph: &Graph<'_>) -> (Vec<Node>, Vec<(u32, u8)>) {
         let mut names: BTreeSet<&str> = BTreeSet::new();
         if self.any && !std::mem::replace(&mut self.handed_out.1, true) {
             names.extend(graph.modules.iter().flat_map(|module| &module.names).map(String::as_str));
         }
         names.extend(self.names.difference(&self.handed_out.0).map(String::as_str));
+        let data = super::data::named(graph.modules, |name| names.contains(name));
         let found = names.into_iter().flat_map(|name| graph.exported(name)).copied().collect();
         self.handed_out.0.clone_from(&self.names);
-        found
+        (found, data)
     }
 }
 

@@ -1,9 +1,10 @@
 //! Files to one program, as the loader links it: which functions can run, with which constant arguments, and so
 //! which system calls can be made.
 //!
-//! Invariant: a function whose address is taken by code that can run, or that lies in data of a loaded file, can run
-//! with any arguments. So can what dlsym(3) finds, and every export of a file that is loaded while the program runs.
+//! Invariant: a function whose address is taken by code that can run, or that lies in data that such code refers to, can
+//! run with any arguments. So can what dlsym(3) finds, and every export of a file that is loaded while the program runs.
 
+mod data;
 mod graph;
 mod lookups;
 mod rare;
@@ -93,6 +94,8 @@ struct Linker<'p> {
     lookups: Lookups,
     rare: Rare,
     asked: &'p [(usize, Asked)],
+    /// By module: whether somebody referred to the stretch of data.
+    referred: Vec<Vec<bool>>,
     visits: usize,
 }
 
@@ -107,11 +110,15 @@ pub(crate) fn link<'p>(modules: &'p [Rc<Summary>], roles: Roles<'p>, limits: &Li
         lookups: Lookups::of(&graph),
         rare: Rare::of(&graph),
         asked: roles.asked,
+        referred: modules.iter().map(|module| vec![false; module.stretches.len()]).collect(),
         visits: 0,
         graph,
     };
     for (at, module) in (0u32..).zip(modules) {
         linker.begin(at, module, roles);
+    }
+    for (module, stretch) in data::imported(modules) {
+        linker.refer(module, stretch, None);
     }
     loop {
         linker.settle(limits);
@@ -136,6 +143,11 @@ impl Linker<'_> {
         for import in &module.root_imports {
             for node in self.targets(at, Target::Import(*import)) {
                 self.take(at, node, None);
+            }
+        }
+        if roles.loaded.contains(&(at as usize)) {
+            for stretch in (0u8..).take(module.stretches.len()) {
+                self.refer(at, stretch, None);
             }
         }
         // The loader runs a resolver when it binds to it, with arguments of its own.
@@ -165,9 +177,12 @@ impl Linker<'_> {
 
     /// Goes on with what was found to run besides; whether there was any.
     fn resume(&mut self) -> bool {
-        let found = self.lookups.found(&self.graph);
-        for node in found {
+        let (functions, data) = self.lookups.found(&self.graph);
+        for node in functions {
             self.take(node.module, node, None);
+        }
+        for (module, stretch) in data {
+            self.refer(module, stretch, None);
         }
         let (graph, seen) = (&self.graph, &self.seen);
         let released = self.rare.released(|node| !seen[graph.number(node)].is_empty());
@@ -199,6 +214,27 @@ impl Linker<'_> {
         }
     }
 
+    /// Code refers to a stretch of data: what that points to can be called.
+    fn refer(&mut self, module: u32, stretch: u8, from: Option<(Node, Known)>) {
+        let known = self.referred[module as usize].get_mut(usize::from(stretch));
+        if known.is_none_or(|known| std::mem::replace(known, true)) {
+            return;
+        }
+        let modules = self.graph.modules;
+        let Some(stretch) = modules[module as usize].stretches.get(usize::from(stretch)) else { return };
+        for function in &stretch.roots {
+            self.take(module, Node { module, function: *function }, from);
+        }
+        for import in &stretch.imports {
+            for node in self.targets(module, Target::Import(*import)) {
+                self.take(module, node, from);
+            }
+        }
+        for next in &stretch.stretches {
+            self.refer(module, *next, from);
+        }
+    }
+
     /// Numbers of the changes of ids: those of the functions that can run.
     fn set_ids(&mut self) {
         for made in std::mem::take(&mut self.set_id) {
@@ -219,7 +255,10 @@ impl Linker<'_> {
         let Some(function) = modules[node.module as usize].functions.get(node.function as usize) else {
             return;
         };
-        let Function { calls, taken, sites, address: _, name: _ } = function;
+        let Function { calls, taken, sites, data, address: _, name: _ } = function;
+        for stretch in data {
+            self.refer(node.module, *stretch, Some((node, known(context))));
+        }
         for site in sites {
             if let Some(under) = under(context, &site.when) {
                 self.site(node, known(context), site, &under);
