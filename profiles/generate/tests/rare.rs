@@ -16,6 +16,10 @@ const LOADER: &str = "/lib64/ld-linux-x86-64.so.2";
 
 /// The calls of a program of C.
 fn calls(main: &str) -> BTreeSet<String> {
+    calls_of(main, &[])
+}
+
+fn calls_of(main: &str, flags: &[&str]) -> BTreeSet<String> {
     let image = TempDir::new().unwrap();
     let root = image.path();
     let source = root.join("source.c");
@@ -23,7 +27,14 @@ fn calls(main: &str) -> BTreeSet<String> {
     fs::create_dir_all(root.join("lib64")).unwrap();
     let program = root.join("program");
     let mut cc = Process::new("cc");
-    let out = cc.args(["-O1", "-w", "-D_GNU_SOURCE", "-o"]).arg(&program).arg(&source).output().unwrap();
+    let out = cc
+        .args(["-O1", "-w", "-D_GNU_SOURCE"])
+        .args(flags)
+        .arg("-o")
+        .arg(&program)
+        .arg(&source)
+        .output()
+        .unwrap();
     assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
     let found = Process::new("cc").arg("-print-file-name=libc.so.6").output().unwrap();
     let libc = fs::canonicalize(String::from_utf8(found.stdout).unwrap().trim()).unwrap();
@@ -60,4 +71,15 @@ fn ceiling_that_is_asked_for_and_default_that_is_set_bring_the_range_of_prioriti
         "int main(void) { pthread_attr_t a; pthread_getattr_default_np(&a); return pthread_setattr_default_np(&a); }",
     );
     assert!(range.iter().all(|call| set.contains(*call)), "{set:?}");
+}
+
+#[test]
+fn static_program_without_names_has_those_changes_of_ids_that_its_functions_make() {
+    let threads = "void *run(void *a) { return a; }\n\
+        int main(int c, char **v) { pthread_t t; pthread_create(&t, 0, run, 0);";
+    let none = calls_of(&format!("{threads} return c; }}"), &["-static-pie", "-s"]);
+    assert!(none.contains("clone") && !none.contains("setuid") && !none.contains("setresgid"), "{none:?}");
+    let one =
+        calls_of(&format!("#include <unistd.h>\n{threads} return setegid(c); }}"), &["-static-pie", "-s"]);
+    assert!(one.contains("setresgid") && !one.contains("setuid"), "{one:?}");
 }

@@ -225,10 +225,9 @@ impl Walk<'_, '_> {
     fn site(&mut self, state: &State, instruction: &Instruction) {
         let mut number = state.registers[0].low().value();
         if number == Value::Any && models::is_set_id(&self.recent(instruction)) {
-            if self.object.is_c_library() {
+            let is_static = self.object.elf.interpreter.is_none() && self.object.exports.is_empty();
+            if is_static || self.object.is_c_library() {
                 number = Value::SetId;
-            } else if self.object.elf.interpreter.is_none() && self.object.exports.is_empty() {
-                number = Value::OneOf(models::set_id_numbers());
             }
         }
         // rdi, rsi, rdx: what the arguments that narrow are in.

@@ -1,6 +1,6 @@
 //! Code whose number no analysis of values finds, told by its shape: each with what it can be, and where that is said.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use bulkhead_profiles::syscall_number;
 use iced_x86::{Instruction, Mnemonic, OpKind, Register};
@@ -26,11 +26,12 @@ pub(crate) const SET_ID: &[(&str, &str)] = &[
     ("initgroups", "setgroups"),
 ];
 
-/// All numbers of [`SET_ID`], for a program whose functions have no names.
-pub(crate) fn set_id_numbers() -> Vec<u64> {
-    let numbers: std::collections::BTreeSet<u64> =
-        SET_ID.iter().filter_map(|(_, call)| syscall_number(call)).map(u64::from).collect();
-    numbers.into_iter().collect()
+/// All numbers of [`SET_ID`], for a program whose functions have no names: each of them makes the same call itself, for
+/// a process of one thread.
+///
+/// Source: glibc sysdeps/nptl/setxid.h, `INLINE_SETXID_SYSCALL`, in all versions.
+pub(crate) fn set_id_numbers() -> BTreeSet<u32> {
+    SET_ID.iter().filter_map(|(_, call)| syscall_number(call)).collect()
 }
 
 /// Go's runtime has every thread make a call whose number lies in memory. Only the second function writes it there, and

@@ -239,6 +239,17 @@ impl Linker<'_> {
     fn set_ids(&mut self) {
         for made in std::mem::take(&mut self.set_id) {
             let module = made.node.module;
+            if self.graph.modules[module as usize].exports.is_empty() {
+                let here = |made: &Made| made.node.module == module;
+                for number in models::set_id_numbers() {
+                    if let Some(sites) =
+                        self.linked.calls.get_mut(&number).filter(|sites| sites.iter().any(here))
+                    {
+                        sites.insert(made.clone());
+                    }
+                }
+                continue;
+            }
             for (name, call) in models::SET_ID {
                 let mut functions = self.graph.modules[module as usize].exported(name);
                 let reached = functions
