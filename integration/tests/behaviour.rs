@@ -163,7 +163,13 @@ on_each_containerd! {
             let log = bench.daemon.dir().join("events");
             let mut events = bench.daemon.ctr_command(bench.daemon.tag(), &["events"]);
             let mut events = events.stdout(File::create(&log).unwrap()).spawn().unwrap();
-            thread::sleep(Duration::from_millis(300));
+            let text = || std::fs::read_to_string(&log).unwrap();
+            // `ctr` does not say that it is subscribed: an event of another kind is made until it prints one.
+            until("ctr events prints", Duration::from_secs(60), || {
+                bench.daemon.ctr(&["images", "tag", "--force", ALLOWED, "registry.test/marker:1"])?.success()?;
+                Ok(text().contains("/images/"))
+            })
+            .unwrap();
             let id = bench.daemon.id(&format!("events-{}", runtime.split('.').nth(2).unwrap()));
             let args = ["run", "-d", "--memory-limit", "16777216", "--runtime", runtime, ALLOWED, &id, "/bin/probe", "pause"];
             bench.daemon.ctr(&args).unwrap().success().unwrap();
@@ -179,22 +185,30 @@ on_each_containerd! {
             tasks.wait(&id).unwrap();
             tasks.delete(&id).unwrap();
             remove_container(bench, &id);
-            let text = || std::fs::read_to_string(&log).unwrap();
-            until("the last event", Duration::from_secs(10), || Ok(["/tasks/delete", "/containers/delete"].iter().all(|topic| text().contains(topic)))).unwrap();
+            let told = || -> Vec<(String, &str, serde_json::Value)> {
+                let text = text();
+                // Whole lines: the last may be half written.
+                let lines = text.split_inclusive('\n').filter(|line| line.ends_with('\n'));
+                let tasks = lines.filter_map(|line| line.split_once("/tasks/")?.1.split_once(' '));
+                let told = tasks.map(|(topic, json)| {
+                    let json: serde_json::Value = serde_json::from_str(json.trim()).unwrap();
+                    assert_eq!(json["container_id"], id.as_str());
+                    let exec = json["exec_id"].as_str().or(json["id"].as_str()).unwrap_or("");
+                    let which = if exec == id || exec.is_empty() { "init" } else if exec == "long" { "long" } else { "exec" };
+                    (topic.to_owned(), which, json)
+                });
+                told.collect()
+            };
+            // Of init: an exec was deleted before. The shim tells it on its own time, maybe after the container has gone.
+            until("the last event", Duration::from_secs(30), || Ok(told().iter().any(|(topic, which, _)| topic == "delete" && *which == "init"))).unwrap();
             events.kill().unwrap();
             events.wait().unwrap();
             // The kernel tells of it and of the death by two ways, and which is read first is nobody's promise.
             let mut out_of_memory = Vec::new();
-            for line in text().lines() {
-                let Some((_, rest)) = line.split_once("/tasks/") else { continue };
-                let (topic, json) = rest.split_once(' ').unwrap();
-                let json: serde_json::Value = serde_json::from_str(json.trim()).unwrap();
-                let exec = json["exec_id"].as_str().or(json["id"].as_str()).unwrap_or("");
-                let which = if exec == id || exec.is_empty() { "init" } else if exec == "long" { exec } else { "exec" };
-                assert_eq!(json["container_id"], id.as_str());
-                match topic {
+            for (topic, which, json) in told() {
+                match topic.as_str() {
                     "oom" => out_of_memory.push(which.to_owned()),
-                    _ => say(topic, format!("{which} {}", json["exit_status"])),
+                    topic => say(topic, format!("{which} {}", json["exit_status"])),
                 }
             }
             assert!(!out_of_memory.is_empty());
