@@ -11,7 +11,7 @@ use std::{
 
 use bulkhead_integration::{
     ALLOWED, BULKHEAD, Bench, ContainerOptions, Cri, Output, RUNC, Release, StreamPaths, namespaces,
-    on_each_containerd, on_each_cri, run_on, until,
+    on_each_containerd, on_each_cri, parent_of, run_on, until,
 };
 use k8s_cri::v1::{LinuxContainerResources, NamespaceMode};
 
@@ -141,17 +141,6 @@ fn processes_that_end_at_once_lose_no_exit() {
     bench.assert_nothing_left();
 }
 
-/// Pid of the server of a task, and those of its children.
-fn server_of(bench: &Bench, id: &str) -> (u32, Vec<(u32, String)>) {
-    let init = bench.daemon.tasks().unwrap().state(id, "").unwrap().pid;
-    let stat = std::fs::read_to_string(format!("/proc/{init}/stat")).unwrap();
-    let server = stat.rsplit_once(") ").unwrap().1.split(' ').nth(1).unwrap().parse().unwrap();
-    let children = std::fs::read_to_string(format!("/proc/{server}/task/{server}/children")).unwrap();
-    let name = |pid: u32| std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap().trim().to_owned();
-    let children = children.split_whitespace().map(|pid| pid.parse().unwrap()).map(|pid| (pid, name(pid)));
-    (server, children.collect())
-}
-
 fn kill_9(pid: u32) {
     let mut kill = std::process::Command::new("/bin/kill");
     assert!(kill.args(["-9", &pid.to_string()]).status().unwrap().success());
@@ -164,8 +153,8 @@ fn server_that_is_killed_leaves_nothing() {
     let tasks = bench.daemon.tasks().unwrap();
     tasks.add_exec(&id, "long", &["/bin/sleep", "600"], NO_STREAMS).unwrap();
     tasks.start_exec(&id, "long").unwrap();
-    kill_9(server_of(&bench, &id).0);
-    until("containerd's word that the task is gone", Duration::from_secs(10), || {
+    kill_9(parent_of(tasks.state(&id, "").unwrap().pid).unwrap());
+    until("containerd's word that the task is gone", Duration::from_secs(30), || {
         Ok(tasks.state(&id, "").is_err())
     })
     .unwrap();
