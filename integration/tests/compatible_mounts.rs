@@ -22,7 +22,7 @@ on_each_containerd! {
         let dir = infra.bench.daemon.dir().join("volume");
         fs::create_dir(&dir).unwrap();
         fs::write(dir.join("file"), "text\n").unwrap();
-        let edits: [&dyn Fn(&mut Value); 6] = [
+        let edits: [&dyn Fn(&mut Value); 7] = [
             &|spec| bind(spec, &dir, "/data", &["rbind", "rprivate", "ro"]),
             &|spec| bind(spec, &dir.join("file"), "/etc/one", &["bind", "rslave", "nosuid", "noexec"]),
             &|spec| {
@@ -34,6 +34,7 @@ on_each_containerd! {
                 "options": ["nosuid", "size=1m", "mode=0711", "uid=5"] })),
             &|spec| push(spec, "/mounts", json!({ "type": "cgroup", "source": "cgroup", "destination": "/sys/fs/cgroup",
                 "options": ["nosuid", "noexec", "nodev", "relatime", "ro"] })),
+            &|spec| bind(spec, &dir, "/data", &["rbind", "runbindable"]),
         ];
         for (number, edit) in edits.iter().enumerate() {
             let script = if number == 5 { "ls /sys/fs/cgroup | sort | grep -E '^(memory|pids|cpu)$'; touch /sys/fs/cgroup/memory/tasks 2>&1; true" } else { MOUNTS };
@@ -153,12 +154,16 @@ fn node_root_dev_and_sys_are_seen_with_what_is_mounted_below_and_the_node_keeps_
 }
 
 /// What libcontainer would have changed of the node: its own links and devices in /dev, groups of its own naming.
+///
+/// Which inode it is, and not its mtime: the kernel sets that of /dev/ptmx and of the console when anybody writes to a
+/// terminal.
 fn node() -> Vec<String> {
     let groups = fs::read_dir("/sys/fs/cgroup/pids").into_iter().flatten().flatten();
     let groups = groups.map(|group| group.file_name().to_string_lossy().into_owned());
     let made = ["ptmx", "fd", "core", "kcore", "null", "console"].map(|name| {
         let found = fs::symlink_metadata(format!("/dev/{name}"));
-        format!("{name} {:?}", found.map(|found| (found.file_type(), found.rdev(), found.mtime())).ok())
+        let known = |found: fs::Metadata| (found.ino(), found.mode(), found.uid(), found.gid(), found.rdev());
+        format!("{name} {:?}", found.map(known).ok())
     });
     made.into_iter().chain(groups.filter(|name| name.starts_with(":youki:"))).collect()
 }
