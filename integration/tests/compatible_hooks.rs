@@ -100,8 +100,10 @@ fn hook_that_fails_fails_what_it_belongs_to_with_what_it_said_and_the_last_ones_
         for word in [&format!("hooks.{kind}[0] /bin/sh"), "because of this", "exit status: 3"] {
             assert!(output.stderr.contains(word), "{kind}: {word}: {}", output.stderr);
         }
-        until("the last hook", Duration::from_secs(20), || Ok(dir.join("stopped").exists())).unwrap();
-        let state: Value = serde_json::from_slice(&fs::read(dir.join("stopped")).unwrap()).unwrap();
+        // The shell makes the file before the hook has written it.
+        let state = || serde_json::from_slice::<Value>(&fs::read(dir.join("stopped")).unwrap_or_default());
+        until("the last hook", Duration::from_secs(30), || Ok(state().is_ok())).unwrap();
+        let state = state().unwrap();
         assert_eq!(state["status"], "stopped", "{kind}");
     }
     infra.bench.assert_nothing_left();
