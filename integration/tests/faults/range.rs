@@ -17,6 +17,9 @@ use serde_json::{Value, json};
 /// How long one call may take with a process killed under it: containerd itself waits 10 s for some of its steps.
 pub(super) const BOUND: Duration = Duration::from_secs(40);
 
+/// How long strace may take to tell of a fault that has to happen.
+pub(super) const TOLD: Duration = Duration::from_secs(20);
+
 /// How long cleaning up may take.
 pub(super) const CLEAN: Duration = Duration::from_secs(30);
 
@@ -46,13 +49,15 @@ pub(super) struct Range {
     tasks: Tasks,
     release: Release,
     shots: u32,
+    /// How long strace may take to tell what happened.
+    pub(super) patience: Duration,
 }
 
 impl Range {
     pub(super) fn open(release: Release) -> Self {
         let bench = Bench::start(release, Cri::Off).unwrap();
         let (events, tasks) = (bench.daemon.events().unwrap(), bench.daemon.tasks().unwrap());
-        Self { bench, events, tasks, release, shots: 0 }
+        Self { bench, events, tasks, release, shots: 0, patience: TOLD }
     }
 
     /// Lets it happen, cleans up as a client would, and counts.
@@ -125,7 +130,7 @@ impl Range {
         let id = self.bench.create_container(&runtime, ALLOWED, name, &["/bin/sleep", "600"]).unwrap();
         let rootfs = self.tasks.mounts(&id).unwrap();
         let answer = self.tasks.create(&id, rootfs);
-        let happened = seen(fault, || self.bench.daemon.fault_happened(name));
+        let happened = seen(fault, self.patience, || self.bench.daemon.fault_happened(name));
         let lives = !matches!(fault.victim, Victim::Server | Victim::Front);
         (id, Outcome { happened, answer: said(answer.map(drop)) }, lives)
     }
@@ -161,7 +166,7 @@ impl Range {
             During::Kill => tasks.kill(&id, 9, false).and_then(|()| tasks.wait(&id).map(drop)),
             During::Delete => tasks.delete(&id).map(drop),
         };
-        let happened = seen(fault, || tracer.happened());
+        let happened = seen(fault, self.patience, || tracer.happened());
         drop(tracer);
         let lives = fault.victim != Victim::Server;
         if lives && during == During::Exec {
@@ -190,10 +195,10 @@ impl Range {
 }
 
 /// What strace writes may come a moment after the death that it tells of.
-pub(super) fn seen(fault: &Fault, happened: impl Fn() -> bool) -> bool {
+pub(super) fn seen(fault: &Fault, within: Duration, happened: impl Fn() -> bool) -> bool {
     if fault.injected != "signal=SIGCONT" {
         // Its absence is what is reported.
-        drop(until("the fault", Duration::from_secs(2), || Ok(happened())));
+        drop(until("the fault", within, || Ok(happened())));
     }
     happened()
 }
