@@ -12,8 +12,13 @@ on_each_containerd! {
     fn a_shim_that_is_killed_takes_its_container_with_it_and_leaves_nothing(release) {
         let bench = Bench::start(release, Cri::Off).unwrap();
         let id = bench.start_task("killed", &["/bin/sleep", "600"]).unwrap();
-        let processes = bench.daemon.leftovers().unwrap().processes;
-        assert!(processes.iter().any(|process| process.contains("sleep 600")), "{processes:?}");
+        let mut processes = Vec::new();
+        // The kernel lets an execve(2) be known before it shows the new arguments.
+        until("the program", Duration::from_secs(20), || {
+            processes = bench.daemon.leftovers()?.processes;
+            Ok(processes.iter().any(|process| process.contains("sleep 600")))
+        })
+        .unwrap();
         let shims = processes.iter().filter(|process| process.contains("containerd-shim-bulkhead"));
         let pids: Vec<&str> = shims.filter_map(|process| process.split(' ').next()).collect();
         assert!(!pids.is_empty(), "{processes:?}");
@@ -37,7 +42,7 @@ on_each_containerd! {
         // What ends while nobody listens is known afterwards.
         let gone = bench.start_task("ends", &["/bin/sleep", "0.2"]).unwrap();
         bench.daemon.restart().unwrap();
-        until("the news of the end", Duration::from_secs(10), || {
+        until("the news of the end", Duration::from_secs(30), || {
             let list = bench.daemon.ctr(&["task", "ls"])?.stdout;
             // containerd 1.7 and later remove a task without processes when they start.
             Ok(!list.lines().any(|line| line.starts_with(&gone) && line.contains("RUNNING")))
@@ -112,9 +117,8 @@ on_each_cri! {
         let other = pods.run("bulkhead", "team-a", "lives").unwrap();
         let neighbour = pods.launch(&other, &sleep("neighbour")).unwrap();
 
-        let processes = bench.daemon.leftovers().unwrap().processes;
-        let sleeper = processes.iter().find(|process| process.contains("sleep 600")).unwrap();
-        let server = parent_of(sleeper.split(' ').next().unwrap().parse().unwrap()).unwrap().to_string();
+        let init = bench.daemon.tasks_in("k8s.io").unwrap().state(&containers[0], "").unwrap().pid;
+        let server = parent_of(init).unwrap().to_string();
         run(Command::new("kill").args(["-KILL", &server]), Duration::from_secs(5)).unwrap().success().unwrap();
         // Whichever pod it was: its containers end, with what a kill leaves, and the other's run on.
         until("the end of the containers", Duration::from_secs(30), || {
