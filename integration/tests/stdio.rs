@@ -23,7 +23,7 @@ on_each_containerd! {
             let (tasks, id) = container(&bench, runtime, "file", &shell("echo one; sleep 1000"));
             tasks.create_with(&id, tasks.mounts(&id).unwrap(), &stdio).unwrap();
             tasks.start(&id).unwrap();
-            until("the first line", PATIENCE, || Ok(fs::read_to_string(&log).unwrap() == "one\n")).unwrap();
+            until("the first line", PATIENCE, || Ok(fs::read_to_string(&log).unwrap_or_default() == "one\n")).unwrap();
             run_exec(&tasks, &id, "e", &shell("echo two; echo three >&2; echo four > /dev/stdout"), &stdio);
             bench.remove(&id).unwrap();
             let mut lines: Vec<String> = fs::read_to_string(&log).unwrap().lines().map(str::to_owned).collect();
