@@ -238,7 +238,7 @@ fn a_registry_that_hangs_holds_up_nobody_else_and_is_named() {
     daemon.ctr(&["images", "tag", ALLOWED, &good]).unwrap().success().unwrap();
     let hung_scope = format!("{}/team-a/*", hung.local_addr().unwrap());
     policy(daemon, &ci, &[&hung_scope, &format!("{}/team-a/*", registry.address())], "watch");
-    let look = once(daemon, &["--timeout", "2"]);
+    let look = once(daemon, &["--timeout", "10"]);
     assert_eq!(look.code(), 1, "{look:?}");
     let line =
         |word: &str| look.stdout.lines().find(|line| line.contains(word)).unwrap_or_default().to_owned();
