@@ -2,10 +2,10 @@
 
 use std::{fs, path::Path};
 
-use bulkhead_integration::{BULKHEAD, Bench, Cri, Release};
+use bulkhead_integration::{BULKHEAD, Bench, Cri, Release, until};
 use serde_json::json;
 
-use super::{create, groups, limits, resources, start};
+use super::{WITHIN, create, groups, limits, resources, start};
 
 #[test]
 fn cgroup_paths_of_every_form_are_used_or_refused_by_name() {
@@ -103,7 +103,11 @@ fn systemds_form_of_a_path_is_a_scope_of_systemds_or_a_refusal_where_there_is_no
     tasks.pause(&id).unwrap();
     tasks.resume(&id).unwrap();
     bench.remove(&id).unwrap();
-    assert_eq!((show("ActiveState").as_str(), show("LoadState").as_str()), ("inactive", "not-found"));
+    // systemd forgets a unit after it has ended it, on its own time.
+    let state = || (show("ActiveState"), show("LoadState"));
+    let forgotten = || Ok(state() == ("inactive".to_owned(), "not-found".to_owned()));
+    until("the unit is forgotten", WITHIN, forgotten)
+        .unwrap_or_else(|error| panic!("{error}: {:?}", state()));
     // The slices are systemd's own, made on demand: as a rule the kubelet's. On v1 systemd does not look after all
     // hierarchies; the kubelet does.
     let top = format!("{}.slice", bench.daemon.tag());
