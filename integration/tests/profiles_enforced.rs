@@ -2,11 +2,18 @@
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
-use std::{fs, path::PathBuf, process::Command, time::Duration};
+use std::{
+    fs,
+    path::PathBuf,
+    process::{Child, Command},
+    time::Duration,
+};
 
 use bulkhead_integration::{
-    BULKHEAD, Bench, Cri, Digests, Entry, Image, Layer, Output, Refused, Release, until,
+    BULKHEAD, Bench, ContainerOptions, Cri, Digests, Entry, Image, Layer, Output, Refused, Release,
+    on_each_containerd, until,
 };
+use serde_json::Value;
 
 const NAME: &str = "registry.test/team-a/debian:1";
 
@@ -162,4 +169,104 @@ fn server_and_its_exec_run_under_their_profile_and_a_call_outside_of_it_is_denie
     assert!(said.stdout.contains("python3") && said.stdout.contains("ENOSYS"), "{}", said.stdout);
     bench.remove(&id).unwrap();
     bench.assert_nothing_left();
+}
+
+/// Calls chroot(2), which the baseline denies with EPERM, again and again, each time from a process of its own.
+const FLOOD: &str =
+    "#!/bin/bash\nfor n in 1 2 3 4 5 6 7 8; do /usr/sbin/chroot / /bin/true 2>/dev/null; done\nexit 0\n";
+
+/// `ctr events`, which prints what it can decode.
+struct Watched {
+    ctr: Child,
+    out: PathBuf,
+}
+
+impl Watched {
+    fn start(bench: &Bench) -> Self {
+        let out = bench.daemon.dir().join("events");
+        let mut command = bench.daemon.ctr_command(bench.daemon.tag(), &["events"]);
+        let file = fs::File::create(&out).unwrap();
+        command.stdout(file.try_clone().unwrap()).stderr(file);
+        Self { ctr: command.spawn().unwrap(), out }
+    }
+
+    /// Lines so far with both words.
+    fn lines(&self, one: &str, other: &str) -> Vec<String> {
+        let text = fs::read_to_string(&self.out).unwrap();
+        text.lines().filter(|line| line.contains(one) && line.contains(other)).map(str::to_owned).collect()
+    }
+
+    fn wait_for(&self, one: &str, other: &str) {
+        let what = format!("an event {one} of {other}");
+        until(&what, Duration::from_secs(60), || Ok(!self.lines(one, other).is_empty())).unwrap();
+    }
+
+    /// What was told of a container, once the event of its end has come: events are in order.
+    fn denied(&self, id: &str) -> Vec<Value> {
+        self.wait_for("/tasks/exit", id);
+        let lines = self.lines("/bulkhead/denied", id);
+        lines.iter().map(|line| serde_json::from_str(&line[line.find('{').unwrap()..]).unwrap()).collect()
+    }
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        self.ctr.kill().unwrap();
+        self.ctr.wait().unwrap();
+    }
+}
+
+on_each_containerd! {
+    fn denied_call_is_one_event_however_often_it_is_made_and_a_container_that_is_denied_none_has_none(release) {
+        // The system's CRI plugin is too old for pods here.
+        let pods = release != Release::System;
+        let bench = Bench::start(release, if pods { Cri::On } else { Cri::Off }).unwrap();
+        let files = Layer::of(&[Entry::Dir("opt", 0o755), Entry::File("opt/flood", 0o755, FLOOD.as_bytes())]);
+        let image = Image::userland(NAME).unwrap().with(files.unwrap());
+        let digests = bench.daemon.import(&image).unwrap();
+        bench.allow_digests(&[&digests.manifest], "seccomp = \"generated\"").unwrap();
+        run_when_ready(&bench, "warm1", &["/bin/true"]).success().unwrap();
+        run_when_ready(&bench, "warm2", &["/opt/flood"]).success().unwrap();
+
+        let watched = Watched::start(&bench);
+        // Once it is subscribed, which it does not say.
+        until("ctr events prints", Duration::from_secs(60), || {
+            run(&bench, "first", &["/bin/true"]).success()?;
+            Ok(!watched.lines("/tasks/exit", "-first").is_empty())
+        })
+        .unwrap();
+        run(&bench, "flood", &["/opt/flood"]).success().unwrap();
+        let told = watched.denied(&bench.daemon.id("flood"));
+        assert_eq!(told.len(), 1, "{told:?}");
+        let labels = &told[0]["labels"];
+        assert_eq!(told[0]["id"], bench.daemon.id("flood").as_str());
+        assert_eq!((&labels["program"], &labels["syscall"], &labels["errno"]), (&"chroot".into(), &"chroot".into(), &"1".into()));
+        assert!(labels["pid"].as_str().unwrap().parse::<u32>().unwrap() > 1, "{labels}");
+        assert_eq!(labels["args"].as_str().unwrap().split(' ').count(), 6, "{labels}");
+        run(&bench, "true", &["/bin/true"]).success().unwrap();
+        assert_eq!(watched.denied(&bench.daemon.id("true")), Vec::<Value>::new());
+
+        if pods {
+            // The CRI plugin hears the ends of its containers as before.
+            bench.daemon.import_in("k8s.io", &image).unwrap();
+            let cri = bench.daemon.pods().unwrap();
+            let pod = cri.run("bulkhead", "team-a", "denied").unwrap();
+            let (mut attempts, mut id) = (0, String::new());
+            until("its profile is ready", Duration::from_secs(180), || {
+                attempts += 1;
+                let options = ContainerOptions::restricted(&format!("c{attempts}"), NAME, &["/opt/flood"]);
+                match cri.launch(&pod, &options) {
+                    Ok(made) => id = made,
+                    Err(error) => assert!(error.to_string().contains("is being worked out"), "{error}"),
+                }
+                Ok(!id.is_empty())
+            })
+            .unwrap();
+            assert_eq!(cri.wait(&id).unwrap(), 0);
+            assert_eq!(watched.denied(&id).len(), 1);
+            cri.remove_pod(&pod).unwrap();
+        }
+        drop(watched);
+        bench.assert_nothing_left();
+    }
 }
