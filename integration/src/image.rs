@@ -53,6 +53,12 @@ impl Layer {
         }
     }
 
+    /// The same, of which the config says something else.
+    #[must_use]
+    pub fn with_diff_id(self, diff_id: &str) -> Self {
+        Self { diff_id: diff_id.to_owned(), ..self }
+    }
+
     /// The same layer, its tar in gzip.
     pub fn in_gzip(self) -> Result<Self> {
         let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::new(6));

@@ -287,8 +287,9 @@ fn resource_name(text: &str) -> Result<String, String> {
 /// What is run of which files, and where the profile goes.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct GenerateOptions {
-    /// An image of containerd's, by name or digest; or the root directory of an unpacked one, or its top layer
-    #[arg(value_name = "IMAGE|DIR", value_hint = ValueHint::DirPath)]
+    /// An image of containerd's, by name or digest; or oci:DIR[:TAG], an OCI image layout; or the root directory of an
+    /// unpacked one, or its top layer
+    #[arg(value_name = "IMAGE|oci:DIR[:TAG]|DIR", value_hint = ValueHint::DirPath)]
     pub(crate) source: String,
     /// containerd's namespace; that of Kubernetes is k8s.io
     #[arg(short, long, value_name = "NAMESPACE", default_value = "default")]

@@ -55,6 +55,10 @@ fn main() -> ExitCode {
     if std::env::args_os().skip(1).eq(["judge", "profile", "child"]) {
         return generator::child_main();
     }
+    // Started by a person's `profile generate oci:…`.
+    if std::env::args_os().skip(1).eq(["judge", "unpack"]) {
+        return bulkhead_trust::unpack_main();
+    }
     if std::env::args_os().skip(1).eq(["judge", "fetch"]) {
         return fetcher::fetcher_main();
     }

@@ -3,6 +3,7 @@
 mod image;
 mod import;
 mod make;
+mod unpack;
 
 use std::{fs::File, io::Read as _, path::Path};
 

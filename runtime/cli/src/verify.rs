@@ -178,6 +178,22 @@ fn unpacked(
     }
 }
 
+/// An image of a layout, `DIR` or `DIR:TAG`: facts about it and where the layout is, its blobs being what their names say; or the
+/// refusal.
+pub(crate) fn of_layout(place: &str) -> Result<Result<(ImageFacts, String), Refusal>, Trouble> {
+    let found = match elsewhere::found(place)? {
+        Ok(found) => found,
+        Err(refusal) => return Ok(Err(refusal)),
+    };
+    if let Err(refusal) = sound(&found, None) {
+        return Ok(Err(refusal));
+    }
+    match found.place {
+        Place::Layout(dir) => Ok(Ok((found.facts, dir))),
+        Place::Containerd(_) => Err(Trouble::Odd("an image of containerd's".to_owned())),
+    }
+}
+
 /// What policy says of an image of that name.
 pub(crate) fn verdict(
     layout: &Layout,

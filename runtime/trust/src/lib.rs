@@ -26,7 +26,8 @@ mod walk;
 
 pub use bulkhead_model::ImageFacts;
 pub use contents::{
-    CompareError, Compared, LayerToCompare, LayerXattrs, compare, contents_main, layers_main,
+    CompareError, Compared, LayerLine, LayerToCompare, LayerXattrs, compare, contents_main, layers_main,
+    unpack_main,
 };
 pub use error::{BlobError, Flaw, TrustError};
 pub use process::{ProcessError, judge_main, serve};

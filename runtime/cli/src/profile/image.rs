@@ -1,19 +1,28 @@
-//! Where the files of `bulkhead profile generate` lie, and what is run of them: a directory, or an image of containerd's.
+//! Where the files of `bulkhead profile generate` lie, and what is run of them: a directory, or an image of containerd's or of a
+//! layout.
 //!
 //! Invariant: an image's layers are those that its digest names, by the chain of containerd's snapshots, as at a launch.
 
 use std::path::{Path, PathBuf};
 
 use bulkhead_containerd::{CALL_TIMEOUT, Containerd, layer_dirs, names_of};
+use bulkhead_gather::{Blobs as _, OciLayout};
 use bulkhead_model::{Digest, ImageFacts, Layout, Namespace, Refusal, Rule, chain_ids};
 use serde::Deserialize;
 
+use super::unpack;
 use crate::{
     answer::Trouble,
     args::Daemon,
     settings::Settings,
-    verify::{event_loop, facts},
+    verify::{event_loop, facts, of_layout as of_layout_facts},
 };
+
+/// How an image layout is said.
+pub(super) const LAYOUT: &str = "oci:";
+
+/// Largest config, in bytes: what the judge reads of one.
+const CONFIG_BYTES_MAX: u64 = 8 << 20;
 
 /// What an image's config says of its command.
 ///
@@ -37,7 +46,7 @@ struct Document {
 
 /// An image, unpacked.
 pub(super) struct Unpacked {
-    /// Directories of its layers, the lowest first.
+    /// Directories of its layers, the lowest first; of a layout one that has what all of them come to.
     pub(super) layers: Vec<PathBuf>,
     /// What its name points to.
     pub(super) digest: String,
@@ -65,7 +74,31 @@ impl Unpacked {
 
 /// Whether a person means a directory of this machine, and no name of an image.
 pub(super) fn is_directory(text: &str) -> bool {
-    text.starts_with(['/', '.']) || Path::new(text).is_dir()
+    !text.starts_with(LAYOUT) && (text.starts_with(['/', '.']) || Path::new(text).is_dir())
+}
+
+/// An image of a layout, or the refusal. Its files are unpacked for as long as this process lives.
+pub(super) fn of_layout(layout: &Layout, place: &str) -> Result<Result<Unpacked, Refusal>, Trouble> {
+    let (facts, dir) = match of_layout_facts(place)? {
+        Ok(found) => found,
+        Err(refusal) => return Ok(Err(refusal)),
+    };
+    let mut blobs = OciLayout::open(Path::new(&dir))?;
+    // The judge has read it before.
+    let document = blobs.blob(&facts.config, CONFIG_BYTES_MAX)?;
+    let document: Document = serde_json::from_slice(&document)
+        .map_err(|error| Trouble::Odd(format!("config of {place}: {error}")))?;
+    let root = match unpack::unpack(layout, &facts, &mut blobs, place)? {
+        Ok(root) => root,
+        Err(refusal) => return Ok(Err(refusal)),
+    };
+    Ok(Ok(Unpacked {
+        layers: vec![root],
+        digest: facts.target.to_string(),
+        config_digest: facts.config,
+        chain: chain_ids(&facts.diff_ids).last().copied().unwrap_or(facts.config),
+        config: document.config.unwrap_or_default(),
+    }))
 }
 
 /// An image that containerd has, by name or digest, or the refusal.
@@ -159,7 +192,12 @@ mod tests {
 
     #[test]
     fn directory_is_told_from_an_image() {
-        for (text, directory) in [("/srv/root", true), ("./root", true), ("registry.example/app:1", false)] {
+        for (text, directory) in [
+            ("/srv/root", true),
+            ("./root", true),
+            ("registry.example/app:1", false),
+            ("oci:/srv/layout", false),
+        ] {
             assert_eq!(is_directory(text), directory, "{text}");
         }
     }

@@ -29,7 +29,11 @@ pub(super) fn make(layout: &Layout, options: GenerateOptions) -> Result<Answer, 
         }
         (of_directory(layout, &options)?, options.output)
     } else {
-        let found = match image::unpacked(layout, &options.daemon, &options.namespace, &options.source)? {
+        let found = match options.source.strip_prefix(image::LAYOUT) {
+            Some(place) => image::of_layout(layout, place)?,
+            None => image::unpacked(layout, &options.daemon, &options.namespace, &options.source)?,
+        };
+        let found = match found {
             Ok(found) => found,
             Err(refusal) => return Ok(refusal.into()),
         };
@@ -60,8 +64,7 @@ fn question(options: &GenerateOptions, found: &image::Unpacked) -> ProfileQuesti
     ProfileQuestion {
         config: found.config_digest,
         chain: found.chain,
-        // The lowest first.
-        layers: found.layers.iter().rev().cloned().collect(),
+        layers: found.layers.clone(),
         argv: if argv.is_empty() { found.argv() } else { argv.clone() },
         path: variable("PATH").unwrap_or(PATH).to_owned(),
         cwd: cwd.as_deref().or_else(|| found.cwd()).unwrap_or("/").to_owned(),

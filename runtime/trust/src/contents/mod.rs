@@ -25,6 +25,7 @@ mod process;
 mod reader;
 mod stream;
 mod tree;
+mod unpack;
 
 use std::{
     collections::BTreeMap,
@@ -38,6 +39,7 @@ use bulkhead_layers::LayerError;
 use bulkhead_model::{Digest, DigestOf};
 
 pub use process::{contents_main, layers_main};
+pub use unpack::{LayerLine, unpack_main};
 
 use self::{
     apply::{Place, Whiteouts},

@@ -320,3 +320,68 @@ fn says_the_same(whole: &[u8], mutant: &[u8]) -> bool {
 fn first_difference(whole: &[u8], mutant: &[u8]) -> Option<usize> {
     whole.iter().zip(mutant).position(|(one, two)| one != two)
 }
+
+/// What [`unpack::tell`] says of a tar, without the bytes of files, and what is wrong with it.
+fn told(tar: Vec<u8>) -> Result<Vec<LayerLine>, String> {
+    let mut blob = tempfile::tempfile().unwrap();
+    blob.write_all(&tar).unwrap();
+    blob.seek(SeekFrom::Start(0)).unwrap();
+    let (feeder, stream) = stream::tar();
+    let mut out = Vec::new();
+    let end = std::thread::scope(|scope| {
+        scope.spawn(|| feeder.feed(&blob));
+        unpack::tell(stream, &mut out)
+    });
+    assert_eq!(end.map_err(|error| error.to_string())?, Digest::of(&tar));
+    let (mut lines, mut rest) = (Vec::new(), out.as_slice());
+    while let Some(at) = rest.iter().position(|byte| *byte == b'\n') {
+        let line = serde_json::from_slice(&rest[..at]).unwrap();
+        let bytes = if let LayerLine::File { bytes, .. } = line { bytes as usize } else { 0 };
+        rest = &rest[at + 1 + bytes..];
+        lines.push(line);
+    }
+    Ok(lines)
+}
+
+#[test]
+fn entries_are_told_by_names_within_the_layer_and_devices_are_not() {
+    let lines = told(tar(&[
+        ("./etc/", b'5', "", b""),
+        ("../../etc/passwd", b'0', "", b"x\n{}\n"),
+        ("etc/link", b'2', "/outside", b""),
+        ("etc/same", b'1', "../etc/passwd", b""),
+        ("dev/null", b'3', "", b""),
+        ("fifo", b'6', "", b""),
+        ("usr/.wh.bin", b'0', "", b""),
+        ("usr/.wh..wh..opq", b'0', "", b""),
+        ("./", b'5', "", b""),
+    ]));
+    let name = |text: &str| text.as_bytes().to_vec();
+    assert_eq!(
+        lines.unwrap(),
+        [
+            LayerLine::Directory { name: name("etc"), mode: 0o755 },
+            LayerLine::File { name: name("etc/passwd"), mode: 0o644, bytes: 5 },
+            LayerLine::Symlink { name: name("etc/link"), to: name("/outside") },
+            LayerLine::Link { name: name("etc/same"), to: name("etc/passwd") },
+            LayerLine::Gone(name("usr/bin")),
+            LayerLine::Opaque(name("usr")),
+        ]
+    );
+}
+
+#[test]
+fn tar_that_is_none_is_not_told_to_its_end() {
+    let whole = tar(&[("a", b'0', "", &[7; 4096])]);
+    told(whole.clone()).unwrap();
+    for (flawed, why) in [
+        (whole[..1024].to_vec(), "ends in the middle"),
+        ([b"not a header".repeat(100), whole].concat(), "damaged header"),
+        (tar(&[("a/.wh..", b'0', "", b"")]), "whiteout"),
+        (tar(&[("a", b'1', "..", b"")]), "hard link"),
+        (tar(&[("a", b'Z', "", b"")]), "unknown kind"),
+    ] {
+        let error = told(flawed).unwrap_err();
+        assert!(error.contains(why), "{error}");
+    }
+}
