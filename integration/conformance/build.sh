@@ -20,6 +20,12 @@ command -v go >/dev/null || {
 echo "conformance: building the suites of containerd $version"
 mkdir -p "$to/client" "$to/cri"
 export GOFLAGS="-buildvcs=false -mod=readonly -trimpath"
+# The proxy may fail once: what has come is kept, and only the rest is asked for again.
+tries=0
+until go list -deps -test $module/integration $module/integration/client >/dev/null; do
+    tries=$((tries + 1))
+    [ $tries -lt 3 ] || exit 1
+done
 # The names of its tests: the program itself tells them only where a containerd answers.
 names() {
     go list -test -f '{{$dir := .Dir}}{{range .TestGoFiles}}{{$dir}}/{{.}}{{"\n"}}{{end}}' "$1" |

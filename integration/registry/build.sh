@@ -14,5 +14,11 @@ command -v go >/dev/null || {
 }
 echo "registry: building a registry with the referrers API"
 mkdir -p $to
+# The proxy may fail once: what has come is kept, and only the rest is asked for again.
+tries=0
+until GOFLAGS=-mod=readonly go list -deps . >/dev/null; do
+    tries=$((tries + 1))
+    [ $tries -lt 3 ] || exit 1
+done
 CGO_ENABLED=0 GOFLAGS="-buildvcs=false -mod=readonly -trimpath" go build -ldflags="-s -w" -o $to/registry .
 echo "$stamp" >$to/.complete
