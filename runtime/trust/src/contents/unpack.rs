@@ -40,7 +40,7 @@ const OPAQUE: &[u8] = b".wh..wh..opq";
 const TEXT_CHARS_MAX: usize = 300;
 
 /// Zeros that a hole of a sparse file is written as at a time.
-const ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
+static ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
 
 /// What is said of a layer, a line each.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
