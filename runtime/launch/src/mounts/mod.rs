@@ -29,7 +29,7 @@ use std::{
 };
 
 use bulkhead_model::{ConfineSpec, IdExtent, IdentityRule, Ids, ImageVolume, MountRoot, MountRoots};
-use oci_spec::runtime::{LinuxIdMapping, Mount, Spec};
+use oci_spec::runtime::Spec;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use self::roots::{read as read_roots, write as write_roots};
@@ -43,7 +43,7 @@ use self::{
     source::{Links, Tree},
 };
 use crate::{
-    LaunchError, blind, rootfs,
+    LaunchError, rootfs,
     sys::trees::Reach,
     user_namespace::{self, Inside},
 };

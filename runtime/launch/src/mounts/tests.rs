@@ -1,7 +1,7 @@
 #![allow(clippy::unwrap_used)]
 
 use bulkhead_model::{CompatibleSpec, Credentials};
-use oci_spec::runtime::MountBuilder;
+use oci_spec::runtime::{Mount, MountBuilder};
 
 use super::*;
 

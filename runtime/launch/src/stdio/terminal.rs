@@ -16,7 +16,7 @@ use nix::{
     sys::{
         socket::{ControlMessage, MsgFlags, sendmsg},
         stat::{Mode, SFlag, fstat},
-        statfs::fstatfs,
+        statfs::{FsType, fstatfs},
     },
 };
 
@@ -33,7 +33,7 @@ const MASTERS: &str = "/dev/pts/ptmx";
 const CONSOLE: &str = "/dev/console";
 
 /// Source: `DEVPTS_SUPER_MAGIC`, include/uapi/linux/magic.h.
-const DEVPTS: i64 = 0x1cd1;
+const DEVPTS: FsType = FsType(0x1cd1);
 
 /// Makes it in the root that this process is in, shows it as /dev/console, and sends its master to the worker. The three ends
 /// that the process gets.
@@ -45,7 +45,7 @@ pub(crate) fn make(worker: OwnedFd) -> Result<[OwnedFd; 3], LaunchError> {
     let what = fstat(&master).map_err(LaunchError::io("fstat(2)", MASTERS))?;
     let system = fstatfs(&master).map_err(LaunchError::io("fstatfs(2)", MASTERS))?;
     let is_device = SFlag::from_bits_truncate(what.st_mode) & SFlag::S_IFMT == SFlag::S_IFCHR;
-    if !is_device || what.st_rdev != PTMX || i64::from(system.filesystem_type().0) != DEVPTS {
+    if !is_device || what.st_rdev != PTMX || system.filesystem_type() != DEVPTS {
         return Err(LaunchError::Failed(format!("{MASTERS} is not where terminals are made")));
     }
     terminal::unlock(master.as_fd()).map_err(LaunchError::io("ioctl(2) TIOCSPTLCK", MASTERS))?;
