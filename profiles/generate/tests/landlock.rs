@@ -92,6 +92,29 @@ fn programs_and_libraries_outside_of_the_closure_are_neither_executed_nor_read()
     assert_eq!((landlock.programs_out, landlock.libraries_out, landlock.libraries_readable), (2, 1, 0));
 }
 
+#[test]
+fn native_extensions_of_an_interpreter_are_read_and_of_another_program_they_are_not() {
+    let image = image();
+    let (program, library) = (fs::read(TRUE).unwrap(), fs::read(OTHER).unwrap());
+    put(image.path(), "usr/bin/lua5.4", &program, 0o755);
+    let extension = "/usr/lib/x86_64-linux-gnu/lua/5.4/socket/core.so";
+    put(image.path(), &extension[1..], &library, 0o644);
+    assert_eq!(access(&of(image.path(), &["lua5.4"]), extension), Some(Access::Read));
+    assert_eq!(access(&of(image.path(), &["true"]), extension), None);
+}
+
+/// As `tini -- true` and `env A=1 true` do; a loop of arguments ends.
+#[test]
+fn a_program_that_an_argument_names_is_executed_and_one_that_is_part_of_an_argument_is_not() {
+    let image = image();
+    let landlock = of(image.path(), &["true", "--", "sh", "x=curl", "true"]);
+    assert_eq!(access(&landlock, "/usr/bin/sh"), Some(Access::ReadExecute), "{landlock:?}");
+    assert_eq!(access(&landlock, "/usr/bin/curl"), None, "{landlock:?}");
+    put(image.path(), "usr/bin/again", b"#!/usr/bin/sh\n", 0o755);
+    let landlock = of(image.path(), &["true", "again", "/usr/bin/again"]);
+    assert_eq!(access(&landlock, "/usr/bin/sh"), Some(Access::ReadExecute), "{landlock:?}");
+}
+
 /// A program is one by what is in it: its mode and its name are the image's word.
 #[test]
 fn a_program_without_the_execute_bit_or_with_the_name_of_data_is_kept_out() {

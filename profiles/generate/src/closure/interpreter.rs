@@ -45,7 +45,16 @@ const INTERPRETERS: &[(&str, &[&str], &str)] = &[
         "NODE_PATH",
     ),
     ("java", &["/usr/lib/jvm", "/opt/java"], "JAVA_HOME"),
+    ("lua", LUA, "LUA_CPATH"),
+    ("luajit", LUA, "LUA_CPATH"),
+    ("tclsh", &["/usr/lib/tcltk", "/usr/lib/x86_64-linux-gnu/tcltk", "/usr/local/lib/tcltk"], "TCLLIBPATH"),
+    ("R", &["/usr/lib/R", "/usr/local/lib/R"], "R_LIBS"),
+    ("beam.smp", &["/usr/lib/erlang", "/usr/local/lib/erlang"], "ERL_LIBS"),
+    ("guile", &["/usr/lib/x86_64-linux-gnu/guile", "/usr/local/lib/guile"], "GUILE_SYSTEM_EXTENSIONS_PATH"),
 ];
+
+/// Source: luaconf.h, `LUA_CPATH_DEFAULT`, as Debian and the project itself build it.
+const LUA: &[&str] = &["/usr/lib/x86_64-linux-gnu/lua", "/usr/lib/lua", "/usr/local/lib/lua"];
 
 /// Deepest directory below one of these.
 const DEPTH_MAX: usize = 8;

@@ -33,6 +33,9 @@ use crate::{
     files::{FilesError, Found, Kind, Root},
 };
 
+/// Most words of a command line that go on with a program which an argument names.
+const ARGUMENTS_MAX: usize = 64;
+
 /// Longest chain of `#!` that is followed. Source: `exec_binprm`, fs/exec.c, allows five rewrites.
 const SHEBANGS_MAX: usize = 5;
 
@@ -88,6 +91,8 @@ pub(crate) struct Closure<'r> {
     pub(crate) programs: Vec<Program>,
     queue: VecDeque<Waiting>,
     done: BTreeSet<PathBuf>,
+    /// Commands that arguments of others are.
+    arguments: BTreeSet<Vec<String>>,
     /// What could not be known.
     pub(crate) notes: BTreeSet<String>,
     /// By interpreter.
@@ -107,6 +112,7 @@ impl<'r> Closure<'r> {
             programs: Vec::new(),
             queue: VecDeque::new(),
             done: BTreeSet::new(),
+            arguments: BTreeSet::new(),
             notes: BTreeSet::new(),
             said: BTreeMap::new(),
             loader,
@@ -196,13 +202,28 @@ impl<'r> Closure<'r> {
                     let scope = self.load(&found.path, &elf)?;
                     self.programs.push(Program { path: found.path.clone(), scope });
                 }
-                self.interpreted(found, argv)
+                self.interpreted(found, argv)?;
+                self.arguments(found, argv)
             }
             Err(error) => {
                 self.notes.insert(format!("{} cannot run: {error}", found.path.display()));
                 Ok(())
             }
         }
+    }
+
+    /// Programs that the arguments of a program name: small inits, env(1), setpriv(1), nice(1) and the like run them.
+    fn arguments(&mut self, found: &Found, argv: &[String]) -> Result<(), FilesError> {
+        for (at, word) in argv.iter().enumerate().skip(1) {
+            if self.which(word)?.is_none() {
+                continue;
+            }
+            let rest: Vec<String> = argv.iter().skip(at).take(ARGUMENTS_MAX).cloned().collect();
+            if self.arguments.insert(rest.clone()) {
+                self.add_command(&rest, Some(&found.path), "an argument that names a program")?;
+            }
+        }
+        Ok(())
     }
 
     fn script(
