@@ -1,11 +1,12 @@
 //! Go's own table of functions, pclntab, which is there in stripped programs too and says where each one ends.
 //!
-//! Source: Go debug/gosym/pclntab.go and cmd/link/internal/ld/pcln.go, format of Go 1.20 and later.
+//! Source: Go debug/gosym/pclntab.go and cmd/link/internal/ld/pcln.go, formats of Go 1.18 and of 1.20 and later, which
+//! differ by nothing that is read here.
 
 use super::Elf;
 
-/// Begins the table: the magic of Go 1.20 and later, two zero bytes, instructions of 1 byte, pointers of 8.
-const HEADER: [u8; 8] = [0xf1, 0xff, 0xff, 0xff, 0, 0, 1, 8];
+/// Begins the table: the magic of Go 1.20 and later, and of 1.18; two zero bytes, instructions of 1 byte, pointers of 8.
+const HEADERS: [[u8; 8]; 2] = [[0xf1, 0xff, 0xff, 0xff, 0, 0, 1, 8], [0xf0, 0xff, 0xff, 0xff, 0, 0, 1, 8]];
 /// Most functions that are looked at.
 const FUNCTIONS_MAX: u64 = 2_000_000;
 
@@ -15,7 +16,7 @@ pub(crate) fn functions(elf: &Elf<'_>) -> Vec<(u64, u64, String)> {
         let Some(bytes) = elf.data.get(segment.bytes.clone()) else { continue };
         let skip = usize::try_from(segment.start.next_multiple_of(8) - segment.start).unwrap_or(0);
         let words = bytes.get(skip..).unwrap_or_default().chunks_exact(8);
-        for (at, _) in words.enumerate().filter(|(_, word)| **word == HEADER) {
+        for (at, _) in words.enumerate().filter(|(_, word)| HEADERS.iter().any(|header| header == *word)) {
             let address = segment.start + (skip + at * 8) as u64;
             if let Some(found) = table(elf, address) {
                 return found;
@@ -35,11 +36,17 @@ fn table(elf: &Elf<'_>, at: u64) -> Option<Vec<(u64, u64, String)>> {
     let offset = |index: u64| Some(u64::from(elf.i32(functions.checked_add(index * 8)?)?.cast_unsigned()));
     let starts: Option<Vec<u64>> = (0..=count).map(offset).collect();
     let starts = starts?;
-    // Newer linkers leave out where the text begins; the program's entry point must be one of its functions.
+    // Newer linkers leave out where the text begins; the program's entry point must be one of its functions then. A
+    // program with C code in it begins in the C library's own code: there what the table says counts.
     let guesses = elf.code().flat_map(|segment| [segment.start, segment.start.saturating_add(0x1000)]);
     let fits =
         |text: &u64| elf.entry.checked_sub(*text).is_some_and(|entry| starts.binary_search(&entry).is_ok());
-    let text = std::iter::once(text).chain(guesses).find(fits)?;
+    let is_said = |text: &u64| {
+        let last = starts.iter().max().and_then(|last| text.checked_add(last.saturating_sub(1)));
+        *text != 0 && elf.is_code(*text) && last.is_some_and(|last| elf.is_code(last))
+    };
+    let said = Some(text).filter(is_said);
+    let text = std::iter::once(text).chain(guesses).find(fits).or(said)?;
     let mut found = Vec::with_capacity(starts.len());
     for (index, pair) in (0u64..).zip(starts.windows(2)) {
         let data = elf.i32(functions.checked_add(index * 8 + 4)?)?.cast_unsigned();
