@@ -57,6 +57,11 @@ pub(crate) fn wrapped(soname: &str) -> Option<Vec<u64>> {
 /// Functions that find others by name, of which the second argument is that.
 pub(crate) const LOOKUPS: &[&str] = &["dlsym", "dlvsym"];
 
+/// Stages of a loader that it finds by their names in its own table of symbols.
+///
+/// Source: musl 1.2.3 ldso/dynlink.c, `__dls2` and `__dls2b`.
+pub(crate) const STAGES: &[&str] = &["__dls2b", "__dls3"];
+
 /// Functions that run a shell.
 pub(crate) const SHELLS: &[&str] = &["system", "popen", "wordexp"];
 

@@ -137,7 +137,9 @@ impl Linker<'_> {
         let entry = module.entry.filter(|_| roles.entries.contains(&(at as usize)));
         let exports = module.exports.iter().map(|(_, function)| *function);
         let exports = exports.filter(|_| roles.loaded.contains(&(at as usize)));
-        for function in module.roots.iter().copied().chain(entry).chain(exports) {
+        let stages = models::STAGES.iter().flat_map(|name| module.exported(name));
+        let stages = stages.filter(|_| roles.entries.contains(&(at as usize)));
+        for function in module.roots.iter().copied().chain(entry).chain(exports).chain(stages) {
             self.take(at, Node { module: at, function }, None);
         }
         for import in &module.root_imports {
