@@ -4,7 +4,7 @@
 
 use std::fs;
 
-use bulkhead_integration::{Bench, Cri, on_each_containerd};
+use bulkhead_integration::{Bench, Cri, child_named, on_each_containerd};
 
 /// CAP_DAC_OVERRIDE, KILL, SETGID, SETUID, SETPCAP.
 ///
@@ -44,9 +44,7 @@ on_each_containerd! {
         }
 
         // The other side: the zygote, forked before, is not confined, and a container gets nothing of either.
-        let children = fs::read_to_string(format!("/proc/{server}/task/{server}/children")).unwrap();
-        let zygote = children.split_whitespace().map(|pid| pid.parse::<u32>().unwrap())
-            .find(|pid| line(*pid, "Name") == "bulkhead-zygote").unwrap();
+        let zygote = child_named(server, "bulkhead-zygote").unwrap();
         assert_eq!((line(zygote, "Seccomp").as_str(), line(zygote, "NoNewPrivs").as_str()), ("0", "0"));
         assert_eq!(set(zygote, "CapEff") >> 21 & 1, 1, "CAP_SYS_ADMIN");
         assert_eq!(set(init, "CapBnd"), 0);
