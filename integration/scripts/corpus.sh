@@ -11,7 +11,8 @@ cd "$(dirname "$0")/../.."
 
 corpus=target/deps/corpus
 
-# Image and packages. The base is what Debian calls essential, less what only installs packages.
+# Image and packages; with = before them those alone, as images without a shell are made. The base is what Debian calls
+# essential, less what only installs packages.
 base="base-files bash dash coreutils libc-bin debianutils findutils grep sed tar gzip mawk libpam-modules login"
 images="
 nginx nginx
@@ -42,6 +43,8 @@ apache apache2-bin
 node nodejs
 java openjdk-17-jre-headless
 musl musl musl-dev
+postgres-nojit postgresql-15
+distroless =base-files =ca-certificates =netbase =tzdata =libc6 =libgcc-s1 =libssl3
 "
 
 fail() {
@@ -71,6 +74,18 @@ flock 9
 private_apt $corpus/.apt "$(. /etc/os-release && echo "$VERSION_CODENAME")"
 trap 'rm -rf "$private"' EXIT
 
+# distroless DIRECTORY: what an image has that nothing else lies below.
+distroless() {
+    mkdir -p "$1"/{dev,proc,sys,tmp,run,etc/ssl/certs}
+    chmod 1777 "$1/tmp"
+    printf 'root:x:0:0::/root:/sbin/nologin\nnonroot:x:65532:65532::/home/nonroot:/sbin/nologin\n' >"$1/etc/passwd"
+    printf 'root:x:0:\nnonroot:x:65532:\n' >"$1/etc/group"
+    printf 'passwd: files\ngroup: files\nhosts: files dns\n' >"$1/etc/nsswitch.conf"
+    # What ca-certificates' own script writes.
+    cat "$1"/usr/share/ca-certificates/mozilla/*.crt >"$1/etc/ssl/certs/ca-certificates.crt"
+    touch "$1/.whole"
+}
+
 # shellcheck disable=SC2086 # a list of words
 archives $base >"$private/base"
 if [ ! -e $corpus/base/.complete ]; then
@@ -92,9 +107,14 @@ for name in "${missing[@]}"; do
     [ -n "$packages" ] || fail "no image is called $name" "see $0 --list"
     echo "corpus: unpacking$packages"
     # shellcheck disable=SC2086 # a list of words
-    archives $packages >"$private/all"
-    mapfile -t files < <(comm -23 "$private/all" "$private/base")
+    archives ${packages//=/} >"$private/all"
+    case $packages in
+    *=*) mapfile -t files < <(grep -E "^(${packages// =/|})_" "$private/all") ;;
+    *) mapfile -t files < <(comm -23 "$private/all" "$private/base") ;;
+    esac
     rm -rf "${corpus:?}/$name"
     unpack_layer "$corpus/$name" "${files[@]}"
+    [ "$name" != postgres-nojit ] || rm -f "$corpus/$name"/usr/lib/postgresql/*/lib/llvmjit* "$corpus/$name"/usr/lib/*/libLLVM*
+    [ "$name" != distroless ] || distroless "$corpus/$name"
     touch "$corpus/$name/.complete"
 done

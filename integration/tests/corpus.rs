@@ -135,7 +135,7 @@ fn empty_tmp(world: &World) {
 
 fn tool(tool: &Tool) -> Value {
     let Tool { image, class, exec, recorded: first, enforced: second } = tool;
-    let world = World::of(image, None);
+    let world = World::of(&[image], None);
     world.put(
         "/etc/it.tcl",
         b"set f [open /tmp/t w]; puts $f x; close $f; puts [file size /tmp/t]; puts [exec echo hi]\n",
@@ -199,7 +199,7 @@ fn work(server: &Server, world: &World, steps: &[Step], signal: &dyn Fn(&str)) {
     for step in steps {
         match step {
             Step::Say(text, expected) => {
-                until(&format!("{} to answer {text:?}", server.image), MINUTE, || {
+                until(&format!("{} to answer {text:?}", server.image), 4 * MINUTE, || {
                     Ok(say(server.socket, &world.root, text, expected))
                 })
                 .unwrap()
@@ -221,24 +221,36 @@ fn end(child: &mut Child, image: &str, tell: &dyn Fn(&Child)) {
 
 fn server(server: &Server) -> Value {
     let image = server.image;
-    let world = World::of(if ["rust", "go"].contains(&image) { "base" } else { image }, server.user);
+    let below = match image {
+        "rust" | "go" => "base",
+        "exporter" => "distroless",
+        image => image,
+    };
+    let world = World::of(&[below], server.user);
     match image {
         "rust" => world.put("/server", &made::rust_server()),
         "go" => world.put("/server", &made::go_server()),
+        "exporter" => world.put("/server", &made::exporter()),
+        "distroless" => world.put("/server", &made::distroless_server()),
         "musl" => world.put("/server", &made::musl_server()),
         _ => {}
     }
     for (path, text) in server.files {
         world.put(path, text.as_bytes());
     }
-    let (profile, file, seconds) = world.generate(server.argv, &[]);
+    let probe = server.probe.join(" ");
+    let (profile, file, seconds) = world.generate(server.argv, &[&probe]);
 
     let mut seen = Run::default();
+    let mut probed = None;
     for (steps, is_first) in [(server.recorded, true), (server.enforced, false)] {
         empty_tmp(&world);
         let (mut command, trace) = world.traced(server.argv);
         let mut child = quiet(&mut command);
         work(server, &world, steps, &|name| signal_traced(&child, name));
+        let (mut besides, trace_besides) = world.traced_besides(server.probe);
+        probed = Some(run(&mut besides, MINUTE).unwrap());
+        seen.add(&world, &trace_besides, is_first);
         end(&mut child, image, &|child| signal_traced(child, server.quit));
         seen.add(&world, &trace, is_first);
     }
@@ -246,6 +258,9 @@ fn server(server: &Server) -> Value {
     empty_tmp(&world);
     let mut child = quiet(&mut world.confined(&file, server.argv));
     work(server, &world, server.enforced, &|name| world.signal_confined(name));
+    let bound = run(&mut world.confined_besides(server.probe), MINUTE).unwrap();
+    let probed = probed.unwrap();
+    assert_eq!((&bound.stdout, bound.code()), (&probed.stdout, probed.code()), "{image}: {}", bound.stderr);
     end(&mut child, image, &|_| world.signal_confined(server.quit));
     row(image, "server", &profile, &seen, seconds)
 }

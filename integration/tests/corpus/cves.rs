@@ -43,14 +43,8 @@ pub(crate) const ALL: usize = CVES.len();
 /// Holes whose arguments the baseline denies to everybody: setsockopt(2) on sockets that nobody can make (AF_PACKET twice,
 /// DCCP), netfilter's tables (CVE-2016-4997), SO_SNDBUFFORCE (CVE-2016-9793) and clocks that wake the node
 /// (CVE-2018-13053).
-const DENIED_BY_ARGUMENT: &[&str] = &[
-    "CVE-2016-4997",
-    "CVE-2016-8655",
-    "CVE-2016-9793",
-    "CVE-2017-6074",
-    "CVE-2017-7308",
-    "CVE-2018-13053",
-];
+const DENIED_BY_ARGUMENT: &[&str] =
+    &["CVE-2016-4997", "CVE-2016-8655", "CVE-2016-9793", "CVE-2017-6074", "CVE-2017-7308", "CVE-2018-13053"];
 
 /// Those of the list that cannot be reached with these calls: by the names of the calls alone, and what is left then
 /// with the arguments that the baseline denies.

@@ -34,6 +34,8 @@ pub(crate) struct Server {
     pub(crate) socket: &'static str,
     pub(crate) recorded: &'static [Step],
     pub(crate) enforced: &'static [Step],
+    /// What is exec'd in its container while it serves.
+    pub(crate) probe: &'static [&'static str],
     /// Ends it.
     pub(crate) quit: &'static str,
 }

@@ -40,6 +40,39 @@ DocumentRoot /etc/pam.d
 const GET: Step = Say("GET / HTTP/1.0\r\n\r\n", "served");
 const GET_FILE: Step = Say("GET /files/debian_version HTTP/1.0\r\n\r\n", "200 OK");
 
+/// PostgreSQL's words for a beginning, as postgres without a password: the length, version 3.0, a user.
+const BEGIN: &[u8; 23] = b"\0\0\0\x17\0\x03\0\0user\0postgres\0\0";
+
+/// The beginning, and one query: `Q`, the length of what follows, the text. Source: PostgreSQL 15, chapter 55.7.
+const fn query<const BYTES: usize>(text: &str) -> [u8; BYTES] {
+    let mut bytes = [0; BYTES];
+    let mut at = 0;
+    while at < BEGIN.len() {
+        bytes[at] = BEGIN[at];
+        at += 1;
+    }
+    bytes[at] = b'Q';
+    // A byte each that is a character, too: fewer than 128.
+    bytes[at + 4] = (4 + text.len() + 1) as u8;
+    let mut letter = 0;
+    while letter < text.len() {
+        bytes[at + 5 + letter] = text.as_bytes()[letter];
+        letter += 1;
+    }
+    bytes
+}
+
+macro_rules! sql {
+    ($text:literal, $expected:literal) => {{
+        const BYTES: [u8; 29 + $text.len()] = query($text);
+        const TEXT: &str = match std::str::from_utf8(&BYTES) {
+            Ok(text) => text,
+            Err(_) => panic!("the query is too long"),
+        };
+        Say(TEXT, $expected)
+    }};
+}
+
 pub(crate) const SERVERS: &[Server] = &[
     Server {
         image: "nginx",
@@ -56,6 +89,7 @@ pub(crate) const SERVERS: &[Server] = &[
             Signal("HUP"),
             GET,
         ],
+        probe: &["/usr/sbin/nginx", "-t", "-q"],
         quit: "QUIT",
     },
     Server {
@@ -74,6 +108,7 @@ pub(crate) const SERVERS: &[Server] = &[
             Say("SAVE\r\n", "+OK"),
             Say("INFO\r\n", "redis_version"),
         ],
+        probe: &["/usr/bin/redis-cli", "-s", "/tmp/it.sock", "ping"],
         quit: "TERM",
     },
     Server {
@@ -89,6 +124,7 @@ pub(crate) const SERVERS: &[Server] = &[
             Say("flush_all\r\n", "OK"),
             Say("x\r\n", "ERROR"),
         ],
+        probe: &["/usr/bin/memcached", "-V"],
         quit: "TERM",
     },
     Server {
@@ -98,7 +134,8 @@ pub(crate) const SERVERS: &[Server] = &[
         files: &[("/etc/it.cfg", HAPROXY)],
         socket: "/tmp/it.sock",
         recorded: &[GET],
-        enforced: &[GET, Say("GET /none HTTP/1.0\r\n\r\n", "403"), GET],
+        enforced: &[GET, Say("GET /none HTTP/1.0\r\n\r\n", "403"), Say("nonsense\r\n\r\n", "400"), GET],
+        probe: &["/usr/sbin/haproxy", "-c", "-q", "-f", "/etc/it.cfg"],
         quit: "KILL",
     },
     Server {
@@ -108,7 +145,13 @@ pub(crate) const SERVERS: &[Server] = &[
         files: &[("/etc/it.conf", LIGHTTPD)],
         socket: "/tmp/it.sock",
         recorded: &[Say("GET /passwd HTTP/1.0\r\n\r\n", "200 OK")],
-        enforced: &[Say("GET /none HTTP/1.0\r\n\r\n", "404"), Say("GET /group HTTP/1.0\r\n\r\n", "200 OK")],
+        enforced: &[
+            Say("GET /none HTTP/1.0\r\n\r\n", "404"),
+            Signal("HUP"),
+            Say("GET /group HTTP/1.0\r\n\r\n", "200 OK"),
+            Say("nonsense\r\n\r\n", "400"),
+        ],
+        probe: &["/usr/sbin/lighttpd", "-tt", "-f", "/etc/it.conf"],
         quit: "TERM",
     },
     Server {
@@ -119,6 +162,7 @@ pub(crate) const SERVERS: &[Server] = &[
         socket: "/tmp/it.sock",
         recorded: &[Say("one\n", "one")],
         enforced: &[Say("two\n", "two"), Say("three\n", "three")],
+        probe: &["/usr/bin/socat", "-u", "OPEN:/etc/debian_version", "UNIX-CONNECT:/tmp/it.sock"],
         quit: "TERM",
     },
     Server {
@@ -139,6 +183,7 @@ pub(crate) const SERVERS: &[Server] = &[
             Say("HEAD /login HTTP/1.0\r\n\r\n", "200 OK"),
             Say("nonsense\r\n\r\n", "400"),
         ],
+        probe: &["/usr/sbin/apache2", "-t", "-f", "/etc/it.conf"],
         quit: "TERM",
     },
     Server {
@@ -149,6 +194,7 @@ pub(crate) const SERVERS: &[Server] = &[
         socket: "127.0.0.1:18576",
         recorded: &[GET],
         enforced: &[Say("GET /none HTTP/1.0\r\n\r\n", "404"), GET, Say("nonsense\r\n\r\n", "400")],
+        probe: &["/server", "probe", "127.0.0.1:18576"],
         quit: "TERM",
     },
     Server {
@@ -159,7 +205,8 @@ pub(crate) const SERVERS: &[Server] = &[
         socket: "127.0.0.1:18577",
         recorded: &[GET],
         enforced: &[GET, Signal("HUP"), GET],
-        quit: "KILL",
+        probe: &["/server", "probe"],
+        quit: "TERM",
     },
     Server {
         image: "rust",
@@ -169,6 +216,80 @@ pub(crate) const SERVERS: &[Server] = &[
         socket: "127.0.0.1:18574",
         recorded: &[GET],
         enforced: &[GET, GET],
+        probe: &["/server", "probe"],
         quit: "KILL",
     },
+    Server {
+        image: "distroless",
+        user: Some(65532),
+        argv: &["/server"],
+        files: &[],
+        socket: "127.0.0.1:18578",
+        recorded: &[GET],
+        enforced: &[
+            GET,
+            Say("GET /certificates HTTP/1.0\r\n\r\n", "BEGIN CERTIFICATE"),
+            Say("nonsense\r\n\r\n", "400"),
+            Signal("HUP"),
+            GET,
+        ],
+        probe: &["/server", "probe"],
+        quit: "TERM",
+    },
+    Server {
+        image: "exporter",
+        user: Some(65532),
+        argv: &["/server", "127.0.0.1:18579"],
+        files: &[],
+        socket: "127.0.0.1:18579",
+        recorded: &[Say("GET /metrics HTTP/1.0\r\n\r\n", "load_1m")],
+        enforced: &[
+            Say("GET /metrics HTTP/1.0\r\n\r\n", "load_1m"),
+            Say("GET /none HTTP/1.0\r\n\r\n", "404"),
+            Say("GET /push HTTP/1.0\r\n\r\n", "refused"),
+            Say("nonsense\r\n\r\n", "400"),
+        ],
+        probe: &["/server", "probe", "127.0.0.1:18579"],
+        quit: "TERM",
+    },
+    // As images of distributions that have the JIT in a package of its own.
+    postgres("postgres-nojit"),
 ];
+
+const POSTGRES: &str = "set -e
+/usr/lib/postgresql/15/bin/initdb -D /tmp/data -U postgres -A trust --no-sync --no-locale -E UTF8
+exec /usr/lib/postgresql/15/bin/postgres -D /tmp/data -k /tmp -c listen_addresses= -c fsync=off -c jit_above_cost=0
+";
+
+const fn postgres(image: &'static str) -> Server {
+    Server {
+        image,
+        user: Some(33),
+        argv: &["/bin/sh", "/etc/it.sh"],
+        files: &[("/etc/it.sh", POSTGRES)],
+        socket: "/tmp/.s.PGSQL.5432",
+        recorded: &[
+            sql!("CREATE TABLE IF NOT EXISTS t(x int)", "CREATE TABLE"),
+            sql!("INSERT INTO t SELECT generate_series(1, 9)", "INSERT"),
+            Signal("HUP"),
+            sql!("SELECT 'rows', count(*) FROM t", "rows"),
+        ],
+        enforced: &[
+            sql!("CREATE TABLE IF NOT EXISTS u(y text)", "CREATE TABLE"),
+            sql!(
+                "INSERT INTO u SELECT repeat('x', n) FROM generate_series(1, 20000) n WHERE n % 50 = 0",
+                "INSERT"
+            ),
+            sql!("CREATE INDEX ON u(length(y)); ANALYZE u", "ANALYZE"),
+            sql!("SELECT 'long', sum(length(y)) FROM u GROUP BY length(y) % 7 ORDER BY 2", "long"),
+            sql!("SELECT no_such_function()", "42883"),
+            sql!("VACUUM FULL u", "VACUUM"),
+            sql!("COPY (SELECT 'copied') TO STDOUT", "copied"),
+            Signal("HUP"),
+            sql!("SELECT 'then', now() - pg_postmaster_start_time()", "then"),
+            sql!("CHECKPOINT", "CHECKPOINT"),
+        ],
+        probe: &["/usr/lib/postgresql/15/bin/pg_isready", "-h", "/tmp"],
+        quit: "INT",
+    }
+}

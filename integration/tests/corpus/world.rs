@@ -33,11 +33,14 @@ fn ok(command: &mut Command) -> Output {
 }
 
 impl World {
-    /// Unpacks the image if it is not there.
-    pub(crate) fn of(image: &str, user: Option<u32>) -> Self {
-        ok(Command::new(workspace().join("integration/scripts/corpus.sh")).arg(image));
+    /// Unpacks the images if they are not there, and puts them above each other, the base at the bottom if they are not
+    /// whole by themselves.
+    pub(crate) fn of(images: &[&str], user: Option<u32>) -> Self {
+        ok(Command::new(workspace().join("integration/scripts/corpus.sh")).args(images));
         let corpus = workspace().join("target/deps/corpus");
-        let layers = [corpus.join(image), corpus.join("base")];
+        let base =
+            (!images.contains(&"base") && !corpus.join(images[0]).join(".whole").exists()).then_some("base");
+        let layers = images.iter().copied().chain(base).map(|image| corpus.join(image));
         let dir = TempDir::new().unwrap();
         let path = |name: &str| {
             let path = dir.path().join(name);
@@ -45,8 +48,7 @@ impl World {
             path
         };
         let (root, upper, work) = (path("root"), path("upper"), path("work"));
-        let lower = if image == "base" { &layers[1..] } else { &layers[..] };
-        let lower: Vec<_> = lower.iter().map(|layer| layer.display().to_string()).collect();
+        let lower: Vec<_> = layers.map(|layer| layer.display().to_string()).collect();
         let options =
             format!("lowerdir={},upperdir={},workdir={}", lower.join(":"), upper.display(), work.display());
         ok(Command::new("mount").args(["-t", "overlay", "overlay", "-o", &options]).arg(&root));
@@ -107,12 +109,28 @@ impl World {
 
     /// The same under strace; what it calls is in the file.
     pub(crate) fn traced(&self, argv: &[&str]) -> (Command, PathBuf) {
-        let file = self.dir.path().join("trace");
+        self.traced_to("trace", argv)
+    }
+
+    /// The same while another is traced.
+    pub(crate) fn traced_besides(&self, argv: &[&str]) -> (Command, PathBuf) {
+        self.traced_to("trace-besides", argv)
+    }
+
+    fn traced_to(&self, name: &str, argv: &[&str]) -> (Command, PathBuf) {
+        let file = self.dir.path().join(name);
         let mut command = Command::new("strace");
         command.args(["-f", "-qq", "-o"]).arg(&file).arg("chroot");
         self.as_user(&mut command);
         command.arg(&self.root).args(argv);
         (command, file)
+    }
+
+    /// What is exec'd in what [`Self::confined`] started, under the same filter.
+    pub(crate) fn confined_besides(&self, argv: &[&str]) -> Command {
+        let mut command = Command::new("runc");
+        command.arg("--root").arg(self.dir.path().join("runc")).args(["exec", "it"]).args(argv);
+        command
     }
 
     /// The same by runc, confined by the exported profile alone.
