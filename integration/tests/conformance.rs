@@ -14,6 +14,8 @@ mod images;
 mod lists;
 #[path = "conformance/outcome.rs"]
 mod outcome;
+#[path = "conformance/validation.rs"]
+mod validation;
 #[path = "conformance/verdict.rs"]
 mod verdict;
 #[path = "conformance/world.rs"]
@@ -151,6 +153,49 @@ fn no_test_of_the_cri_of_containerd_2_4_is_lost_against_runc() {
 fn no_test_of_the_client_of_containerd_2_4_is_lost_against_runc() {
     world::build("2.4").unwrap();
     none_is_lost(client("2.4"), Tier::All);
+}
+
+/// The OCI project's validation of runtimes: both at the same time, each on a containerd of its own.
+#[test]
+#[ignore = "long"]
+fn no_assertion_of_the_oci_validation_is_lost_against_runc() {
+    let _one = ONE_AT_A_TIME.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    validation::build().unwrap();
+    let lists = Lists::read().unwrap();
+    let list = lists.of("oci").unwrap();
+    let exceptions = lists.exceptions("oci");
+    let tests = list.chosen(&validation::tests().unwrap(), Tier::All);
+    let both = |tests: &[String]| {
+        let of = |runtime| move || validation::outcomes(runtime, tests).unwrap();
+        std::thread::scope(|scope| {
+            [Runtime::Runc, Runtime::Bulkhead]
+                .map(|runtime| scope.spawn(of(runtime)))
+                .map(|run| run.join().unwrap())
+        })
+    };
+    let [mut runc, mut ours] = both(&tests);
+    let lost = |row: &Row| row.fault(&exceptions).is_some();
+    let mut again: Vec<String> = Vec::new();
+    for row in verdict::rows(&runc, &ours, &exceptions).iter().filter(|row| lost(row)) {
+        again.push(row.whole().to_owned());
+    }
+    again.dedup();
+    if !again.is_empty() {
+        println!("once more: {}", again.join(" "));
+        for (seen, new) in [&mut runc, &mut ours].into_iter().zip(both(&again)) {
+            seen.extend(new);
+        }
+    }
+    let rows = verdict::rows(&runc, &ours, &exceptions);
+    println!("{}", verdict::table("runtime-tools 0.9.0", &rows));
+    let json: Vec<_> = rows.iter().map(|row| row.json("runtime-tools 0.9.0")).collect();
+    merge_report("conformance", &["suite", "test"], &json).unwrap();
+    let missing = verdict::without_row(&exceptions, &rows, &tests, "0.9.0");
+    assert!(missing.is_empty(), "no such assertion: remove the exceptions from suites.toml: {missing:?}");
+    let faults: Vec<_> = rows.iter().filter_map(|row| Some((row.fault(&exceptions)?, &row.test))).collect();
+    assert!(faults.is_empty(), "{faults:#?}\n  see: target/conformance/logs/oci");
+    let passed = runc.values().filter(|outcome| **outcome == Outcome::Passed).count();
+    assert!(passed >= list.least, "runc passes {passed}, and {} at least have to be compared", list.least);
 }
 
 /// The negative control.

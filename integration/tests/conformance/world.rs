@@ -31,7 +31,7 @@ pub(crate) enum Runtime {
 }
 
 impl Runtime {
-    fn handler(self) -> &'static str {
+    pub(crate) fn handler(self) -> &'static str {
         match self {
             Runtime::Runc => "runc",
             Runtime::Bulkhead => "bulkhead",
