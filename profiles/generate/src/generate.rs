@@ -18,7 +18,7 @@ use crate::{
     profile::{FORMAT, Site, baseline_numbers, runtime_needs},
     syscalls::{
         link::{Known, Linked, Made, Node, Roles, link},
-        models,
+        models, stored,
         summarise::summarise,
         summary::Summary,
     },
@@ -239,14 +239,12 @@ impl Analysis<'_> {
         hash.update(GENERATOR);
         hash.update(bytes);
         let hash = hex(&hash.finalize());
-        if let Some(stored) = self.cache.get(&hash)
-            && let Ok(summary) = serde_json::from_slice::<Summary>(&stored)
-        {
+        if let Some(summary) = self.cache.get(&hash).and_then(|bytes| stored::read(&bytes)) {
             return Some(Rc::new(summary));
         }
         let summary = summarise(elf, self.limits);
-        if let Ok(stored) = serde_json::to_vec(&summary) {
-            self.cache.put(&hash, &stored);
+        if let Some(bytes) = stored::bytes(&summary) {
+            self.cache.put(&hash, &bytes);
         }
         Some(Rc::new(summary))
     }
@@ -324,7 +322,7 @@ fn is_c_library(file: &Path) -> bool {
 /// Keeps of each argument the values that all places agree on.
 fn narrow(known: &mut Option<BTreeMap<u8, BTreeSet<u64>>>, args: &[Option<Vec<u64>>]) {
     let Some(all) = known else { return };
-    if all.is_empty() && args.iter().any(Option::is_some) && !all.contains_key(&u8::MAX) {
+    if !all.contains_key(&u8::MAX) {
         for (at, values) in (0u8..).zip(args) {
             if let Some(values) = values {
                 all.insert(at, values.iter().copied().collect());

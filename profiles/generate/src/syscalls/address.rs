@@ -8,8 +8,9 @@ pub(crate) struct Address(u64);
 
 impl std::hash::Hasher for Address {
     fn finish(&self) -> u64 {
-        // The table takes its place from the upper bits as well.
-        self.0.wrapping_mul(0x9e37_79b9_7f4a_7c15)
+        // The table takes its place from the lower bits, which in addresses are aligned, and so are those of a product.
+        let product = self.0.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        product ^ (product >> 32)
     }
 
     fn write(&mut self, bytes: &[u8]) {

@@ -14,13 +14,24 @@ pub(crate) enum Way {
     Never,
     /// What was known before.
     Same,
-    /// More than before.
-    Known(Box<State>),
+    /// A register holds this.
+    Holds(usize, Val),
+    /// An argument passes this.
+    Passes(Guard),
 }
 
 impl Way {
-    fn possible(state: State, possible: bool) -> Self {
-        if possible { Self::Known(Box::new(state)) } else { Self::Never }
+    /// Adds what is known on this way; whether it can be gone.
+    pub(crate) fn learn(self, state: &mut State) -> bool {
+        match self {
+            Self::Never => false,
+            Self::Same => true,
+            Self::Holds(register, value) => {
+                state.registers[register] = value;
+                true
+            }
+            Self::Passes(guard) => state.assume(guard),
+        }
     }
 }
 
@@ -45,9 +56,7 @@ pub(crate) fn taken(state: &State, condition: ConditionCode) -> Way {
             match (register, passing.as_slice()) {
                 (_, []) => Way::Never,
                 (Some(register), [one]) if values.len() > 1 => {
-                    let mut state = state.clone();
-                    state.registers[usize::from(register)] = Val::One(*one);
-                    Way::Known(Box::new(state))
+                    Way::Holds(usize::from(register), Val::One(*one))
                 }
                 _ => Way::Same,
             }
@@ -57,10 +66,7 @@ pub(crate) fn taken(state: &State, condition: ConditionCode) -> Way {
         Val::Entry { place, low: entry_low, plus }
             if bits >= 32 || matches!(test, Test::Some(_) | Test::None(_)) =>
         {
-            let mut state = state.clone();
-            let guard = Guard { place: *place, low: low || *entry_low, plus: *plus, test };
-            let possible = state.assume(guard);
-            Way::possible(state, possible)
+            Way::Passes(Guard { place: *place, low: low || *entry_low, plus: *plus, test })
         }
         _ => {
             let known = match (&test, register) {
@@ -68,11 +74,7 @@ pub(crate) fn taken(state: &State, condition: ConditionCode) -> Way {
                 (Test::Range(0, most), Some(_)) if *most < 0xffff_ffff => Val::AtMost(*most),
                 _ => return Way::Same,
             };
-            let mut state = state.clone();
-            if let Some(register) = register {
-                state.registers[usize::from(register)] = known;
-            }
-            Way::Known(Box::new(state))
+            register.map_or(Way::Same, |register| Way::Holds(usize::from(register), known))
         }
     }
 }

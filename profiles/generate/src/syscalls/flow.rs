@@ -1,6 +1,6 @@
 //! What one instruction does to control: calls, jumps, jump tables, and where the kernel is entered.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, rc::Rc};
 
 use iced_x86::{Decoder, DecoderOptions, FlowControl, Instruction, Mnemonic, OpKind};
 
@@ -11,7 +11,7 @@ use super::{
     object::Object,
     state::{Flags, Index, RSP, State, Val},
     step::{Stepper, index_of},
-    summary::{Call, FIRST_SLOT, Place, SLOTS, Site, Target, Value},
+    summary::{FIRST_SLOT, Place, SLOTS, Site, Value},
 };
 
 /// Most entries of a jump table whose length is not known.
@@ -101,16 +101,16 @@ impl Walk<'_, '_> {
         match branch::taken(state, condition) {
             Way::Never => {}
             Way::Same => self.jump(instruction.near_branch_target(), state),
-            Way::Known(taken) => self.jump(instruction.near_branch_target(), &taken),
+            way => {
+                let mut taken = state.clone();
+                if way.learn(&mut taken) {
+                    self.jump(instruction.near_branch_target(), &taken);
+                }
+            }
         }
         let mut negated = *instruction;
         negated.negate_condition_code();
-        match branch::taken(state, negated.condition_code()) {
-            Way::Never => return false,
-            Way::Same => {}
-            Way::Known(not_taken) => *state = *not_taken,
-        }
-        true
+        branch::taken(state, negated.condition_code()).learn(state)
     }
 
     /// What a call leaves: the registers that the callee must keep. Go's keeps none.
@@ -207,7 +207,7 @@ impl Walk<'_, '_> {
         if matches!(to, Callee::Address(to) if self.object.is_silent(to)) {
             return;
         }
-        let mut args = Vec::new();
+        let mut args = Vec::with_capacity(read.len() + usize::from(SLOTS));
         for place in read {
             argument(&mut args, *place, &state.registers[usize::from(*place)]);
         }
@@ -217,9 +217,7 @@ impl Walk<'_, '_> {
                 argument(&mut args, FIRST_SLOT + slot, &state.slot(at));
             }
         }
-        // The target's number is filled in once all functions have one.
-        let call = Call { to: Target::Own(0), args, when: state.guards.to_vec() };
-        self.made.calls.push((to, call));
+        self.made.calls.push((to, args, Rc::clone(&state.guards)));
     }
 
     fn site(&mut self, state: &State, instruction: &Instruction) {

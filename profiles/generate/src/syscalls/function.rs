@@ -20,7 +20,7 @@ use super::{
     object::Object,
     state::{State, Val},
     step::Stepper,
-    summary::{Call, Guard, Site},
+    summary::{Call, Guard, Place, Site, Target, Value},
 };
 
 /// Most instructions looked at for one function, repetitions included.
@@ -54,12 +54,34 @@ struct Block {
     state: State,
     joins: u32,
     made: Made,
+    within: Within,
 }
+
+/// Where a block ends at the latest, as far as the file tells.
+#[derive(Clone, Copy)]
+struct Within {
+    next_jump: u64,
+    next_start: u64,
+    frame_end: u64,
+}
+
+impl Within {
+    fn of(object: &Object<'_>, head: u64) -> Self {
+        Self {
+            next_jump: object.next_jump(head + 1),
+            next_start: object.next_start(head + 1),
+            frame_end: object.frame_of(head).map_or(u64::MAX, |frame| frame.end),
+        }
+    }
+}
+
+/// Who is called, with which arguments, under which conditions.
+type Handed = (Callee, Vec<(Place, Value)>, Rc<Vec<Guard>>);
 
 /// What one run over a block found.
 #[derive(Default)]
 pub(super) struct Made {
-    pub(super) calls: Vec<(Callee, Call)>,
+    pub(super) calls: Vec<Handed>,
     pub(super) taken: Vec<(Callee, Rc<Vec<Guard>>)>,
     pub(super) sites: Vec<Site>,
     carried: Vec<Carried>,
@@ -192,7 +214,8 @@ impl<'o, 'd> Walk<'o, 'd> {
             return;
         }
         self.heads.insert(at, self.blocks.len());
-        self.blocks.push(Block { state: state.clone(), joins: 0, made: Made::default() });
+        let within = Within::of(self.object, at);
+        self.blocks.push(Block { state: state.clone(), joins: 0, made: Made::default(), within });
         self.queue.insert(at);
         // A run that went over this address must end here from now on.
         if let Some((before, end)) = self.ran.range(..at).next_back()
@@ -212,9 +235,8 @@ impl<'o, 'd> Walk<'o, 'd> {
         let mut decoder = Decoder::with_ip(64, bytes, head, DecoderOptions::NONE);
         let mut instruction = Instruction::default();
         let next_head = self.heads.range(head + 1..).next().map_or(u64::MAX, |(at, _)| *at);
-        let next_head = next_head.min(self.object.next_jump(head + 1));
-        let next_start = self.object.next_start(head + 1);
-        let frame_end = self.object.frame_of(head).map_or(u64::MAX, |frame| frame.end);
+        let Within { next_jump, next_start, frame_end } = self.blocks[number].within;
+        let next_head = next_head.min(next_jump);
         let mut after_call = false;
         while decoder.can_decode() {
             let at = decoder.ip();
@@ -273,11 +295,21 @@ impl<'o, 'd> Walk<'o, 'd> {
             gave_up: self.gave_up,
             ..Found::default()
         };
+        let mut calls = Vec::new();
         for made in self.blocks.into_iter().map(|block| block.made).chain([last]) {
-            found.calls.extend(made.calls);
+            calls.extend(made.calls);
             found.sites.extend(made.sites);
             found.taken.extend(made.taken.into_iter().map(|(callee, when)| (callee, when.to_vec())));
         }
+        calls.sort_unstable();
+        calls.dedup();
+        // The target's number is filled in once all functions have one.
+        let calls = calls.into_iter();
+        let calls = calls.map(|(to, mut args, when)| {
+            args.shrink_to_fit();
+            (to, Call { to: Target::Own(0), args, when: when.to_vec() })
+        });
+        found.calls = calls.collect();
         tidy(&mut found);
         found
     }
@@ -307,8 +339,6 @@ fn kept(ours: &Val, joined: &Val) -> bool {
 }
 
 fn tidy(found: &mut Found) {
-    found.calls.sort_unstable();
-    found.calls.dedup();
     found.taken.sort_unstable();
     found.taken.dedup();
     found.sites.sort_unstable();

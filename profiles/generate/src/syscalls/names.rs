@@ -3,7 +3,7 @@
 //! A text begins where the one before ended, or where some code or data points: linkers lay a text that ends another
 //! into that one, and Rust's have no NUL between them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use super::{object::Object, summary::Function};
 
@@ -12,10 +12,10 @@ const NAME_BYTES_MAX: usize = 512;
 
 /// Names, without those that only the loader reads.
 pub(super) fn names(object: &Object<'_>) -> Vec<String> {
-    let mut found = BTreeSet::new();
-    let mut add = |address: u64, text: &[u8]| {
+    let mut found: Vec<&[u8]> = Vec::new();
+    let mut add = |address: u64, text| {
         if is_name(text) && !object.strings.contains(&address) {
-            found.insert(String::from_utf8_lossy(text).into_owned());
+            found.push(text);
         }
     };
     for segment in &object.elf.segments {
@@ -31,7 +31,9 @@ pub(super) fn names(object: &Object<'_>) -> Vec<String> {
             add(*address, text);
         }
     }
-    found.into_iter().collect()
+    found.sort_unstable();
+    found.dedup();
+    found.into_iter().map(|text| String::from_utf8_lossy(text).into_owned()).collect()
 }
 
 /// Names whose address a call hands on: it may be for dlsym.

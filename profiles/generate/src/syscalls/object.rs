@@ -12,6 +12,7 @@ use super::{
     address::{AddressMap, AddressSet},
     data::Stretches,
     function::Callee,
+    outline::Outline,
     step::Memory,
 };
 use crate::elf::{
@@ -34,6 +35,8 @@ pub(crate) struct Object<'d> {
     pub(super) labels: BTreeSet<u64>,
     /// Names of imports, in the order of their numbers.
     pub(crate) imports: Vec<String>,
+    /// By number of import: the function of this file that has that symbol.
+    own_symbols: Vec<Option<u64>>,
     pub(crate) soname: Option<String>,
     import_at: AddressMap<u32>,
     own_at: AddressMap<u64>,
@@ -64,9 +67,7 @@ pub(crate) struct Object<'d> {
     /// Starts of frames of which nothing is to be found out.
     pub(super) plain: AddressSet,
     /// By start: whom those frames call of which that is all that is asked.
-    pub(super) outlines: AddressMap<Vec<Callee>>,
-    /// By start: stretches of data that those refer to.
-    pub(super) outlined_data: AddressMap<BTreeSet<u8>>,
+    pub(super) outlines: AddressMap<Outline>,
     pub(crate) swept: u64,
     c_library: bool,
 }
@@ -101,6 +102,7 @@ impl<'d> Object<'d> {
             jumps: Vec::new(),
             labels: BTreeSet::new(),
             imports: Vec::new(),
+            own_symbols: Vec::new(),
             soname: dynamic.soname.clone(),
             import_at: AddressMap::default(),
             own_at: AddressMap::default(),
@@ -122,7 +124,6 @@ impl<'d> Object<'d> {
             no_way_out: AddressSet::default(),
             plain: AddressSet::default(),
             outlines: AddressMap::default(),
-            outlined_data: AddressMap::default(),
             swept: 0,
             c_library: false,
             elf,
@@ -159,7 +160,9 @@ impl<'d> Object<'d> {
     fn symbols(&mut self, dynamic: &Dynamic) {
         for symbol in &dynamic.symbols {
             self.imports.push(symbol.name.clone());
-            if symbol.defined && symbol.function && self.elf.is_code(symbol.address) {
+            let is_own = symbol.defined && symbol.function && self.elf.is_code(symbol.address);
+            self.own_symbols.push(is_own.then_some(symbol.address));
+            if is_own {
                 self.exports.push((symbol.name.clone(), symbol.address));
                 self.exported.insert(symbol.address);
                 if symbol.resolver {
@@ -270,6 +273,11 @@ impl<'d> Object<'d> {
     /// The function of this file whose address the loader writes at `address`, for code alone.
     pub(crate) fn own_slot(&self, address: u64) -> Option<u64> {
         self.own_slots.get(&address).copied()
+    }
+
+    /// The function of this file that an import is where no other file has its name.
+    pub(super) fn own_symbol(&self, import: u32) -> Option<u64> {
+        self.own_symbols.get(import as usize).copied().flatten()
     }
 
     /// The next address from `from` on that a jump leads to.

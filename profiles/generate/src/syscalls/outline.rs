@@ -2,13 +2,17 @@
 //!
 //! What a function calls can be told from its instructions one by one, with nothing known of the arguments and of the
 //! conditions: that is never less than following it would find. It is enough where neither is worth anything: a function
-//! that enters no kernel, takes no address, jumps through no table and calls of other files only what does the same
-//! whatever it is handed.
+//! that leads to no code of its file that enters the kernel, takes no address, jumps through no table and calls of other
+//! files only what does the same whatever it is handed.
+//!
+//! Of a huge file that is asked of every function but those that lead to such code: with an address that it takes taken
+//! whatever comes, a jump through a table staying where its own code is, and the parts that only such a jump leads to
+//! taken as well, since nothing that is understood does.
 
 use std::collections::BTreeSet;
 
 use super::{
-    address::AddressMap,
+    address::{AddressMap, AddressSet},
     function::{Callee, Found},
     object::Object,
     summary::{Call, Target},
@@ -17,18 +21,35 @@ use super::{
 /// Bytes of code from which on a file is large.
 const LARGE_BYTES: u64 = 1 << 16;
 
-/// Whom a range of code calls or jumps to, in the order of its instructions.
+/// Bytes of code from which on a file is huge: of compilers and browsers, which are all of a piece.
+const HUGE_BYTES: u64 = 32 << 20;
+
+/// Whom a range of code calls or jumps to, in the order of its instructions, and whose address it takes.
 #[derive(Debug, Default)]
 pub(super) struct Outline {
     pub(super) calls: Vec<Callee>,
     /// Stretches of data that it refers to.
     pub(super) data: BTreeSet<u8>,
+    pub(super) taken: Vec<Callee>,
 }
 
 impl Object<'_> {
+    fn code_bytes(&self) -> u64 {
+        self.elf.code().map(|segment| segment.end() - segment.start).sum()
+    }
+
     pub(super) fn is_large(&self) -> bool {
-        let bytes: u64 = self.elf.code().map(|segment| segment.end() - segment.start).sum();
-        bytes >= LARGE_BYTES && !self.go && self.elf.relocatable && !self.is_c_library()
+        self.code_bytes() >= LARGE_BYTES && !self.go
+    }
+
+    pub(super) fn is_huge(&self) -> bool {
+        self.code_bytes() >= HUGE_BYTES && !self.go
+    }
+
+    /// Functions of this file that do the same whatever they are handed.
+    pub(super) fn dull(&self) -> AddressSet {
+        let dull = self.names.iter().filter(|(address, name)| is_dull(name) || self.never_returns(**address));
+        dull.map(|(address, _)| *address).collect()
     }
 
     /// Keeps those outlines that say all that is asked.
@@ -36,13 +57,10 @@ impl Object<'_> {
         let exported: BTreeSet<&str> = self.exports.iter().map(|(name, _)| name.as_str()).collect();
         let dull: Vec<bool> =
             self.imports.iter().map(|name| exported.contains(name.as_str()) || is_dull(name)).collect();
-        let mut kept: AddressMap<Vec<Callee>> = AddressMap::default();
-        for (start, outline) in all {
-            if !outline.data.is_empty() {
-                self.outlined_data.insert(start, outline.data);
-            }
-            let calls: Option<BTreeSet<Callee>> = outline
-                .calls
+        let huge = self.is_huge();
+        let mut kept: AddressMap<Outline> = AddressMap::default();
+        for (start, Outline { calls, data, mut taken }) in all {
+            let calls: Option<BTreeSet<Callee>> = calls
                 .into_iter()
                 .map(|callee| match callee {
                     Callee::Address(to) => match self.callee(to) {
@@ -53,11 +71,13 @@ impl Object<'_> {
                 })
                 .collect();
             let is_dull = |callee: &Callee| match callee {
-                Callee::Import(import) => dull.get(*import as usize).copied().unwrap_or(false),
+                Callee::Import(import) => huge || dull.get(*import as usize).copied().unwrap_or(false),
                 Callee::Address(_) => true,
             };
             if let Some(calls) = calls.filter(|calls| calls.iter().all(is_dull)) {
-                kept.insert(start, calls.into_iter().collect());
+                taken.sort_unstable();
+                taken.dedup();
+                kept.insert(start, Outline { calls: calls.into_iter().collect(), data, taken });
             }
         }
         // A part that was split off has an outline, or whoever jumps there has none.
@@ -66,7 +86,7 @@ impl Object<'_> {
                 Callee::Address(to) => self.is_start(*to) || kept.contains_key(to),
                 Callee::Import(_) => true,
             };
-            let parts = kept.iter().filter(|(_, calls)| !calls.iter().all(is_whole));
+            let parts = kept.iter().filter(|(_, outline)| !outline.calls.iter().all(is_whole));
             let parts: Vec<u64> = parts.map(|(start, _)| *start).collect();
             if parts.is_empty() {
                 break;
@@ -88,7 +108,7 @@ impl Object<'_> {
 
     /// What is known of the function at `entry` where its outline is enough.
     pub(super) fn outlined(&self, entry: u64) -> Option<Found> {
-        let calls = self.outlines.get(&entry)?;
+        let Outline { calls, data, taken } = self.outlines.get(&entry)?;
         let told = calls.iter().filter(|callee| match callee {
             Callee::Address(to) => !self.is_silent(*to),
             Callee::Import(_) => true,
@@ -101,10 +121,35 @@ impl Object<'_> {
         Some(Found {
             heads: std::iter::once(entry).chain(parts).collect(),
             calls: told.map(|callee| (*callee, call())).collect(),
-            data: self.outlined_data.get(&entry).cloned().unwrap_or_default(),
+            data: data.clone(),
+            taken: taken.iter().map(|callee| (*callee, Vec::new())).collect(),
             ..Found::default()
         })
     }
+}
+
+/// Whether which system call a function of other files makes, or what that does, is told by a constant that it is handed.
+pub(super) fn goes_by_arguments(name: &str) -> bool {
+    const NAMES: &[&str] = &[
+        "syscall",
+        "ioctl",
+        "fcntl",
+        "fcntl64",
+        "prctl",
+        "socket",
+        "socketpair",
+        "epoll_ctl",
+        "clone",
+        "unshare",
+        "mprotect",
+        "mmap",
+        "mmap64",
+        "madvise",
+        "sysconf",
+        "pathconf",
+        "fpathconf",
+    ];
+    NAMES.contains(&name)
 }
 
 /// Whether a function of other files does the same system calls whatever it is handed: what copies, compares, allocates,

@@ -341,7 +341,7 @@ impl State {
             self.flags = Flags::Unknown;
             changed = true;
         }
-        if self.guards != other.guards {
+        if self.guards != other.guards && !self.guards.iter().all(|guard| other.guards.contains(guard)) {
             let joined: Vec<Guard> =
                 self.guards.iter().filter_map(|guard| weaker(guard, &other.guards)).collect();
             if joined != *self.guards {

@@ -9,6 +9,7 @@ use super::{
     models,
     names::{literals, names},
     object::Object,
+    prune::prune,
     summary::{Function, Stretch, Summary, Target},
 };
 use crate::{Limits, closure::texts::texts, elf::Elf};
@@ -130,6 +131,7 @@ pub(crate) fn summarise(elf: Elf<'_>, limits: &Limits) -> Summary {
     functions.sort_by_key(|(number, _)| *number);
     summary.functions = functions.into_iter().map(|(_, function)| function).collect();
     summary.instructions = steps;
+    prune(&mut summary);
     summary.literals = literals(&object, &summary.functions);
     summary.texts = texts(&object.elf);
     summary

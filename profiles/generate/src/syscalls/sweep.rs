@@ -8,8 +8,9 @@ use iced_x86::{Decoder, DecoderOptions, FlowControl, Instruction, Mnemonic, OpKi
 use super::{
     address::{AddressMap, AddressSet},
     function::Callee,
+    leads::{Ends, Links},
     object::Object,
-    outline::Outline,
+    outline::{Outline, goes_by_arguments},
     step::Memory as _,
 };
 
@@ -23,10 +24,9 @@ pub(super) struct Swept {
     plain: AddressSet,
     referred: AddressSet,
     instructions: u64,
-    /// Some code enters the kernel itself.
-    enters: bool,
     /// Some code computes with the address of the global offset table.
     computes: bool,
+    links: Links,
 }
 
 /// What a range of code does, as far as its instructions tell one by one.
@@ -43,9 +43,14 @@ struct Range {
     ends_open: bool,
     /// Whom it calls, where that is told by its instructions one by one.
     outline: Option<Outline>,
+    /// It is of a huge file.
+    huge: bool,
     /// Where its instructions begin, and where its jumps lead that stay within.
     instructions: Vec<u64>,
     inner_jumps: Vec<u64>,
+    ends: Ends,
+    /// Where it calls and jumps to beyond itself.
+    leads_to: Vec<u64>,
 }
 
 impl Object<'_> {
@@ -54,7 +59,7 @@ impl Object<'_> {
     pub(super) fn sweep(&mut self, starts: &mut BTreeSet<u64>) -> AddressMap<Outline> {
         let mut swept = Swept::default();
         let mut outlines = AddressMap::default();
-        let large = self.is_large();
+        let (large, huge) = (self.is_large(), self.is_huge());
         for (start, end) in self.ranges() {
             let is_frame = self.frame_of(start).is_some_and(|frame| (frame.start, frame.end) == (start, end));
             let mut range = Range {
@@ -65,10 +70,19 @@ impl Object<'_> {
                 falls_through: true,
                 ends_open: true,
                 outline: (is_frame && large).then(Outline::default),
+                huge,
                 instructions: Vec::new(),
                 inner_jumps: Vec::new(),
+                ends: Ends::Neither,
+                leads_to: Vec::new(),
             };
             self.sweep_range(&mut range, starts, &mut swept);
+            if large {
+                if range.falls_through {
+                    range.leads_to.push(end);
+                }
+                swept.links.add(start, range.ends, &mut range.leads_to);
+            }
             if let Some(outline) = range.outline.take().filter(|_| range.is_read_right()) {
                 outlines.insert(start, outline);
             }
@@ -79,7 +93,7 @@ impl Object<'_> {
                 swept.plain.insert(start);
             }
         }
-        let Swept { labels, mut jumps, no_way_out, plain, referred, instructions, enters, computes } = swept;
+        let Swept { labels, mut jumps, no_way_out, plain, referred, instructions, links, computes } = swept;
         if computes {
             self.stretches.clear();
         }
@@ -97,7 +111,10 @@ impl Object<'_> {
             starts.range(start + 1..end.max(start + 1)).next().is_none()
         });
         // There, what is handed to a function of its own may be the number of a call.
-        if enters { AddressMap::default() } else { outlines }
+        for start in links.worth_following(&self.dull(), !huge) {
+            outlines.remove(&start);
+        }
+        outlines
     }
 
     fn sweep_range(&self, range: &mut Range, starts: &mut BTreeSet<u64>, swept: &mut Swept) {
@@ -109,10 +126,12 @@ impl Object<'_> {
         while decoder.can_decode() {
             decoder.decode_out(&mut instruction);
             swept.instructions += 1;
-            swept.enters |= instruction.mnemonic() == Mnemonic::Syscall;
             swept.computes |= self.stretches.computes(&instruction);
             let data = self.stretches.referred(&instruction);
             range.plain &= data.is_empty();
+            if instruction.mnemonic() == Mnemonic::Syscall {
+                range.ends = Ends::Kernel;
+            }
             if range.outline.is_some() {
                 range.instructions.push(instruction.ip());
                 if let Some(outline) = &mut range.outline {
@@ -134,8 +153,14 @@ impl Object<'_> {
                 FlowControl::Call if instruction.op0_kind() == OpKind::NearBranch64 => {
                     range.plain = false;
                     let to = instruction.near_branch_target();
-                    if self.is_code(to) && matches!(self.callee(to), Callee::Address(_)) {
-                        starts.insert(to);
+                    if self.is_code(to) {
+                        match self.callee(to) {
+                            Callee::Address(_) => {
+                                starts.insert(to);
+                                range.leads_to.push(to);
+                            }
+                            Callee::Import(import) => self.calls_import(range, import),
+                        }
                     }
                     continue;
                 }
@@ -146,6 +171,8 @@ impl Object<'_> {
                     range.plain &= within;
                     if within {
                         range.inner_jumps.push(to);
+                    } else {
+                        range.leads_to.push(to);
                     }
                     swept.jumps.push(to);
                     continue;
@@ -156,6 +183,13 @@ impl Object<'_> {
                     continue;
                 }
                 flow => {
+                    if instruction.is_ip_rel_memory_operand() {
+                        let slot = instruction.ip_rel_memory_address();
+                        range.leads_to.extend(self.own_slot(slot));
+                        if let Some(import) = self.import_at(slot) {
+                            self.calls_import(range, import);
+                        }
+                    }
                     range.way_out |= flow == FlowControl::IndirectBranch || instruction.is_invalid();
                     range.plain = false;
                     continue;
@@ -180,6 +214,14 @@ impl Object<'_> {
         }
     }
 
+    fn calls_import(&self, range: &mut Range, import: u32) {
+        range.leads_to.extend(self.own_symbol(import));
+        let name = self.imports.get(import as usize);
+        if range.ends == Ends::Neither && name.is_some_and(|name| goes_by_arguments(name)) {
+            range.ends = Ends::Arguments;
+        }
+    }
+
     /// Adds whom an instruction calls to the outline; takes the outline away where following tells more.
     fn outline(&self, range: &mut Range, instruction: &Instruction) {
         let Some(outline) = &mut range.outline else { return };
@@ -196,16 +238,25 @@ impl Object<'_> {
                     outline.calls.push(Callee::Address(to));
                 }
                 // Into its own middle: it is where it calls itself, or asks where it is.
-                !(instruction.flow_control() == FlowControl::Call
-                    && (range.start + 1..range.end).contains(&to))
+                range.huge
+                    || !(instruction.flow_control() == FlowControl::Call
+                        && (range.start + 1..range.end).contains(&to))
             }
             FlowControl::IndirectCall | FlowControl::IndirectBranch => match in_slot {
                 Some(callee) => {
                     outline.calls.push(callee);
                     true
                 }
-                None => instruction.flow_control() == FlowControl::IndirectCall,
+                None => range.huge || instruction.flow_control() == FlowControl::IndirectCall,
             },
+            FlowControl::Next if range.huge => {
+                let address = self.operand_address(instruction);
+                let function = address.filter(|address| self.is_code(*address));
+                let function = function.filter(|address| !(range.start + 1..range.end).contains(address));
+                outline.taken.extend(in_slot);
+                outline.taken.extend(function.map(|address| self.callee(address)));
+                true
+            }
             FlowControl::Next => {
                 in_slot.is_none()
                     && !self.operand_address(instruction).is_some_and(|address| self.is_code(address))
