@@ -3,7 +3,7 @@
 use std::{env, path::Path};
 
 use bulkhead_integration::{
-    ALLOWED, Bench, Containerd, Cri, HarnessError, Hierarchies, Output, Release, Surroundings,
+    ALLOWED, Bench, Containerd, Cri, HarnessError, Hierarchies, Output, Release, RunDir, Surroundings,
 };
 
 use crate::{
@@ -59,7 +59,8 @@ impl Stage {
     /// Starts it, and runs `true` once under every runtime: one that cannot is left out, with the reason.
     pub(crate) fn set(settings: &Settings, findings: &mut Findings) -> Result<Self, HarnessError> {
         let runtimes = runtimes::find(findings)?;
-        let around = Surroundings { hierarchies: Hierarchies::V1Only, ..Surroundings::default() };
+        let around =
+            Surroundings { hierarchies: Hierarchies::V1Only, run: RunDir::Tmpfs, ..Surroundings::default() };
         let bench = Bench::start_in(Release::System, Cri::Off, &around)?;
         let mut stage = Self { bench, runtimes, settings: settings.clone() };
         let mut kept = Vec::new();

@@ -52,6 +52,8 @@ pub const PAUSE: &str = "registry.test/pause:1";
 pub struct Surroundings<'a> {
     /// Its control groups.
     pub hierarchies: Hierarchies,
+    /// Where Bulkhead keeps what does not outlive a boot.
+    pub run: RunDir,
     /// More CRI handlers: runc's shim with another runtime binary.
     pub handlers: &'a [(&'a str, &'a Path)],
     /// More CRI handlers: of runc's type, with the shim at a path.
@@ -70,6 +72,16 @@ pub enum Hierarchies {
     AsOnHost,
     /// Without the one of version 2 on a hybrid host: crun refuses it where it holds a controller.
     V1Only,
+}
+
+/// Where `/run/bulkhead` is. runc's state lies in `/run/containerd`, which is a tmpfs here always.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RunDir {
+    /// On the disk, with the rest of the daemon's directory: seen from outside of its mount namespace.
+    #[default]
+    Disk,
+    /// On a tmpfs, as /run of a node is.
+    Tmpfs,
 }
 
 /// A containerd of its own; dropped, it is gone with all it started.
@@ -395,8 +407,16 @@ fn spawn(tools: &Tools, tag: &str, dir: &Path, around: &Surroundings<'_>) -> Res
     } else {
         ""
     };
+    let run = match around.run {
+        RunDir::Disk => String::new(),
+        RunDir::Tmpfs => {
+            let run = dir.join("bulkhead/run");
+            directory(&run)?;
+            format!("mount -t tmpfs -o mode=0755 bulkhead {} && ", run.display())
+        }
+    };
     let script = format!(
-        "{hidden}mount -t tmpfs -o mode=0711 containerd /run/containerd && mount --bind {}/kubelet {KUBELET} && \
+        "{hidden}{run}mount -t tmpfs -o mode=0711 containerd /run/containerd && mount --bind {}/kubelet {KUBELET} && \
          mount --make-rshared / && exec {scope} \"$0\" -c \"$1\"",
         dir.display()
     );

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use bulkhead_integration::{
-    ALLOWED, Bench, ContainerOptions, Cri, HarnessError, Hierarchies, Pods, Release, Surroundings,
+    ALLOWED, Bench, ContainerOptions, Cri, HarnessError, Hierarchies, Pods, Release, RunDir, Surroundings,
 };
 
 use super::memory::{COUNTS, pss_megabytes, settle};
@@ -22,8 +22,12 @@ pub(super) fn in_one_pod(findings: &mut Findings) -> Result<(), HarnessError> {
     // Why a peer is not there was said before.
     let runtimes = runtimes::find(&mut Findings::default())?;
     let handlers = stage::handlers(&runtimes);
-    let around =
-        Surroundings { hierarchies: Hierarchies::V1Only, handlers: &handlers, ..Surroundings::default() };
+    let around = Surroundings {
+        hierarchies: Hierarchies::V1Only,
+        run: RunDir::Tmpfs,
+        handlers: &handlers,
+        ..Surroundings::default()
+    };
     let bench = match Bench::start_in(Release::V1_7, Cri::On, &around) {
         Err(error @ HarnessError::Missing { .. }) => {
             findings.lacks("pss-pod", &error);
