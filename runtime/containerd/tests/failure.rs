@@ -70,7 +70,7 @@ async fn containerd_that_never_answers_is_a_failure_within_the_deadline() {
         Ok(client) => verify(&client, &node.layout(), &judge(), &request).await.unwrap_err(),
     };
     assert!(matches!(error, VerifyError::Failed(Failure::Silent { .. })), "{error:?}");
-    assert!(started.elapsed() < Duration::from_secs(2), "{:?}", started.elapsed());
+    assert!(started.elapsed() < Duration::from_secs(20), "{:?}", started.elapsed());
 }
 
 #[tokio::test]
@@ -123,12 +123,25 @@ async fn judge_is_killed_when_nobody_waits_for_it_any_more() {
     let (slow, pids) =
         counted(Judge { program: "/bin/sleep".into(), arguments: vec!["1000".into()], ..judge() });
     let (client, layout) = (node.client().await, node.layout());
-    let launch = verify(&client, &layout, &slow, &request);
-    assert!(tokio::time::timeout(Duration::from_millis(500), launch).await.is_err());
+    let begun = async {
+        while pids.lock().unwrap().is_empty() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::select! {
+        answer = verify(&client, &layout, &slow, &request) => panic!("{answer:?}"),
+        () = begun => {}
+    }
     let pid = *pids.lock().unwrap().first().unwrap();
-    std::thread::sleep(Duration::from_millis(200));
-    let state = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    assert!(state.is_empty() || state.contains(") Z "), "{state}");
+    let started = Instant::now();
+    loop {
+        let state = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        if state.is_empty() || state.contains(") Z ") {
+            break;
+        }
+        assert!(started.elapsed() < Duration::from_secs(20), "{state}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
 }
 
 #[tokio::test]

@@ -94,7 +94,7 @@ impl Node {
     }
 
     pub async fn client(&self) -> Containerd {
-        Containerd::connect(&self.socket(), &self.namespace, Duration::from_secs(5)).await.unwrap()
+        Containerd::connect(&self.socket(), &self.namespace, Duration::from_secs(30)).await.unwrap()
     }
 
     pub async fn channel(&self) -> Channel {
