@@ -1,4 +1,5 @@
-//! What an interpreter does only where a script has the word for it. The interpreter is a few lines of C under its name.
+//! What an interpreter does only where a script has the word for it, and what a shell runs of the script that it is given.
+//! The interpreter is a few lines of C under its name.
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
@@ -132,4 +133,35 @@ fn a_name_that_a_script_asks_for_is_a_word_of_the_script() {
 fn another_program_has_no_scripts() {
     let image = Image::of("pearl");
     assert!(!image.is_known(&["pearl", "-e", "print 1"]));
+}
+
+#[test]
+fn the_script_that_a_shell_is_given_is_followed_as_a_word_and_as_a_file() {
+    let image = Image::of("sh");
+    let call = format!(
+        "void _start(void) {{ long r = {}; __asm__ volatile(\"syscall\" : \"+a\"(r) :: \"rcx\", \"r11\", \"memory\"); }}",
+        syscall_number("sysinfo").unwrap()
+    );
+    image.cc("usr/bin/tool", &["-static", "-fno-pie", "-no-pie"], &call);
+    image.put("app/run.sh", "set -e\ntool now\n");
+    image.put("app/hands-on.sh", "exec \"$@\"\n");
+    let runs = |argv: &[&str]| {
+        let members = image.profile(argv).members;
+        members.iter().any(|member| member.path.ends_with("usr/bin/tool"))
+    };
+    for argv in [
+        &["sh", "-c", "cd /; exec tool x"][..],
+        &["sh", "-ec", "tool"],
+        &["sh", "-o", "pipefail", "-c", "tool"],
+        &["sh", "-c", "\"$0\" \"$@\"", "tool", "x"],
+        &["sh", "/app/run.sh"],
+        &["sh", "-e", "/app/run.sh", "x"],
+        &["sh", "/app/hands-on.sh", "tool", "x"],
+    ] {
+        assert!(runs(argv), "{argv:?}");
+    }
+    for argv in [&["sh", "-c", "cd /; echo x"][..], &["sh", "/app/none.sh"], &["sh", "/app/hands-on.sh", "x"]]
+    {
+        assert!(!runs(argv), "{argv:?}");
+    }
 }

@@ -26,6 +26,7 @@ use serde::{Deserialize, Serialize};
 
 use linkage::Linkage;
 pub(crate) use loader::Scope;
+use script::Script;
 
 use crate::{
     Limits,
@@ -93,6 +94,8 @@ pub(crate) struct Closure<'r> {
     done: BTreeSet<PathBuf>,
     /// Commands that arguments of others are.
     arguments: BTreeSet<Vec<String>>,
+    /// The same with what it was given.
+    done_with: BTreeSet<(PathBuf, Vec<String>)>,
     /// What could not be known.
     pub(crate) notes: BTreeSet<String>,
     /// By interpreter.
@@ -113,6 +116,7 @@ impl<'r> Closure<'r> {
             queue: VecDeque::new(),
             done: BTreeSet::new(),
             arguments: BTreeSet::new(),
+            done_with: BTreeSet::new(),
             notes: BTreeSet::new(),
             said: BTreeMap::new(),
             loader,
@@ -158,8 +162,9 @@ impl<'r> Closure<'r> {
     /// Follows everything that was added.
     pub(crate) fn settle(&mut self) -> Result<(), FilesError> {
         while let Some(Waiting { found, by, because, argv, depth }) = self.queue.pop_front() {
-            let with_arguments = argv.len() > 1;
-            if !self.done.insert(found.path.clone()) && !with_arguments {
+            let is_new = self.done.insert(found.path.clone());
+            let with_arguments = argv.len() > 1 && self.done_with.insert((found.path.clone(), argv.clone()));
+            if !is_new && !with_arguments {
                 continue;
             }
             self.member(&found.path, by.as_deref(), &because)?;
@@ -202,6 +207,7 @@ impl<'r> Closure<'r> {
                     let scope = self.load(&found.path, &elf)?;
                     self.programs.push(Program { path: found.path.clone(), scope });
                 }
+                self.shell(found, argv)?;
                 self.interpreted(found, argv)?;
                 self.arguments(found, argv)
             }
@@ -275,11 +281,34 @@ impl<'r> Closure<'r> {
         if shell { self.commands(found, argv) } else { Ok(()) }
     }
 
+    /// The script that a shell is given: as a file, or as a word.
+    fn shell(&mut self, found: &Found, argv: &[String]) -> Result<(), FilesError> {
+        match script::of_shell(&found.path, argv) {
+            Some(Script::Text(text, rest)) => {
+                if text.contains("$0") {
+                    self.add_command(rest, Some(&found.path), "what the script calls itself, which it runs")?;
+                }
+                self.commands_of(text.as_bytes(), found, rest)
+            }
+            Some(Script::File(rest)) => {
+                let path = Path::new(&self.command.cwd).join(&rest[0]);
+                let Some(file) = self.root.file(&path)? else { return Ok(()) };
+                self.member(&file.path, Some(&found.path), "the script of a shell")?;
+                self.commands(&file, rest)
+            }
+            None => Ok(()),
+        }
+    }
+
     /// The commands of a shell script.
     fn commands(&mut self, found: &Found, argv: &[String]) -> Result<(), FilesError> {
         let text = self.root.read(found)?;
-        let words = script::words(&text);
-        if words.runs_arguments && argv.len() > 1 {
+        self.commands_of(&text, found, argv)
+    }
+
+    fn commands_of(&mut self, text: &[u8], found: &Found, argv: &[String]) -> Result<(), FilesError> {
+        let words = script::words(text);
+        if words.runs_arguments {
             for at in 1..argv.len() {
                 self.add_command(
                     &argv[at..],

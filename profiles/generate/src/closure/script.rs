@@ -1,6 +1,6 @@
 //! Words of a shell script that may be commands: more than it runs, never fewer of those that it spells out.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, path::Path};
 
 /// Longest script that is looked at, in bytes.
 const SCRIPT_BYTES_MAX: usize = 1 << 20;
@@ -16,6 +16,34 @@ pub(super) struct Words {
 pub(super) fn is_shell(interpreter: &str) -> bool {
     let name = interpreter.rsplit('/').next().unwrap_or_default();
     matches!(name, "sh" | "bash" | "dash" | "ash" | "ksh" | "zsh" | "mksh" | "busybox")
+}
+
+/// What a shell is given to run, with what it hands on to that, its own name first.
+pub(super) enum Script<'a> {
+    Text(&'a str, &'a [String]),
+    File(&'a [String]),
+}
+
+/// Nothing where the program is no shell, or reads its script from elsewhere.
+pub(super) fn of_shell<'a>(program: &Path, argv: &'a [String]) -> Option<Script<'a>> {
+    let is_one = |word: &String| is_shell(word);
+    if !is_shell(&program.to_string_lossy()) && !argv.first().is_some_and(is_one) {
+        return None;
+    }
+    // A program of many commands has the shell's name after its own.
+    let own = argv.iter().take(2).take_while(|word| is_one(word)).count().max(1);
+    let mut rest = argv.get(own..)?;
+    let mut text = false;
+    while let Some(option) = rest.first().filter(|word| word.starts_with(['-', '+']) && word.len() > 1) {
+        let (long, value) = (option.starts_with("--"), option.ends_with(['o', 'O']));
+        text |= !long && option.starts_with('-') && option.contains('c');
+        let with_value = if long { matches!(&**option, "--rcfile" | "--init-file") } else { value };
+        rest = rest.get(1 + usize::from(with_value)..)?;
+    }
+    match text {
+        true => Some(Script::Text(rest.first()?, &rest[1..])),
+        false => (!rest.is_empty()).then_some(Script::File(rest)),
+    }
 }
 
 /// Every word outside of comments. A quoted text counts with its words: it may be handed to `sh -c`.
