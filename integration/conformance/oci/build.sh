@@ -16,7 +16,12 @@ command -v go >/dev/null || {
 echo "conformance: building runtime-tools' validation"
 rm -rf $to && mkdir -p $to/tests
 export GOFLAGS="-buildvcs=false -mod=readonly -trimpath" CGO_ENABLED=0
-go mod download $module
+# As integration/conformance/build.sh: the proxy may fail once.
+tries=0
+until go list -deps $module/validation/... $module/cmd/runtimetest >/dev/null; do
+    tries=$((tries + 1))
+    [ $tries -lt 3 ] || exit 1
+done
 source=$(go list -m -f '{{.Dir}}' $module)
 for test in "$source"/validation/*/; do
     [ "$(basename "$test")" = util ] || packages+=("$module/validation/$(basename "$test")")

@@ -1,7 +1,8 @@
 //! What an interpreter does only where a script has a certain word: calls by number, and functions by a name of the
 //! script's own.
 //!
-//! Each was read in the interpreter's source, and is all that there makes such a call with what is not a constant.
+//! By the interpreters' sources these are all that make such a call with what is not a constant. One that is missing here
+//! stays unresolved, and has the baseline.
 
 /// What a script that has the word can have done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
