@@ -24,6 +24,7 @@ use crate::{
     label,
     lookup::{NoProgram, Program},
     message::{self, CONFINED, GO, LISTENER},
+    scarcity::in_container,
     stdio::open_null_for_both,
     sys::{self, terminal},
     user_namespace::Inside,
@@ -147,7 +148,7 @@ impl Confined {
             terminal::take(std::io::stdin().as_fd())
                 .map_err(|error| format!("ioctl(2) TIOCSCTTY: {error}"))?;
         }
-        open_null_for_both().map_err(|error| format!("/dev/null for a standard stream: {error}"))?;
+        open_null_for_both().map_err(|error| in_container("/dev/null for a standard stream", &error))?;
         let program = match &self.init {
             None => Program::of(process)?,
             Some(init) => Program::of(process)?.under(init)?,

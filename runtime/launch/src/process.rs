@@ -98,7 +98,13 @@ pub(crate) fn first(
     let roots = parts.executor.roots();
     let (spec, terminal) = (parts.spec.clone(), parts.terminal()?);
     let prepare = move |channels: &mut Channels| {
-        let landed = entered.enter().and_then(|()| mounts.assemble(&mut trees, root, inside));
+        let landed = entered
+            .enter()
+            .and_then(|()| match inside.is_some_and(Inside::has_namespaces) {
+                true => root::unlock(root),
+                false => Ok(()),
+            })
+            .and_then(|()| mounts.assemble(&mut trees, root, inside));
         if let Ok(landed) = &landed {
             *roots.borrow_mut() = mounts.roots(landed);
         }
@@ -206,6 +212,8 @@ impl Child {
             Forked::Child => {
                 sys::set_name(NAME);
                 let all = AssertUnwindSafe(|| {
+                    // Or it would not see that its worker is gone, which it may wait for in what comes next.
+                    receiver.close().and_then(|()| sender.close()).map_err(|error| failed(&error))?;
                     if let Some(streams) = prepare(&mut channels)? {
                         let [stdin, stdout, stderr] = streams.map(|stream| Some(stream.into_raw_fd()));
                         (arguments.stdin, arguments.stdout, arguments.stderr) = (stdin, stdout, stderr);
@@ -215,7 +223,6 @@ impl Child {
                     if !groups.is_empty() {
                         setgroups(&groups).map_err(LaunchError::io("setgroups(2)", "process"))?;
                     }
-                    receiver.close().and_then(|()| sender.close()).map_err(|error| failed(&error))?;
                     // It lives under the container's own limits: what the node's are does not mend this.
                     container_init_process(&arguments, &mut channels.to_main, &mut channels.from_main)
                         .map_err(|error| LaunchError::Failed(causes(&error)))

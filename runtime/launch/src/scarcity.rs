@@ -10,6 +10,17 @@ use crate::{
     sys::{self, Forked},
 };
 
+/// Where a process of the container's ran into the container's own limits.
+const OWN_LIMITS: &str = "fix: raise what is too small for a start in process.rlimits or in the memory limit";
+
+/// What a process of the container's says of a call that failed: it lives under the container's limits already.
+pub(crate) fn in_container(what: &str, error: &io::Error) -> String {
+    match error.raw_os_error() {
+        Some(libc::EMFILE | libc::ENOMEM | libc::EAGAIN) => format!("{what}: {error}; {OWN_LIMITS}"),
+        _ => format!("{what}: {error}"),
+    }
+}
+
 /// The error with its causes and what to do about it. Where it does not say, the calls that fail first when something has
 /// run out are tried once more.
 pub(crate) fn explained(error: &LaunchError, task_dir: Option<&Path>) -> String {
@@ -36,9 +47,7 @@ pub(crate) fn explained(error: &LaunchError, task_dir: Option<&Path>) -> String 
     }
     // Its processes died on the way: by a limit, or by someone's hand.
     match ["BrokenChannel", "io error", "exec process failed"].iter().any(|word| text.contains(word)) {
-        true => format!(
-            "{text}; fix: raise what is too small for a start in process.rlimits or in the memory limit"
-        ),
+        true => format!("{text}; {OWN_LIMITS}"),
         false => text,
     }
 }

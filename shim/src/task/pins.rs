@@ -17,6 +17,11 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
+/// Most that are held for a container: its first process's and those of an exec that asked for other files. Where its root is
+/// writable, it is the container that says which files have several names; what is beyond is closed, and the rule for it holds as long as
+/// the kernel knows the file.
+const HELD_MAX: usize = 4 * bulkhead_confine::PINS_MAX;
+
 /// A file by its name, st_dev and st_ino.
 type Name = (PathBuf, u64, u64);
 
@@ -38,7 +43,12 @@ impl Pins {
                 tracing::warn!(%error, "a file of the image is held open once more");
                 (PathBuf::new(), kept.len() as u64, number as u64)
             });
-            kept.entry(name).or_insert(pin);
+            if kept.len() < HELD_MAX {
+                kept.entry(name).or_insert(pin);
+            } else if !kept.contains_key(&name) {
+                tracing::warn!(most = HELD_MAX, "files of the image are not held open any more");
+                return;
+            }
         }
     }
 }
@@ -71,5 +81,16 @@ mod tests {
         }
         pins.keep(vec![open("own"), open("other")]);
         assert_eq!(count(), 3);
+    }
+
+    #[test]
+    fn what_a_container_has_held_open_for_it_is_bounded() {
+        let dir = tempfile::tempdir().unwrap();
+        let pins = Pins::default();
+        for number in 0..HELD_MAX + 5 {
+            let path = dir.path().join(number.to_string());
+            pins.keep(vec![File::create(path).unwrap().into()]);
+        }
+        assert_eq!(pins.0.lock().unwrap().len(), HELD_MAX);
     }
 }

@@ -3,10 +3,7 @@
 
 use std::{
     fs::File,
-    os::{
-        fd::{AsFd, BorrowedFd, OwnedFd},
-        unix::fs::MetadataExt as _,
-    },
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::Path,
 };
 
@@ -17,20 +14,17 @@ use nix::{
 
 use crate::{
     LaunchError,
-    rootfs::{MOUNT_ATTR_NODEV, MOUNT_ATTR_NOEXEC, MOUNT_ATTR_NOSUID, MOUNT_ATTR_RDONLY},
-    stdio::NULL,
+    rootfs::MOUNT_ATTR_RDONLY,
+    stdio::is_null,
     sys::{
         self, FsParameter,
         trees::{self, Change, Reach},
     },
 };
 
-/// What a read-only path is shown with.
-const ATTRIBUTES: u64 = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC;
-
-/// Makes them read-only, as far as they are there.
+/// Makes them read-only, as far as they are there; what else holds for them is their mount's, as under runc.
 pub(super) fn read_only(paths: &[String]) -> Result<(), LaunchError> {
-    let change = Change { set: ATTRIBUTES, ..Change::default() };
+    let change = Change { set: MOUNT_ATTR_RDONLY, ..Change::default() };
     for path in paths {
         let Some(found) = open(path)? else { continue };
         let tree = clone(found.as_fd(), Reach::Tree, path)?;
@@ -88,8 +82,7 @@ fn duplicate(found: &OwnedFd) -> Result<OwnedFd, LaunchError> {
 fn open_null() -> Result<OwnedFd, LaunchError> {
     const PATH: &str = "/dev/null";
     let null = open(PATH)?.ok_or_else(|| LaunchError::Failed(format!("{PATH} is not there")))?;
-    let what = File::from(duplicate(&null)?).metadata().map_err(LaunchError::io("fstat(2)", PATH))?;
-    if what.mode() & libc::S_IFMT != libc::S_IFCHR || what.rdev() != NULL {
+    if !is_null(&null).map_err(LaunchError::io("fstat(2)", PATH))? {
         return Err(LaunchError::Failed(format!("{PATH} is another device: nothing can be masked with it")));
     }
     Ok(null)

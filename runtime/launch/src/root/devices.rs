@@ -9,8 +9,8 @@ use std::{
 
 use nix::{
     errno::Errno,
-    fcntl::{AT_FDCWD, AtFlags, OFlag, OpenHow, ResolveFlag, openat2},
-    sys::stat::{Mode, SFlag, makedev, mkdirat, mknodat, umask},
+    fcntl::{AT_FDCWD, AtFlags, OFlag, OpenHow, ResolveFlag, openat2, readlinkat},
+    sys::stat::{Mode, SFlag, fstatat, makedev, mkdirat, mknodat, umask},
     unistd::{Gid, Uid, UnlinkatFlags, fchownat, symlinkat, unlinkat},
 };
 use oci_spec::runtime::{LinuxDevice, LinuxDeviceType};
@@ -53,7 +53,7 @@ fn make_all(root: &Path, asked: &[LinuxDevice]) -> Result<(), LaunchError> {
         link(dev.as_fd(), target, name)?;
     }
     if Path::new("/proc/kcore").exists() {
-        link(dev.as_fd(), "/proc/kcore", "kcore")?;
+        link(dev.as_fd(), "/proc/kcore", "core")?;
     }
     // The node's own, which a privileged request names with all others, would be a terminal of nobody: the link stays.
     for device in asked.iter().filter(|device| device.path() != Path::new("/dev/ptmx")) {
@@ -66,7 +66,7 @@ fn make_all(root: &Path, asked: &[LinuxDevice]) -> Result<(), LaunchError> {
     Ok(())
 }
 
-/// A terminal's file system may have brought its own `ptmx`, an image anything.
+/// A terminal's file system may have brought its own `ptmx`, an image without a mount on `/dev` the same link.
 fn link(dev: BorrowedFd<'_>, target: &str, name: &str) -> Result<(), LaunchError> {
     let failed = |call| LaunchError::io(call, format!("/dev/{name}"));
     match symlinkat(target, dev, name) {
@@ -74,6 +74,7 @@ fn link(dev: BorrowedFd<'_>, target: &str, name: &str) -> Result<(), LaunchError
             unlinkat(dev, name, UnlinkatFlags::NoRemoveDir).map_err(failed("unlinkat(2)"))?;
             symlinkat(target, dev, name).map_err(failed("symlinkat(2)"))
         }
+        Err(Errno::EEXIST) if readlinkat(dev, name).is_ok_and(|found| found == target) => Ok(()),
         done => done.map_err(failed("symlinkat(2)")),
     }
 }
@@ -104,8 +105,8 @@ fn make_asked(dev: BorrowedFd<'_>, device: &LinuxDevice) -> Result<(), LaunchErr
     let number =
         |number: i64| u64::try_from(number).map_err(|_| LaunchError::Plan("a device number below zero"));
     let number = makedev(number(device.major())?, number(device.minor())?);
-    node(dir, name, kind, device.file_mode().unwrap_or(MODE), number)?;
-    if device.uid().is_none() && device.gid().is_none() {
+    let made = node(dir, name, kind, device.file_mode().unwrap_or(MODE), number)?;
+    if made == Made::Before || device.uid().is_none() && device.gid().is_none() {
         return Ok(());
     }
     let (uid, gid) = (device.uid().map(Uid::from_raw), device.gid().map(Gid::from_raw));
@@ -113,9 +114,25 @@ fn make_asked(dev: BorrowedFd<'_>, device: &LinuxDevice) -> Result<(), LaunchErr
         .map_err(LaunchError::io("fchownat(2)", shown()))
 }
 
-fn node(dir: BorrowedFd<'_>, name: &OsStr, kind: SFlag, mode: u32, number: u64) -> Result<(), LaunchError> {
-    mknodat(dir, name, kind, Mode::from_bits_truncate(mode), number)
-        .map_err(LaunchError::io("mknodat(2)", format!("/dev: {}", name.display())))
+/// Who made a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Made {
+    Now,
+    /// A mount, an image or an earlier start has this very device there.
+    Before,
+}
+
+fn node(dir: BorrowedFd<'_>, name: &OsStr, kind: SFlag, mode: u32, number: u64) -> Result<Made, LaunchError> {
+    let failed = |call| LaunchError::io(call, format!("/dev: {}", name.display()));
+    match mknodat(dir, name, kind, Mode::from_bits_truncate(mode), number) {
+        Ok(()) => Ok(Made::Now),
+        Err(Errno::EEXIST) => {
+            let found = fstatat(dir, name, AtFlags::AT_SYMLINK_NOFOLLOW).map_err(failed("fstatat(2)"))?;
+            let is_it = found.st_mode & libc::S_IFMT == kind.bits() && found.st_rdev == number;
+            if is_it { Ok(Made::Before) } else { Err(failed("mknodat(2)")(Errno::EEXIST)) }
+        }
+        Err(errno) => Err(failed("mknodat(2)")(errno)),
+    }
 }
 
 /// A directory of that name, made where it is not there, and no link.
@@ -190,6 +207,24 @@ mod tests {
             assert!(found.file_type().is_fifo(), "{path}");
             assert_eq!(found.mode() & 0o7777, 0o642);
         }
+    }
+
+    #[test]
+    fn device_or_link_that_is_there_already_is_taken_and_another_one_of_its_name_is_not() {
+        let (root, made) = dev_with(&[]);
+        made.unwrap();
+        let again = [device("/dev/snd/a")];
+        make(root.path(), &again).unwrap();
+        make(root.path(), &again).unwrap();
+        let dev = root.path().join("dev");
+        for (name, target) in [("null", "/dev/zero"), ("fd", "/proc")] {
+            fs::remove_file(dev.join(name)).unwrap();
+            symlink(target, dev.join(name)).unwrap();
+            assert!(make(root.path(), &[]).is_err(), "{name}");
+            fs::remove_file(dev.join(name)).unwrap();
+            make(root.path(), &[]).unwrap();
+        }
+        assert!(make(root.path(), &[device("/dev/zero")]).is_err(), "a FIFO in the place of zero");
     }
 
     #[test]

@@ -19,7 +19,6 @@ use std::{
 };
 
 use nix::{
-    errno::Errno,
     fcntl::{AT_FDCWD, OFlag, OpenHow, openat2},
     mount::{MntFlags, MsFlags, mount, umount2},
     unistd::{chdir, fchdir, pivot_root},
@@ -31,6 +30,15 @@ use crate::{
     rootfs::MOUNT_ATTR_RDONLY,
     sys::trees::{self, Change, Reach},
 };
+
+/// Makes `root` a mount of this mount namespace's own, where the namespace belongs to a user namespace: one that came from outside is
+/// locked in its place (MNT_LOCKED), and cannot become the root. To be called before anything is mounted in it.
+///
+/// Source: mount_namespaces(7), "Restrictions on mount namespaces".
+pub(crate) fn unlock(root: &Path) -> Result<(), LaunchError> {
+    mount(Some(root), root, None::<&str>, MsFlags::MS_BIND | MsFlags::MS_REC, None::<&str>)
+        .map_err(LaunchError::io("mount(2)", root.display().to_string()))
+}
 
 /// Makes devices and links in the `/dev` below `root`, which is no process's root yet.
 pub(crate) fn fill(spec: &Spec, root: &Path) -> Result<(), LaunchError> {
@@ -75,19 +83,10 @@ fn pivot(root: &Path) -> Result<OwnedFd, LaunchError> {
         openat2(AT_FDCWD, path, OpenHow::new().flags(flags))
             .map_err(LaunchError::io("openat2(2)", path.display().to_string()))
     };
-    let (old, mut new) = (open(Path::new("/"))?, open(root)?);
+    let (old, new) = (open(Path::new("/"))?, open(root)?);
     fchdir(&new).map_err(LaunchError::io("fchdir(2)", "new root"))?;
     // The old root comes to lie over the new one.
-    let mut pivoted = pivot_root(".", ".");
-    if pivoted == Err(Errno::EINVAL) {
-        // In a user namespace of its own a mount that came from outside is locked in its place (MNT_LOCKED); a bind of it is not.
-        mount(Some(root), root, None::<&str>, MsFlags::MS_BIND | MsFlags::MS_REC, None::<&str>)
-            .map_err(LaunchError::io("mount(2)", root.display().to_string()))?;
-        new = open(root)?;
-        fchdir(&new).map_err(LaunchError::io("fchdir(2)", "new root"))?;
-        pivoted = pivot_root(".", ".");
-    }
-    pivoted.map_err(LaunchError::io("pivot_root(2)", root.display().to_string()))?;
+    pivot_root(".", ".").map_err(LaunchError::io("pivot_root(2)", root.display().to_string()))?;
     fchdir(&old).map_err(LaunchError::io("fchdir(2)", "old root"))?;
     umount2(".", MntFlags::MNT_DETACH).map_err(LaunchError::io("umount2(2)", "old root"))?;
     chdir("/").map_err(LaunchError::io("chdir(2)", "/"))?;

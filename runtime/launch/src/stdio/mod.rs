@@ -20,7 +20,7 @@ use std::{fs, os::fd::OwnedFd};
 pub(crate) use kept::KEPT_FDS_MAX;
 pub use kept::{Ends, Kept};
 pub use log::LogProcess;
-pub(crate) use null::{NULL, open_null_for_both};
+pub(crate) use null::{is_null, open_null_for_both};
 
 use self::{console::Console, fifo::Fifo, log::pipe_of};
 use crate::{

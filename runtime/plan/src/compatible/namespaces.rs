@@ -46,9 +46,23 @@ pub(super) fn as_asked(linux: &Linux) -> Result<Option<UserNamespace>, Refusal> 
         }
     }
     let find = |kind: Kind| namespaces.iter().find(|namespace| namespace.typ() == kind);
-    if find(Kind::Mount).is_none() {
-        let why = "the container's root would be the node's";
-        return Err(refuse(Rule::Namespaces, FIELD, "no mount namespace", why, "add one: containerd does"));
+    match find(Kind::Mount).map(path_of) {
+        Some(None) => {}
+        Some(Some(path)) => {
+            let found = format!("a mount namespace at {:?}", short(&path.to_string_lossy()));
+            let why = "the container's mounts and its root would be made in that of others";
+            return Err(refuse(Rule::Namespaces, FIELD, found, why, "ask for a new one"));
+        }
+        None => {
+            let why = "the container's root would be the node's";
+            return Err(refuse(
+                Rule::Namespaces,
+                FIELD,
+                "no mount namespace",
+                why,
+                "add one: containerd does",
+            ));
+        }
     }
     judge_offsets(linux, find(Kind::Time))?;
     user_namespace(linux, find(Kind::User))
@@ -150,6 +164,8 @@ mod tests {
             assert!(judge(with(json!({ "type": typ, "path": "ns" }))).is_err(), "{typ}");
         }
         assert!(judge(with(json!({ "type": "mount" }))).is_err());
+        let joined = json!([{ "type": "mount", "path": "/proc/1/ns/mnt" }]);
+        assert!(judge(|linux| linux["namespaces"] = joined).is_err(), "the node's mounts would be changed");
     }
 
     #[test]
