@@ -4,6 +4,7 @@
 #
 #   corpus.sh NAME…   those images, below target/deps/corpus; all of the list without a NAME
 #   corpus.sh --list  the names
+#   corpus.sh --tests SOURCE…  Debian's own tests of these source packages, below target/deps/corpus/.tests
 #
 # Does nothing, quickly, when all is there. The mirror is the one that this machine's apt already uses.
 set -euo pipefail
@@ -44,6 +45,11 @@ node nodejs
 java openjdk-17-jre-headless
 musl musl musl-dev
 postgres-nojit postgresql-15
+diffutils diffutils
+iproute2 iproute2
+apache2 apache2
+db-tools perl bzip2 db-util gdbmtool dpkg
+sysvinit sysvinit-utils
 distroless =base-files =ca-certificates =netbase =tzdata =libc6 =libgcc-s1 =libssl3
 "
 
@@ -54,6 +60,22 @@ fail() {
 
 if [ "${1:-}" = --list ]; then
     awk 'NF { print $1 }' <<<"$images"
+    exit
+fi
+
+if [ "${1:-}" = --tests ]; then
+    shift
+    missing=()
+    for source in "$@"; do
+        [ -e "$corpus/.tests/$source/.complete" ] || missing+=("$source")
+    done
+    [ ${#missing[@]} -gt 0 ] || exit 0
+    mkdir -p $corpus/.tests
+    exec 9>$corpus/.lock
+    flock 9
+    . integration/scripts/debian.sh
+    private_apt $corpus/.sources "$(. /etc/os-release && echo "$VERSION_CODENAME")"
+    debian_tests "$(pwd)/$corpus/.tests" "${missing[@]}"
     exit
 fi
 

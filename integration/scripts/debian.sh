@@ -40,6 +40,25 @@ archives() {
         fail "apt-get could not download $*: $(tail -n 3 "$private/log")" "check the network, see $private/log"
 }
 
+# debian_tests DIRECTORY SOURCE…: debian/tests of these source packages, each in a directory of its own.
+debian_tests() {
+    local into=$1 source archive work=$private/sources
+    shift
+    sed -i 's/^deb /deb-src /' "$private/sources.list"
+    [ -n "$(find "$private/lists" -maxdepth 1 -name '*Sources*' -mmin -1440)" ] || "${apt[@]}" update >>"$private/log" 2>&1 ||
+        fail "apt-get update of sources failed: $(tail -n 3 "$private/log")" "check the network, see $private/log"
+    for source in "$@"; do
+        rm -rf "${work:?}" "${into:?}/$source"
+        mkdir -p "$work" "$into/$source"
+        # What Debian adds to the original, where that is an archive of its own.
+        (cd "$work" && "${apt[@]}" source --download-only --diff-only "$source" >>"$private/log" 2>&1) ||
+            fail "apt-get could not download the source of $source: $(tail -n 3 "$private/log")" "check the network"
+        archive=$(find "$work" -name '*.debian.tar.*')
+        tar -x -C "$into/$source" --strip-components=2 -f "$archive" debian/tests
+        touch "$into/$source/.complete"
+    done
+}
+
 # unpack_layer DIRECTORY ARCHIVE…: the files of these archives, without what no program of an image reads.
 unpack_layer() {
     local into=$1 archive dir

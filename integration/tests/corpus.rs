@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
+#[path = "corpus/autopkgtests.rs"]
+mod autopkgtests;
 #[path = "corpus/cves.rs"]
 mod cves;
 #[path = "corpus/made.rs"]
@@ -23,11 +25,12 @@ use std::{
     time::Duration,
 };
 
+use autopkgtests::{AUTOPKGTESTS, Autopkgtest, autopkgtest};
 use bulkhead_integration::{merge_report, need_root, run, until};
 use programs::{Class, Server, Step, TOOLS, Tool};
 use serde_json::{Value, json};
 use servers::SERVERS;
-use world::{World, quiet, recorded, signal_traced, touched};
+use world::{Network, World, quiet, recorded, signal_traced, touched};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -157,7 +160,7 @@ fn tool(tool: &Tool) -> Value {
         outputs.map(|output| (output.stdout.clone(), output.code(), output.stderr)).collect()
     };
     let free = all(&|argv| world.free(argv));
-    let bound = all(&|argv| world.confined(&file, argv));
+    let bound = all(&|argv| world.confined(&file, Network::Host, argv));
     for (free, bound) in free.iter().zip(&bound) {
         assert_eq!((&bound.0, bound.1), (&free.0, free.1), "{image}: {} free: {}", bound.2, free.2);
     }
@@ -256,7 +259,7 @@ fn server(server: &Server) -> Value {
     }
 
     empty_tmp(&world);
-    let mut child = quiet(&mut world.confined(&file, server.argv));
+    let mut child = quiet(&mut world.confined(&file, Network::Host, server.argv));
     work(server, &world, server.enforced, &|name| world.signal_confined(name));
     let bound = run(&mut world.confined_besides(server.probe), MINUTE).unwrap();
     let probed = probed.unwrap();
@@ -272,7 +275,10 @@ fn report(wanted: impl Fn(&str) -> bool) {
         |image: &str| if only.is_empty() { wanted(image) } else { only.split(',').any(|one| one == image) };
     let servers = SERVERS.iter().filter(|one| wanted(one.image)).map(server);
     let tools = TOOLS.iter().filter(|one| wanted(one.image)).map(tool);
-    let rows: Vec<Value> = servers.chain(tools).collect();
+    reported(servers.chain(tools).collect());
+}
+
+fn reported(rows: Vec<Value>) {
     merge_report("profiles", &["image"], &rows).unwrap();
     for row in &rows {
         assert_eq!(row["false_denials"], 0, "{row}");
@@ -289,4 +295,13 @@ fn some_programs_of_each_kind_do_under_their_profiles_what_they_do_without() {
 #[ignore = "long"]
 fn every_program_of_the_corpus_does_under_its_profile_what_it_does_without() {
     report(|image| !OF_CI.contains(&image));
+}
+
+#[test]
+#[ignore = "long"]
+fn debians_own_tests_pass_under_the_profile_of_what_they_run() {
+    need_root().unwrap();
+    let only = std::env::var("BULKHEAD_CORPUS_ONLY").unwrap_or_default();
+    let wanted = |test: &&Autopkgtest| only.is_empty() || only.split(',').any(|one| one == test.source);
+    reported(AUTOPKGTESTS.iter().filter(wanted).map(autopkgtest).collect());
 }

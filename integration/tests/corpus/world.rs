@@ -14,6 +14,14 @@ use tempfile::TempDir;
 
 const MINUTE: Duration = Duration::from_secs(60);
 
+/// Whose loopback a program has.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Network {
+    /// The host's: the workload comes over it.
+    Host,
+    Own,
+}
+
 /// The image mounted writable, with what a container has in /dev.
 pub(crate) struct World {
     dir: TempDir,
@@ -134,7 +142,7 @@ impl World {
     }
 
     /// The same by runc, confined by the exported profile alone.
-    pub(crate) fn confined(&self, profile: &Path, argv: &[&str]) -> Command {
+    pub(crate) fn confined(&self, profile: &Path, network: Network, argv: &[&str]) -> Command {
         let bundle = self.dir.path().join("bundle");
         if !bundle.exists() {
             fs::create_dir(&bundle).unwrap();
@@ -157,10 +165,16 @@ impl World {
         for set in ["bounding", "permitted", "effective"] {
             process["capabilities"][set] = capabilities.clone();
         }
+        // Others run a container of this name too.
+        let own = self.dir.path().file_name().unwrap().to_str().unwrap();
+        config["linux"]["cgroupsPath"] = json!(format!("/bulkhead-corpus{own}"));
         config["linux"]["seccomp"] = serde_json::from_str(&exported).unwrap();
-        // The workload comes over the host's loopback.
         let namespaces = config["linux"]["namespaces"].as_array_mut().unwrap();
         namespaces.retain(|namespace| namespace["type"] != "network");
+        if network == Network::Own {
+            namespaces.push(json!({ "type": "network" }));
+            config["linux"]["sysctl"] = json!({ "net.ipv4.ip_unprivileged_port_start": "0" });
+        }
         fs::write(&path, config.to_string()).unwrap();
         let mut command = Command::new("runc");
         command
