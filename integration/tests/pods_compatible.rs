@@ -241,7 +241,8 @@ fn capabilities_privilege_and_no_new_privs_are_those_of_the_request_as_under_run
 #[test]
 fn files_mounts_and_devices_are_those_of_the_request_as_under_runc() {
     let node = Node::start();
-    let root = "touch /written && echo written; grep ' / ' /proc/self/mountinfo | cut -d' ' -f6 | tr ',' '\\n' | head -1";
+    let root =
+        "touch /written && echo written; cut -d' ' -f5,6 /proc/self/mountinfo | grep '^/ ' | cut -d, -f1";
     node.same("writable", root, |_| {}, |_| {});
     node.same("read-only", root, |_| {}, |config| security(config).readonly_rootfs = true);
 
