@@ -1,5 +1,7 @@
 //! What a conditional branch tells about each of its two ways.
 
+use std::rc::Rc;
+
 use iced_x86::ConditionCode;
 
 use super::{
@@ -48,6 +50,11 @@ pub(crate) fn taken(state: &State, condition: ConditionCode) -> Way {
     };
     let Some(test) = test else { return Way::Same };
     let low = bits <= 32;
+    let register = register.map(usize::from);
+    // Of a register that is wider than what was compared, the upper part is as unknown as it was.
+    let whole = register.is_some_and(|register| {
+        bits == 64 || state.registers[register].most().is_some_and(|most| most <= mask(u64::MAX, bits))
+    });
     match left {
         Val::One(_) | Val::OneOf(_) => {
             let values = left.constants().unwrap_or_default();
@@ -55,14 +62,16 @@ pub(crate) fn taken(state: &State, condition: ConditionCode) -> Way {
                 values.iter().copied().filter(|value| test.passes(mask(*value, bits), low)).collect();
             match (register, passing.as_slice()) {
                 (_, []) => Way::Never,
-                (Some(register), [one]) if values.len() > 1 => {
-                    Way::Holds(usize::from(register), Val::One(*one))
-                }
+                (Some(register), [one]) if values.len() > 1 && whole => Way::Holds(register, Val::One(*one)),
                 _ => Way::Same,
             }
         }
         // It may have been made 64 bits with its sign, which a guard of 32 does not tell.
-        Val::Entry { low: true, .. } if bits == 64 && tells_upper_half(&test) => Way::Same,
+        Val::Entry { low: true, plus, .. }
+            if bits == 64 && (tells_upper_half(&test) || *plus != 0 && !matches!(test, Test::In(_))) =>
+        {
+            Way::Same
+        }
         Val::Entry { place, low: entry_low, plus }
             if bits >= 32 || matches!(test, Test::Some(_) | Test::None(_)) =>
         {
@@ -74,19 +83,23 @@ pub(crate) fn taken(state: &State, condition: ConditionCode) -> Way {
                 (Test::Range(0, most), Some(_)) if *most < 0xffff_ffff => Val::AtMost(*most),
                 _ => return Way::Same,
             };
-            register.map_or(Way::Same, |register| Way::Holds(usize::from(register), known))
+            let known = if whole { known } else { Val::Part(bits as u8, Rc::new(known)) };
+            register.map_or(Way::Same, |register| Way::Holds(register, known))
         }
     }
 }
 
-/// Whether a test can hold for a number below zero, and for no number of 32 bits.
+/// Whether a test may hold for a number of 32 bits that was made 64 with its sign, or without, and not for those 32.
 fn tells_upper_half(test: &Test) -> bool {
     const MOST: u64 = i32::MAX as u64;
     match test {
         Test::In(values) => values.iter().any(|value| *value > MOST),
         Test::Range(least, _) => *least > MOST,
         Test::Some(mask) => *mask > MOST,
-        Test::NotIn(_) | Test::Signed(..) | Test::None(_) => false,
+        Test::NotIn(values) => values.iter().any(|value| *value > MOST),
+        // Without its sign, one of the upper half is no less than any of the lower.
+        Test::Signed(_, most) => *most > i64::from(i32::MAX),
+        Test::None(_) => false,
     }
 }
 

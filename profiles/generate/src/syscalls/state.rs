@@ -25,6 +25,8 @@ pub(crate) enum Val {
     OneOf(Rc<Vec<u64>>),
     /// Unknown, at most this.
     AtMost(u64),
+    /// Unknown, but for so many of its lowest bits, which are this.
+    Part(u8, Rc<Val>),
     Entry {
         place: Place,
         low: bool,
@@ -94,9 +96,13 @@ impl Val {
             Self::One(_) | Self::OneOf(_) => self.map(|value| value & 0xffff_ffff),
             Self::Entry { place, low: _, plus } => Self::Entry { place: *place, low: true, plus: *plus },
             Self::AtMost(most) => Self::AtMost((*most).min(0xffff_ffff)),
-            Self::Any | Self::Stack(_) | Self::Import(_) | Self::Offset(_) | Self::Label(_) => {
-                Self::AtMost(0xffff_ffff)
-            }
+            Self::Part(32.., part) => part.low(),
+            Self::Any
+            | Self::Part(..)
+            | Self::Stack(_)
+            | Self::Import(_)
+            | Self::Offset(_)
+            | Self::Label(_) => Self::AtMost(0xffff_ffff),
         }
     }
 

@@ -28,6 +28,13 @@ fn bits(register: Register) -> u32 {
 
 /// A value cut to so many bits, as reading a part of a register does.
 fn cut(value: &Val, bits: u32) -> Val {
+    match (bits, value) {
+        (8 | 16, Val::Part(known, part)) if u32::from(*known) >= bits => cut(part, bits),
+        _ => cut_whole(value, bits),
+    }
+}
+
+fn cut_whole(value: &Val, bits: u32) -> Val {
     match bits {
         64 => value.clone(),
         32 => value.low(),
@@ -134,8 +141,25 @@ impl<'m, M: Memory> Stepper<'m, M> {
             Val::Stack(at) if bytes == 8 || bytes == 4 => state.set_slot(at, bytes, value),
             Val::Stack(at) => state.forget_slots(at.saturating_sub(7), at.saturating_add(bytes.max(1))),
             Val::One(_) => {}
-            _ => state.forget_escaped(),
+            _ => Self::somewhere(state, instruction),
         }
+    }
+
+    /// Something is written to the memory operand, of which the address is not known.
+    fn somewhere(state: &mut State, instruction: &Instruction) {
+        if Self::within_stack(state, instruction) {
+            // An element of an array of the frame's own, whichever.
+            state.forget_slots(i32::MIN, i32::MAX);
+        } else {
+            state.forget_escaped();
+        }
+    }
+
+    /// Whether the memory operand is based on an address within the stack.
+    fn within_stack(state: &State, instruction: &Instruction) -> bool {
+        [instruction.memory_base(), instruction.memory_index()]
+            .into_iter()
+            .any(|register| matches!(Self::register(state, register), Val::Stack(_)))
     }
 
     /// An operand that is read.
@@ -192,20 +216,22 @@ impl<'m, M: Memory> Stepper<'m, M> {
             }
             Mnemonic::Movsxd => self.sign_extend(state, instruction),
             Mnemonic::Cdqe => {
-                let value = match &state.registers[0] {
+                let value = match Self::register(state, Register::EAX) {
                     value @ (Val::One(_) | Val::OneOf(_)) => {
                         value.map(|value| i64::from(value as i32).cast_unsigned())
                     }
-                    Val::Entry { place, low: _, plus } => {
-                        Val::Entry { place: *place, low: true, plus: *plus }
-                    }
-                    Val::AtMost(most) if *most <= 0x7fff_ffff => Val::AtMost(*most),
+                    Val::Entry { place, low: _, plus } => Val::Entry { place, low: true, plus },
+                    Val::AtMost(most) if most <= 0x7fff_ffff => Val::AtMost(most),
                     _ => Val::Any,
                 };
                 Self::set(state, Register::RAX, value);
             }
             Mnemonic::Lea => {
                 let value = self.address(state, instruction);
+                if value == Val::Any && Self::within_stack(state, instruction) {
+                    // An element of an array: what is written through it may be any.
+                    state.escape(i32::MIN);
+                }
                 Self::pointed_to(state, instruction, &value);
                 Self::set(state, instruction.op0_register(), value);
             }
@@ -337,6 +363,13 @@ impl<'m, M: Memory> Stepper<'m, M> {
             },
             _ => Val::Any,
         };
+        if value == Val::Any
+            && instruction.op0_register() != Register::RSP
+            && matches!((&left, &right), (Val::Stack(_), _) | (_, Val::Stack(_)))
+        {
+            // A part of the address of an element of an array.
+            state.escape(i32::MIN);
+        }
         Self::pointed_to(state, instruction, &value);
         Self::set(state, instruction.op0_register(), cut(&value, width.max(32)));
         state.flags = flags;
@@ -346,8 +379,9 @@ impl<'m, M: Memory> Stepper<'m, M> {
         let (left, right) = (self.operand(state, instruction, 0), self.operand(state, instruction, 1));
         let bits = Self::width(instruction);
         let register = (instruction.op0_kind() == OpKind::Register)
-            .then(|| number(instruction.op0_register()))
-            .flatten()
+            .then(|| instruction.op0_register())
+            .filter(|register| !is_high_byte(*register))
+            .and_then(number)
             .map(|at| at as u8);
         match right.constant() {
             Some(right) => Flags::Compared { left, right: mask(right, bits), bits, register },
@@ -409,7 +443,7 @@ impl<'m, M: Memory> Stepper<'m, M> {
                 let bytes = i32::try_from(instruction.memory_size().size()).unwrap_or(64).max(1);
                 state.forget_slots(at.saturating_sub(7), at.saturating_add(bytes));
             }
-            _ => state.forget_escaped(),
+            _ => Self::somewhere(state, instruction),
         }
     }
 

@@ -164,6 +164,20 @@ pub(crate) fn shifted(value: u64, low: bool, plus: i32) -> u64 {
     if low { sum & 0xffff_ffff } else { sum }
 }
 
+/// All that a place of this value may be handed on as: of 32 bits, that they were made 64 with the sign or without.
+pub(crate) fn handed_on(value: u64, low: bool, plus: i32) -> Vec<u64> {
+    if !low {
+        return vec![shifted(value, low, plus)];
+    }
+    let signed = |value: u64| i64::from(value as u32 as i32).cast_unsigned();
+    let (sum, plus) = (shifted(value, low, plus), i64::from(plus));
+    let before = [value & 0xffff_ffff, signed(value)].map(|value| value.wrapping_add_signed(plus));
+    let mut all = vec![sum, signed(sum), before[0], before[1]];
+    all.sort_unstable();
+    all.dedup();
+    all
+}
+
 impl Guard {
     /// Whether an argument of this value passes.
     pub(crate) fn passes(&self, value: u64) -> bool {

@@ -20,7 +20,7 @@ use lookups::Lookups;
 use rare::Rare;
 
 use super::models;
-use super::summary::{Call, Function, Guard, Place, Site, Summary, Target, Value, shifted};
+use super::summary::{Call, Function, Guard, Place, Site, Summary, Target, Value, handed_on};
 use crate::Limits;
 use crate::closure::language::Asked;
 
@@ -384,7 +384,8 @@ fn evaluate(value: &Value, context: &Context) -> Option<Vec<u64>> {
         Value::OneOf(values) => Some(values.clone()),
         Value::Entry { place, low, plus } => {
             let (_, values) = context.iter().find(|(at, _)| at == place)?;
-            Some(values.iter().map(|value| shifted(*value, *low, *plus)).collect())
+            let all = values.iter().flat_map(|value| handed_on(*value, *low, *plus));
+            Some(all.collect::<BTreeSet<u64>>().into_iter().collect())
         }
     }
 }
