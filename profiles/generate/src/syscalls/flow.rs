@@ -12,6 +12,7 @@ use super::{
     state::{Flags, Index, RSP, State, Val},
     step::{Stepper, index_of},
     summary::{FIRST_SLOT, Place, SLOTS, Site, Value},
+    twice,
 };
 
 /// Most entries of a jump table whose length is not known.
@@ -36,6 +37,9 @@ impl Walk<'_, '_> {
         match instruction.mnemonic() {
             Mnemonic::Syscall => {
                 self.site(state, instruction);
+                if twice::shares_stack(state) {
+                    twice::again(state);
+                }
                 for register in [0, 1, 11] {
                     state.registers[register] = Val::Any;
                 }
@@ -70,8 +74,12 @@ impl Walk<'_, '_> {
                 let to = instruction.near_branch_target();
                 // How position-independent code asks where it is.
                 if to != instruction.next_ip() {
-                    self.call(self.object.callee(to), state);
+                    let callee = self.object.callee(to);
+                    self.call(callee, state);
                     self.clobber(state);
+                    if self.object.returns_twice(callee) {
+                        twice::again(state);
+                    }
                     if self.object.never_returns(to) {
                         return false;
                     }
@@ -79,18 +87,21 @@ impl Walk<'_, '_> {
                 true
             }
             FlowControl::IndirectCall => {
-                match self.stepper.operand(state, instruction, 0) {
-                    Val::Import(import) => self.call(Callee::Import(import), state),
+                let callees: Vec<Callee> = match self.stepper.operand(state, instruction, 0) {
+                    Val::Import(import) => vec![Callee::Import(import)],
                     value => {
-                        for to in value.constants().unwrap_or_default() {
-                            if self.object.is_code(*to) {
-                                self.call(self.object.callee(*to), state);
-                            }
-                        }
+                        let to = value.constants().unwrap_or_default().iter().copied();
+                        to.filter(|to| self.object.is_code(*to)).map(|to| self.object.callee(to)).collect()
                     }
+                };
+                for callee in &callees {
+                    self.call(*callee, state);
                 }
                 self.lose_registers(state, ARGUMENTS);
                 self.clobber(state);
+                if callees.iter().any(|callee| self.object.returns_twice(*callee)) {
+                    twice::again(state);
+                }
                 true
             }
         }

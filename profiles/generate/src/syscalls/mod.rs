@@ -22,3 +22,4 @@ pub(crate) mod stored;
 pub(crate) mod summarise;
 pub(crate) mod summary;
 mod sweep;
+mod twice;

@@ -62,6 +62,8 @@ pub(crate) struct Object<'d> {
     pub(crate) referred: AddressSet,
     pub(super) callees: RefCell<AddressMap<Callee>>,
     pub(super) never_returning: BTreeSet<u32>,
+    /// By address: whether a call of it comes back twice.
+    pub(super) twice: RefCell<AddressMap<bool>>,
     /// Starts of frames without a way out: no return, no jump elsewhere.
     pub(super) no_way_out: AddressSet,
     /// Starts of frames of which nothing is to be found out.
@@ -121,6 +123,7 @@ impl<'d> Object<'d> {
             referred: AddressSet::default(),
             callees: RefCell::default(),
             never_returning: BTreeSet::new(),
+            twice: RefCell::default(),
             no_way_out: AddressSet::default(),
             plain: AddressSet::default(),
             outlines: AddressMap::default(),
