@@ -2,13 +2,14 @@
 //!
 //! Invariant: what is linked with a pruned summary is what would be linked with the whole. Left out are calls of functions of
 //! the same file that lead neither to the kernel, nor to another file, nor to an address that is taken, nor to data, nor have a
-//! name that is asked for; arguments that no such way looks at; and calls that an unconditional one with any arguments includes.
+//! name that is asked for; arguments that no such way looks at; and calls that an unconditional one with any arguments includes,
+//! which one that hands something to another file does not: of `syscall` and of dlsym(3), among others, any is not all.
 
 use std::collections::BTreeSet;
 
 use super::{
     models,
-    summary::{Function, Guard, Place, Summary, Target, Value},
+    summary::{Call, Function, Guard, Place, Summary, Target, Value},
 };
 
 /// The second argument of a call, in the C convention: of dlsym(3), the name.
@@ -21,6 +22,7 @@ pub(super) fn prune(summary: &mut Summary) {
         function.calls.retain(|call| leads_to(&leads, call.to));
     }
     let relevant = relevant(summary, &asked_for);
+    let handed_out = handed_out(summary, &asked_for);
     for function in &mut summary.functions {
         for call in &mut function.calls {
             if let Target::Own(to) = call.to {
@@ -28,7 +30,7 @@ pub(super) fn prune(summary: &mut Summary) {
                 call.args.retain(|(place, _)| places & bit(*place) != 0);
             }
         }
-        tidy(function);
+        tidy(function, &handed_out);
     }
 }
 
@@ -78,7 +80,18 @@ fn leads(summary: &Summary, asked_for: &[u32]) -> Vec<bool> {
 
 /// By function: the places that decide something there or further on. What another file does with them is not known here.
 fn relevant(summary: &Summary, asked_for: &[u32]) -> Vec<u32> {
-    let mut relevant: Vec<u32> = summary.functions.iter().map(looked_at).collect();
+    let relevant =
+        summary.functions.iter().map(|function| looked_at(function) | to_imports(function)).collect();
+    passed_on(summary, relevant, asked_for)
+}
+
+/// By function: the places that are handed to another file, there or further on, or are a name that is looked up.
+fn handed_out(summary: &Summary, asked_for: &[u32]) -> Vec<u32> {
+    passed_on(summary, summary.functions.iter().map(to_imports).collect(), asked_for)
+}
+
+/// The same, and of those who hand a place of their own on in such a place, that one.
+fn passed_on(summary: &Summary, mut relevant: Vec<u32>, asked_for: &[u32]) -> Vec<u32> {
     for function in asked_for {
         if let Some(places) = relevant.get_mut(*function as usize) {
             *places |= bit(RSI);
@@ -106,7 +119,7 @@ fn relevant(summary: &Summary, asked_for: &[u32]) -> Vec<u32> {
     relevant
 }
 
-/// The places that a function looks at itself, or hands to another file.
+/// The places that a function looks at itself.
 fn looked_at(function: &Function) -> u32 {
     let Function { calls, taken, sites, data: _, address: _, name: _ } = function;
     let whens = calls.iter().map(|call| &call.when).chain(taken.iter().map(|(_, when)| when));
@@ -115,9 +128,14 @@ fn looked_at(function: &Function) -> u32 {
     let of_sites = sites.iter().flat_map(|site| {
         std::iter::once(&site.number).chain(site.args.iter().map(|(_, value)| value)).filter_map(entry)
     });
-    let imported = calls.iter().filter(|call| matches!(call.to, Target::Import(_)));
-    let of_imports = imported.flat_map(|call| call.args.iter().filter_map(|(_, value)| entry(value)));
-    guards.chain(of_sites).chain(of_imports).fold(0, |places, place| places | bit(place))
+    guards.chain(of_sites).fold(0, |places, place| places | bit(place))
+}
+
+/// The places that a function hands to another file itself.
+fn to_imports(function: &Function) -> u32 {
+    let imported = function.calls.iter().filter(|call| matches!(call.to, Target::Import(_)));
+    let places = imported.flat_map(|call| call.args.iter().filter_map(|(_, value)| entry(value)));
+    places.fold(0, |places, place| places | bit(place))
 }
 
 fn entry(value: &Value) -> Option<Place> {
@@ -128,7 +146,7 @@ fn entry(value: &Value) -> Option<Place> {
 }
 
 /// Each call once, and none besides one that says it all.
-fn tidy(function: &mut Function) {
+fn tidy(function: &mut Function, handed_out: &[u32]) {
     function.calls.sort_unstable();
     function.calls.dedup();
     let all: BTreeSet<Target> = function
@@ -137,17 +155,23 @@ fn tidy(function: &mut Function) {
         .filter(|call| call.args.is_empty() && call.when.is_empty())
         .map(|call| call.to)
         .collect();
-    function.calls.retain(|call| call.args.is_empty() && call.when.is_empty() || !all.contains(&call.to));
+    let says_more = |call: &Call| match call.to {
+        Target::Import(_) => !call.args.is_empty(),
+        Target::Own(to) => {
+            let places = handed_out.get(to as usize).copied().unwrap_or(u32::MAX);
+            call.args.iter().any(|(place, _)| places & bit(*place) != 0)
+        }
+    };
+    function.calls.retain(|call| {
+        call.args.is_empty() && call.when.is_empty() || !all.contains(&call.to) || says_more(call)
+    });
     function.calls.shrink_to_fit();
 }
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use super::{
-        super::summary::{Call, Site},
-        *,
-    };
+    use super::{super::summary::Site, *};
 
     fn call(to: Target, args: Vec<(Place, Value)>) -> Call {
         Call { to, args, when: Vec::new() }
@@ -189,13 +213,31 @@ mod tests {
         assert_eq!(calls[1].args, [(6, Value::One(2))]);
     }
 
+    fn kept(calls: Vec<Call>, others: Vec<Function>) -> Vec<Call> {
+        let mut functions = vec![Function { calls, ..Function::default() }];
+        functions.extend(others);
+        let mut summary = Summary { functions, ..Summary::default() };
+        prune(&mut summary);
+        summary.functions.swap_remove(0).calls
+    }
+
     #[test]
     fn a_call_with_any_arguments_includes_one_with_some_but_not_one_of_another_function() {
-        let some = |to| call(Target::Import(to), vec![(7, Value::One(1))]);
-        let calls = vec![some(0), some(1), call(Target::Import(0), Vec::new())];
-        let mut summary =
-            Summary { functions: vec![Function { calls, ..Function::default() }], ..Summary::default() };
-        prune(&mut summary);
-        assert_eq!(summary.functions[0].calls, [call(Target::Import(0), Vec::new()), some(1)]);
+        let number = || entering(Value::Entry { place: 7, low: true, plus: 0 });
+        let some = |to| call(Target::Own(to), vec![(7, Value::One(1))]);
+        let any = || call(Target::Own(1), Vec::new());
+        let calls = kept(vec![some(1), some(2), any()], vec![number(), number()]);
+        assert_eq!(calls, [any(), some(2)]);
+    }
+
+    #[test]
+    fn a_call_with_any_arguments_does_not_include_one_that_hands_a_constant_to_another_file() {
+        let some = |to| call(to, vec![(7, Value::One(1))]);
+        let handed_on = call(Target::Import(0), vec![(7, Value::Entry { place: 7, low: false, plus: 0 })]);
+        let wrapper = Function { calls: vec![handed_on], ..Function::default() };
+        for to in [Target::Import(0), Target::Own(1)] {
+            let calls = kept(vec![some(to), call(to, Vec::new())], vec![wrapper.clone()]);
+            assert_eq!(calls, [call(to, Vec::new()), some(to)]);
+        }
     }
 }

@@ -20,6 +20,8 @@ pub(super) struct Graph<'p> {
     imports: Vec<Vec<Vec<Node>>>,
     /// By number of function: places that decide something, there or further on.
     relevant: Vec<u32>,
+    /// By number of function: places that are a name to look up or a number for syscall(3), of which any is not all.
+    particular: Vec<u32>,
     /// By number of function: whether anything is to be found there, or further on.
     leads: Vec<bool>,
 }
@@ -45,8 +47,8 @@ impl<'p> Graph<'p> {
         }
         let of = |name: &String| exports.get(name.as_str()).cloned().unwrap_or_default();
         let imports = modules.iter().map(|summary| summary.imports.iter().map(of).collect()).collect();
-        let (relevant, leads) = (vec![0; count], vec![false; count]);
-        let mut graph = Self { modules, first, exports, imports, relevant, leads };
+        let (relevant, particular, leads) = (vec![0; count], vec![0; count], vec![false; count]);
+        let mut graph = Self { modules, first, exports, imports, relevant, particular, leads };
         graph.lead();
         graph.relevance();
         graph
@@ -62,6 +64,10 @@ impl<'p> Graph<'p> {
 
     pub(super) fn is_relevant(&self, node: Node, place: Place) -> bool {
         self.relevant[self.number(node)] & bit(place) != 0
+    }
+
+    pub(super) fn is_particular(&self, node: Node, place: Place) -> bool {
+        self.particular[self.number(node)] & bit(place) != 0
     }
 
     pub(super) fn leads(&self, node: Node) -> bool {
@@ -162,12 +168,25 @@ impl<'p> Graph<'p> {
         while let Some(node) = queue.pop() {
             let theirs = self.relevant[self.number(node)];
             for (caller, call) in &passes[self.number(node)] {
-                let passed = call.args.iter().filter(|(to, _)| theirs & bit(*to) != 0);
-                let places = passed.fold(0, |places, (_, value)| match value {
-                    Value::Entry { place, .. } => places | bit(*place),
-                    _ => places,
-                });
-                self.add(*caller, places, &mut queue);
+                self.add(*caller, handed(call, theirs), &mut queue);
+            }
+        }
+        let lookups = models::LOOKUPS.iter().map(|name| (*name, super::RSI));
+        for (name, place) in lookups.chain([("syscall", super::RDI)]) {
+            for node in self.exported(name).to_vec() {
+                let number = self.number(node);
+                self.particular[number] |= bit(place);
+                queue.push(node);
+            }
+        }
+        while let Some(node) = queue.pop() {
+            let theirs = self.particular[self.number(node)];
+            for (caller, call) in &passes[self.number(node)] {
+                let (number, places) = (self.number(*caller), handed(call, theirs));
+                if self.particular[number] | places != self.particular[number] {
+                    self.particular[number] |= places;
+                    queue.push(*caller);
+                }
             }
         }
     }
@@ -179,4 +198,13 @@ impl<'p> Graph<'p> {
             queue.push(node);
         }
     }
+}
+
+/// The caller's own places that a call hands on in any of `places`.
+fn handed(call: &Call, places: u32) -> u32 {
+    let passed = call.args.iter().filter(|(to, _)| places & bit(*to) != 0);
+    passed.fold(0, |places, (_, value)| match value {
+        Value::Entry { place, .. } => places | bit(*place),
+        _ => places,
+    })
 }

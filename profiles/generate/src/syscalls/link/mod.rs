@@ -205,11 +205,12 @@ impl Linker<'_> {
 
     fn visit(&mut self, node: Node, context: Context, from: Option<(Node, Known)>) {
         let seen = &mut self.seen[self.graph.number(node)];
-        // What was visited with any arguments was visited with these.
-        if seen.contains(&Vec::new()) {
-            return;
+        let mut context = context;
+        if seen.len() >= CONTEXTS_MAX || seen.contains(&Vec::new()) {
+            // What was visited with any arguments was visited with these, but for a name or a number: of those any is not
+            // all.
+            context.retain(|(place, _)| self.graph.is_particular(node, *place));
         }
-        let context = if seen.len() >= CONTEXTS_MAX { Vec::new() } else { context };
         self.linked.from.entry((node, known(&context))).or_insert(from);
         if seen.insert(context.clone()) {
             self.queue.push((node, context));
