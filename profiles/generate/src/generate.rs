@@ -12,7 +12,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::{
     Cache, Command, FilesError, Key, Landlock, Limits, Profile, Root, Row,
-    closure::{Closure, Program},
+    closure::{Closure, Program, Scope, language::Asked},
     elf::Elf,
     landlock,
     profile::{FORMAT, Site, baseline_numbers, runtime_needs},
@@ -105,6 +105,9 @@ struct Analysis<'a> {
     elf_bytes: u64,
 }
 
+/// What a program was linked with, and what is to be said of that.
+type With = (Scope, Vec<(usize, Asked)>, Vec<String>);
+
 impl Analysis<'_> {
     fn run<'r>(&mut self, root: &'r Root, command: &Command) -> Result<Closure<'r>, FilesError> {
         let mut closure = Closure::new(root, command, self.limits)?;
@@ -117,19 +120,42 @@ impl Analysis<'_> {
             closure.add_command(exec, None, "may be exec'd")?;
         }
         closure.settle()?;
-        let mut linked = 0;
-        while let Some(program) = closure.programs.get(linked).cloned() {
-            linked += 1;
-            self.program(&mut closure, &program)?;
-            closure.settle()?;
-        }
+        self.programs(&mut closure)?;
         if closure.programs.is_empty() {
             self.widened = Some("no program of the closure is an ELF file of this machine".to_owned());
         }
         Ok(closure)
     }
 
-    fn program(&mut self, closure: &mut Closure<'_>, program: &Program) -> Result<(), FilesError> {
+    /// Links each program, and once more where what others bring has added to what it is linked with.
+    fn programs(&mut self, closure: &mut Closure<'_>) -> Result<(), FilesError> {
+        let mut linked: BTreeMap<usize, With> = BTreeMap::new();
+        loop {
+            let (mut at, mut changed) = (0, false);
+            while let Some(program) = closure.programs.get(at).cloned() {
+                let (asked, notes) = closure.said_in(&program.path, &program.scope.files);
+                let with = (program.scope.clone(), asked, notes);
+                if linked.get(&at) != Some(&with) {
+                    self.program(closure, &program, &with.1)?;
+                    linked.insert(at, with);
+                    closure.settle()?;
+                    changed = true;
+                }
+                at += 1;
+            }
+            if !changed {
+                closure.notes.extend(linked.into_values().flat_map(|(_, _, notes)| notes));
+                return Ok(());
+            }
+        }
+    }
+
+    fn program(
+        &mut self,
+        closure: &mut Closure<'_>,
+        program: &Program,
+        said: &[(usize, Asked)],
+    ) -> Result<(), FilesError> {
         let mut modules = Vec::new();
         let mut files = Vec::new();
         let (mut entries, mut loaded) = (Vec::new(), Vec::new());
@@ -147,7 +173,11 @@ impl Analysis<'_> {
             modules.push(summary);
             files.push(file.clone());
         }
-        let asked = closure.said_in(&program.path, &files);
+        let asked = said.iter().filter_map(|(at, asked)| {
+            let file = program.scope.files.get(*at)?;
+            Some((files.iter().position(|other| other == file)?, asked.clone()))
+        });
+        let asked: Vec<_> = asked.collect();
         let roles = Roles { entries: &entries, loaded: &loaded, asked: &asked };
         let linked = link(&modules, roles, self.limits);
         for module in &linked.looks_up {

@@ -61,6 +61,11 @@ impl Image {
     }
 
     fn profile(&self, argv: &[&str]) -> Profile {
+        self.profile_with(argv, &[])
+    }
+
+    /// With a command that may be exec'd besides.
+    fn profile_with(&self, argv: &[&str], exec: &[&str]) -> Profile {
         let limits = Limits::everyday();
         let root = Root::of(Layer::open(self.0.path()).unwrap(), &limits);
         let command = Command {
@@ -68,7 +73,7 @@ impl Image {
             path: vec!["/usr/bin".to_owned()],
             cwd: "/".to_owned(),
             loader_environment: BTreeMap::new(),
-            exec: Vec::new(),
+            exec: exec.iter().map(|path| vec![(*path).to_owned()]).collect(),
         };
         generate(&root, None, &command, &NoCache, &limits).unwrap()
     }
@@ -127,6 +132,31 @@ fn a_name_that_a_script_asks_for_is_a_word_of_the_script() {
     assert!(!calls("print 'working'").contains("getcwd"));
     // And the one that calls by number.
     assert!(!image.is_known(&["perl", "-e", "dl_find_symbol($x, 'syscall')"]));
+}
+
+/// The interpreter is looked at before the program that names the script.
+#[test]
+fn a_script_that_the_data_of_a_later_program_names_counts() {
+    let image = Image::of("perl");
+    image.put("app/plain.pl", "print 1;\n");
+    let call = format!(
+        "const char *volatile path = \"/opt/tool/helper.pl\";\n\
+         void _start(void) {{ long r = {}; __asm__ volatile(\"syscall\" : \"+a\"(r) :: \"rcx\", \"r11\", \"memory\"); }}",
+        syscall_number("execve").unwrap()
+    );
+    image.cc("usr/sbin/tool", &["-static", "-fno-pie", "-no-pie"], &call);
+    let is_known = |script: &str| {
+        image.put("opt/tool/helper.pl", script);
+        let helper = image.0.path().join("opt/tool/helper.pl");
+        fs::set_permissions(helper, fs::Permissions::from_mode(0o755)).unwrap();
+        let profile = image.profile_with(&["perl", "/app/plain.pl"], &["/usr/sbin/tool"]);
+        let assumed =
+            profile.notes.iter().any(|note| note.contains("no code of run time has the word syscall"));
+        assert_eq!(profile.widened.is_none(), assumed, "{:?}", profile.notes);
+        profile.widened.is_none()
+    };
+    assert!(is_known("#!/usr/bin/perl\nprint 2;\n"));
+    assert!(!is_known("#!/usr/bin/perl\nsyscall(99);\n"));
 }
 
 #[test]

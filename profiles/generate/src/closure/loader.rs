@@ -13,7 +13,7 @@ use super::{
 use crate::{elf::Elf, files::FilesError};
 
 /// Files loaded into one process.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Scope {
     /// The program first, then its libraries, then what it loads while it runs.
     pub(crate) files: Vec<PathBuf>,

@@ -30,7 +30,7 @@ const SYSTEM: &[&str] =
     &["/", "/bin", "/sbin", "/usr", "/usr/bin", "/usr/sbin", "/usr/local", "/usr/local/bin", "/etc"];
 
 /// What scripts have a file do that it does for nobody else.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Asked {
     /// It makes no call by a number that is not its own.
     NoNumber,
@@ -202,9 +202,10 @@ impl Closure<'_> {
         Ok(())
     }
 
-    /// What the scripts of `program` have the files of its scope do; notes what that rests on.
-    pub(crate) fn said_in(&mut self, program: &Path, files: &[PathBuf]) -> Vec<(usize, Asked)> {
-        let Some(said) = self.said.get(program) else { return Vec::new() };
+    /// What the scripts of `program` have the files of its scope do, and what that rests on.
+    pub(crate) fn said_in(&self, program: &Path, files: &[PathBuf]) -> (Vec<(usize, Asked)>, Vec<String>) {
+        let mut notes = Vec::new();
+        let Some(said) = self.said.get(program) else { return (Vec::new(), notes) };
         let name = program.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         let ways = WAYS.iter().filter(|way| name.starts_with(way.language));
         let mut asked = Vec::new();
@@ -220,12 +221,12 @@ impl Closure<'_> {
             let opened = word.and_then(|word| said.words.get(word).map(|at| (word, at)));
             let what = match (door, word, &said.unknown, opened) {
                 (_, Some(_), Some(why), _) => {
-                    self.notes.insert(format!("{}: its scripts are not known: {why}", program.display()));
+                    notes.push(format!("{}: its scripts are not known: {why}", program.display()));
                     continue;
                 }
                 (Door::Number, _, _, Some((word, at))) => {
                     let at = at.display();
-                    self.notes.insert(format!("{}: {at} has the word {word}", program.display()));
+                    notes.push(format!("{}: {at} has the word {word}", program.display()));
                     continue;
                 }
                 (Door::Name, _, _, Some(_)) => Asked::Names(Rc::clone(&said.identifiers)),
@@ -238,14 +239,12 @@ impl Closure<'_> {
                     |(word, at)| format!("what {} asks for by {word} is a word of a script", at.display()),
                 );
                 let count = said.seen.len();
-                self.notes.insert(format!(
-                    "{}: assumed that {opened}; {count} scripts were read",
-                    program.display()
-                ));
+                notes
+                    .push(format!("{}: assumed that {opened}; {count} scripts were read", program.display()));
             }
             asked.extend(here.into_iter().map(|at| (at, what.clone())));
         }
-        asked
+        (asked, notes)
     }
 }
 
