@@ -46,7 +46,7 @@ fn assert_log_has(bench: &Bench, pod: &Pod, lines: usize) {
     let log = || fs::read_to_string(pods.log(pod, "counter")).unwrap_or_default();
     let whole = |log: String| log.ends_with('\n') && log.lines().count() >= lines;
     until("the whole burst in the log", PATIENCE, || Ok(whole(log()))).unwrap();
-    assert_counted(&pods.output(pod, "counter").unwrap(), lines);
+    assert_counted(&pods.output_so_far(pod, "counter").unwrap(), lines);
 }
 
 on_each_containerd! {
