@@ -8,7 +8,9 @@ use std::{
 /// Longest entry that is read, in bytes.
 const ENTRY_BYTES_MAX: u64 = 256 << 20;
 
-/// Keeps bytes by hash. What it gives back is believed: whoever can write to it can widen a profile, up to the baseline.
+/// Keeps bytes by hash. What it gives back is believed, and the hash within it only tells that it is whole: whoever can
+/// write to it can widen the profiles of all who have the file, up to the baseline, and narrow them, so that a program's
+/// calls are denied. It is for the generator alone.
 pub trait Cache {
     /// What was kept.
     fn get(&self, hash: &str) -> Option<Vec<u8>>;

@@ -349,6 +349,14 @@ fn function_in_data_can_run_once_code_that_runs_refers_to_that_data_and_not_befo
         "static void (*const table[9])(void) = { hidden };\n\
          __attribute__((noinline)) static void *get(int i) { return table + i; }\n\
          void run(int i) { ((void (**)(void))get(i))[0](); }",
+        // By 32-bit offsets from a table of constants, as clang writes a switch that chooses pointers.
+        "__attribute__((used)) static void (*const table[9])(void) = { hidden };\n\
+         __asm__(\".section .rodata\\n.balign 4\\noffsets: .long table - offsets, table + 8 - offsets\\n.text\\n\
+         .globl run\\n.type run,@function\\nrun: lea offsets(%rip), %rcx\\nmovslq (%rcx,%rdi,4), %rax\\n\
+         add %rcx, %rax\\njmp *(%rax)\\n\"); void run(int);",
+        // By the address of what would lie far before the table, as an index has it that does not begin with nothing.
+        "__attribute__((used)) static void (*const table[9])(void) = { hidden };\n\
+         __asm__(\".globl run\\n.type run,@function\\nrun: lea table-32768(%rip), %rax\\njmp *(%rax,%rdi,8)\\n\"); void run(int);",
     ];
     for table in tables {
         let image = Image::new();
@@ -392,4 +400,73 @@ fn functions_in_data_can_run_from_the_start_where_section_headers_do_not_tell() 
         &["-Wl,--no-as-needed", "-Wl,--allow-shlib-undefined", "-l:libtable.so"],
     );
     assert_allows(&image.calls(), &["sysinfo", "umask"], &[]);
+}
+
+#[test]
+fn function_in_data_that_something_beyond_the_data_points_to_can_run_from_the_start() {
+    let ops =
+        "struct ops { void (*run)(void); long pad[999]; }; static const struct ops first = { hidden };\n";
+    for points in [
+        // What each thread has a copy of.
+        "static __thread const struct ops *volatile current = &first; void run(void) { current->run(); }",
+        // An operand that the loader writes into the code.
+        "__attribute__((used)) static const struct ops *volatile unused = 0;\n\
+         __asm__(\".text\\n.globl run\\n.type run,@function\\nrun: movabs $table, %rax\\njmp *(%rax)\\n\");\n\
+         __attribute__((used, visibility(\"hidden\"))) const struct ops table = { hidden }; void run(void);",
+    ] {
+        let image = Image::new();
+        let flags = ["-ftls-model=initial-exec", "-Wl,-z,notext"];
+        image.library("lib/libops.so", &format!("{TABLE}{ops}{points}"), &flags);
+        image.program("void run(void); void _start(void) { run(); }", &["-lops"]);
+        assert_allows(&image.calls(), &["sysinfo"], &["umask"]);
+    }
+}
+
+/// Data beyond what an operand reaches is named by its distance from the global offset table, and that by its distance from
+/// the code.
+#[test]
+fn function_in_data_of_the_larger_code_models_can_run() {
+    let table =
+        "static void (*table[9000])(void) = { [0 ... 8999] = hidden }; void run(int i) { table[i](); }";
+    for model in ["-mcmodel=medium", "-mcmodel=large"] {
+        let image = Image::new();
+        image.library("lib/libtable.so", &format!("{TABLE}{table}"), &[model, "-Wl,-z,lazy"]);
+        image.program("void run(int); void _start(void) { run(0); }", &["-ltable"]);
+        assert_allows(&image.calls(), &["sysinfo"], &["umask"]);
+    }
+}
+
+#[test]
+fn functions_in_data_can_run_from_the_start_where_the_table_of_frames_cannot_be_read() {
+    let image = Image::new();
+    let table = "static void (*const table[9])(void) = { hidden }; void run(int i) { table[i](); }";
+    image.library("lib/libtable.so", &format!("{TABLE}{table}"), &[]);
+    image.program("void other(void); void _start(void) { other(); }", &["-ltable"]);
+    assert_allows(&image.calls(), &["umask"], &["sysinfo"]);
+    let file = image.root().join("lib/libtable.so");
+    let mut bytes = fs::read(&file).unwrap();
+    let number = |bytes: &[u8], at: usize, length: usize| {
+        bytes[at..at + length].iter().rev().fold(0usize, |number, byte| number << 8 | usize::from(*byte))
+    };
+    // e_phoff and e_phnum; PT_GNU_EH_FRAME and its p_offset, where the version is.
+    let (headers, count) = (number(&bytes, 32, 8), number(&bytes, 56, 2));
+    let mut headers = (0..count).map(|at| headers + at * 56);
+    let header = headers.find(|at| number(&bytes, *at, 4) == 0x6474_e550).unwrap();
+    let version = number(&bytes, header + 8, 8);
+    bytes[version] = 9;
+    fs::write(&file, bytes).unwrap();
+    assert_allows(&image.calls(), &["umask", "sysinfo"], &[]);
+}
+
+/// Each frame of a long chain jumps into the next; the last one jumps to where nothing tells.
+#[test]
+fn chain_of_a_hundred_thousand_frames_is_analysed() {
+    let image = Image::new();
+    image.program(
+        "__asm__(\".text\\nchain:\\n.rept 100000\\n.cfi_startproc\\njmp 1f\\n.cfi_endproc\\n1:\\n.endr\\n\
+         .cfi_startproc\\njmp *%rdi\\n.cfi_endproc\\n\"); void chain(void *);\n\
+         void _start(void) { call(SYS_exit); }",
+        &[],
+    );
+    assert_allows(&image.calls(), &["exit"], &["sync"]);
 }

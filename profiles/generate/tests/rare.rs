@@ -9,7 +9,7 @@ use std::{
     process::Command as Process,
 };
 
-use bulkhead_generate::{Command, Layer, Limits, NoCache, Root, generate};
+use bulkhead_generate::{Command, Layer, Limits, NoCache, Profile, Root, generate};
 use tempfile::TempDir;
 
 const LOADER: &str = "/lib64/ld-linux-x86-64.so.2";
@@ -20,6 +20,13 @@ fn calls(main: &str) -> BTreeSet<String> {
 }
 
 fn calls_of(main: &str, flags: &[&str]) -> BTreeSet<String> {
+    let profile = profile_of(main, flags);
+    assert_eq!(profile.widened, None);
+    assert!(profile.unresolved.is_empty(), "{:?}", profile.unresolved);
+    profile.rows.into_keys().collect()
+}
+
+fn profile_of(main: &str, flags: &[&str]) -> Profile {
     let image = TempDir::new().unwrap();
     let root = image.path();
     let source = root.join("source.c");
@@ -51,9 +58,7 @@ fn calls_of(main: &str, flags: &[&str]) -> BTreeSet<String> {
         loader_environment: BTreeMap::from([("LD_LIBRARY_PATH".to_owned(), "/lib64".to_owned())]),
         exec: Vec::new(),
     };
-    let profile = generate(&root, None, &command, &NoCache, &limits).unwrap();
-    assert_eq!(profile.widened, None);
-    profile.rows.into_keys().collect()
+    generate(&root, None, &command, &NoCache, &limits).unwrap()
 }
 
 #[test]
@@ -82,4 +87,21 @@ fn static_program_without_names_has_those_changes_of_ids_that_its_functions_make
     let one =
         calls_of(&format!("#include <unistd.h>\n{threads} return setegid(c); }}"), &["-static-pie", "-s"]);
     assert!(one.contains("setresgid") && !one.contains("setuid"), "{one:?}");
+}
+
+/// A struct that hands a call to a worker, laid out as glibc's own: with a change of ids of the program's own beside it.
+#[test]
+fn call_that_a_static_program_takes_from_a_struct_of_its_own_is_unresolved() {
+    let main = |last: &str| {
+        format!(
+            "#include <unistd.h>\nstruct job {{ int number; long a[3]; }}; struct job job = {{ 39 }};\n\
+             __asm__(\".text\\n.globl run\\n.type run,@function\\nrun: .cfi_startproc\\nmov %rdi, %rcx\\n\
+             mov 8(%rcx), %rdi\\nmov 16(%rcx), %rsi\\nmov 24(%rcx), %rdx\\nmov (%rcx), %eax\\nsyscall\\nret\\n.cfi_endproc\\n\");\n\
+             int main(int c, char **v) {{ {last} return run(&job); }}"
+        )
+    };
+    for last in ["", "setuid(c);"] {
+        let profile = profile_of(&main(last), &["-static-pie", "-s"]);
+        assert_eq!(profile.unresolved.len(), 1, "{last}: {:?}", profile.unresolved);
+    }
 }

@@ -22,6 +22,10 @@ pub(crate) struct Dynamic {
     pub(crate) relocations: Vec<Relocation>,
     /// DT_INIT, DT_FINI, and what is in the arrays of initialisers and finalisers.
     pub(crate) init: Vec<u64>,
+    /// DT_PLTGOT.
+    pub(crate) offset_table: Option<u64>,
+    /// The loader writes something of a kind that is not known here.
+    pub(crate) unknown: bool,
     /// Names of symbols and libraries: what the loader reads and no code does.
     pub(crate) strings: std::ops::Range<u64>,
 }
@@ -89,6 +93,7 @@ impl Dynamic {
                 elf::DT_STRTAB => table.strings.0 = value,
                 elf::DT_STRSZ => table.strings.1 = value,
                 elf::DT_SYMTAB => table.symbols = value,
+                elf::DT_PLTGOT => found.offset_table = Some(value),
                 elf::DT_GNU_HASH => table.gnu_hash = value,
                 elf::DT_HASH => table.hash = value,
                 elf::DT_RELA => table.rela.0 = value,
@@ -116,7 +121,7 @@ impl Dynamic {
         found.rpath = rpath.and_then(text);
         found.runpath = runpath.and_then(text);
         found.strings = table.strings.0..table.strings.0.saturating_add(table.strings.1);
-        found.relocations = relocations(elf, &table);
+        (found.relocations, found.unknown) = relocations(elf, &table);
         found.init.extend(in_arrays(elf, &table, &found.relocations));
         let mentioned = found.relocations.iter().filter_map(|relocation| match relocation.written {
             Written::Slot(symbol) | Written::Symbol(symbol) => Some(u64::from(symbol) + 1),
@@ -166,8 +171,9 @@ fn in_arrays(elf: &Elf<'_>, table: &Table, relocations: &[Relocation]) -> Vec<u6
     found
 }
 
-fn relocations(elf: &Elf<'_>, table: &Table) -> Vec<Relocation> {
-    let mut found = Vec::new();
+/// And whether there is one of a kind that is not known.
+fn relocations(elf: &Elf<'_>, table: &Table) -> (Vec<Relocation>, bool) {
+    let (mut found, mut unknown) = (Vec::new(), false);
     for (start, length) in [table.rela, table.jump_rela] {
         for at in 0..(length / RELA_BYTES).min(RELOCATIONS_MAX) {
             let Some(bytes) = elf.bytes(start.saturating_add(at * RELA_BYTES), RELA_BYTES as usize) else {
@@ -181,13 +187,31 @@ fn relocations(elf: &Elf<'_>, table: &Table) -> Vec<Relocation> {
                 elf::R_X86_64_IRELATIVE => Written::Resolved(addend),
                 elf::R_X86_64_GLOB_DAT | elf::R_X86_64_JUMP_SLOT => Written::Slot(symbol),
                 elf::R_X86_64_64 => Written::Symbol(symbol),
-                _ => continue,
+                // In code that the loader writes to: an operand.
+                elf::R_X86_64_PC32
+                | elf::R_X86_64_PLT32
+                | elf::R_X86_64_PC64
+                | elf::R_X86_64_32
+                | elf::R_X86_64_32S => Written::Symbol(symbol),
+                // Data of another file is asked for by its name, and what a thread has is told by no address.
+                elf::R_X86_64_NONE
+                | elf::R_X86_64_COPY
+                | elf::R_X86_64_SIZE32
+                | elf::R_X86_64_SIZE64
+                | elf::R_X86_64_DTPMOD64
+                | elf::R_X86_64_DTPOFF64
+                | elf::R_X86_64_TPOFF64
+                | elf::R_X86_64_TLSDESC => continue,
+                _ => {
+                    unknown = true;
+                    continue;
+                }
             };
             found.push(Relocation { at, written });
         }
     }
     relative(elf, table.relr, &mut found);
-    found
+    (found, unknown)
 }
 
 /// DT_RELR: addresses, each followed by bitmaps of the words after it.

@@ -5,7 +5,7 @@
 
 pub(crate) mod dynamic;
 pub(crate) mod go;
-mod sections;
+pub(crate) mod sections;
 pub(crate) mod unwind;
 
 use memchr::memmem;

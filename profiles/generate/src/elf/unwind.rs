@@ -16,16 +16,26 @@ pub(crate) struct Frame {
     pub(crate) landing_pads: bool,
 }
 
-/// In order of their start; what does not parse ends the list.
-pub(crate) fn frames(elf: &Elf<'_>) -> Vec<Frame> {
+/// What the tables say.
+#[derive(Debug, Default)]
+pub(crate) struct Frames {
+    /// In order of their start.
+    pub(crate) frames: Vec<Frame>,
+    /// Every entry was read: what the list does not say is not so.
+    pub(crate) whole: bool,
+}
+
+pub(crate) fn frames(elf: &Elf<'_>) -> Frames {
     let mut found = all(elf).unwrap_or_default();
-    found.retain(|frame| frame.start < frame.end && elf.is_code(frame.start));
-    found.sort_unstable();
-    found.dedup_by_key(|frame| frame.start);
+    found.frames.retain(|frame| frame.start < frame.end && elf.is_code(frame.start));
+    found.frames.sort_unstable();
+    found.frames.dedup_by_key(|frame| frame.start);
     found
 }
 
-fn all(elf: &Elf<'_>) -> Option<Vec<Frame>> {
+/// None where a table is said to be there and is not.
+fn all(elf: &Elf<'_>) -> Option<Frames> {
+    let named = elf.unwind_section();
     let (bases, start, bytes) = match elf.unwind {
         Some((address, _)) => {
             let bases = BaseAddresses::default().set_eh_frame_hdr(address);
@@ -34,19 +44,32 @@ fn all(elf: &Elf<'_>) -> Option<Vec<Frame>> {
             (bases, start, elf.from(start)?)
         }
         None => {
-            let section = elf.unwind_section()?;
-            let bytes = elf.from(section.start)?;
-            let length = usize::try_from(section.end - section.start).ok()?;
-            (BaseAddresses::default(), section.start, &bytes[..bytes.len().min(length)])
+            let Some(section) = &named else { return Some(Frames { frames: Vec::new(), whole: true }) };
+            (BaseAddresses::default(), section.start, elf.from(section.start)?)
         }
     };
+    // Without a mark of its end the table ends with its section.
+    let named = named.filter(|section| section.start == start);
+    let length = named.map_or(bytes.len(), |section| {
+        usize::try_from(section.end - section.start).unwrap_or(usize::MAX).min(bytes.len())
+    });
+    let bytes = &bytes[..length];
     let section = EhFrame::new(bytes, LittleEndian);
     let bases = bases.set_eh_frame(start);
-    let mut found = Vec::new();
+    let (mut found, mut whole) = (Vec::new(), true);
     let mut entries = section.entries(&bases);
-    while let Ok(Some(entry)) = entries.next() {
+    loop {
+        let entry = match entries.next() {
+            Ok(Some(entry)) => entry,
+            Ok(None) => break,
+            Err(_) => {
+                whole = false;
+                break;
+            }
+        };
         let CieOrFde::Fde(partial) = entry else { continue };
         let Ok(fde) = partial.parse(|section, bases, offset| section.cie_from_offset(bases, offset)) else {
+            whole = false;
             continue;
         };
         // The entry of a signal frame begins one byte early, so that unwinding finds it.
@@ -57,8 +80,9 @@ fn all(elf: &Elf<'_>) -> Option<Vec<Frame>> {
             landing_pads: fde.lsda().is_some(),
         });
         if found.len() > ENTRIES_MAX {
+            whole = false;
             break;
         }
     }
-    Some(found)
+    Some(Frames { frames: found, whole })
 }

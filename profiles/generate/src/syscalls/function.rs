@@ -256,7 +256,7 @@ impl<'o, 'd> Walk<'o, 'd> {
             }
             decoder.decode_out(&mut instruction);
             self.steps += 1;
-            self.data.extend(self.object.stretches.referred(&instruction));
+            self.data.extend(self.object.referred(&instruction));
             if instruction.code() == Code::INVALID {
                 break;
             }

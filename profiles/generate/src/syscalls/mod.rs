@@ -16,6 +16,7 @@ mod object;
 mod outline;
 mod plt;
 mod prune;
+mod set_id;
 mod state;
 mod step;
 pub(crate) mod stored;

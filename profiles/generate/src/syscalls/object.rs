@@ -18,7 +18,7 @@ use super::{
 use crate::elf::{
     Elf,
     dynamic::{Dynamic, Written},
-    unwind::{Frame, frames},
+    unwind::{Frame, Frames, frames},
 };
 
 pub(crate) struct Object<'d> {
@@ -95,7 +95,7 @@ impl Memory for Object<'_> {
 impl<'d> Object<'d> {
     pub(crate) fn new(elf: Elf<'d>) -> Self {
         let dynamic = Dynamic::of(&elf);
-        let frames = frames(&elf);
+        let Frames { frames, whole } = frames(&elf);
         let mut object = Self {
             go: false,
             frames,
@@ -132,7 +132,7 @@ impl<'d> Object<'d> {
             elf,
         };
         object.go(&dynamic);
-        let has_landing_pads = object.frames.iter().any(|frame| frame.landing_pads);
+        let has_landing_pads = !whole || object.frames.iter().any(|frame| frame.landing_pads);
         if !object.go {
             object.stretches = Stretches::of(&object.elf, &dynamic, has_landing_pads);
         }
@@ -271,6 +271,20 @@ impl<'d> Object<'d> {
         self.always.retain(|address| self.roots.contains(address));
         self.starts = starts.into_iter().collect();
         self.keep_outlines(outlines);
+    }
+
+    /// Stretches of data that an instruction refers to.
+    pub(super) fn referred(&self, instruction: &Instruction) -> BTreeSet<u8> {
+        // Of code that no table lists any address may be one that somebody jumps to.
+        let is_code = |address| {
+            self.is_code(address) && self.frame_of(address).is_none_or(|frame| frame.start == address)
+        };
+        self.stretches.referred(&self.elf, instruction, is_code)
+    }
+
+    /// Stretches that can be reached with an address.
+    pub(super) fn reached(&self, address: u64) -> BTreeSet<u8> {
+        self.stretches.reached(&self.elf, address)
     }
 
     /// The function of this file whose address the loader writes at `address`, for code alone.

@@ -81,19 +81,22 @@ impl Object<'_> {
             }
         }
         // A part that was split off has an outline, or whoever jumps there has none.
-        loop {
-            let is_whole = |callee: &Callee| match callee {
-                Callee::Address(to) => self.is_start(*to) || kept.contains_key(to),
-                Callee::Import(_) => true,
-            };
-            let parts = kept.iter().filter(|(_, outline)| !outline.calls.iter().all(is_whole));
-            let parts: Vec<u64> = parts.map(|(start, _)| *start).collect();
-            if parts.is_empty() {
-                break;
+        let mut callers: AddressMap<Vec<u64>> = AddressMap::default();
+        let mut lost = Vec::new();
+        for (start, outline) in &kept {
+            for callee in &outline.calls {
+                match callee {
+                    Callee::Address(to) if !self.is_start(*to) && kept.contains_key(to) => {
+                        callers.entry(*to).or_default().push(*start);
+                    }
+                    Callee::Address(to) if !self.is_start(*to) => lost.push(*start),
+                    _ => {}
+                }
             }
-            for start in parts {
-                kept.remove(&start);
-            }
+        }
+        while let Some(start) = lost.pop() {
+            kept.remove(&start);
+            lost.extend(callers.remove(&start).unwrap_or_default());
         }
         self.outlines = kept;
     }

@@ -10,6 +10,7 @@ use super::{
     names::{literals, names},
     object::Object,
     prune::prune,
+    set_id,
     summary::{Function, Stretch, Summary, Target},
 };
 use crate::{Limits, closure::texts::texts, elf::Elf};
@@ -90,9 +91,11 @@ pub(crate) fn summarise(elf: Elf<'_>, limits: &Limits) -> Summary {
     summary.roots.extend(object.always.iter().map(|root| number(&mut numbers, *root)));
     summary.root_imports = object.always_imports.iter().copied().collect();
     summary.stretches = stretches(&object, &mut numbers);
+    summary.started = object.stretches.started().collect();
     let exports = object.data_exports.iter();
-    summary.data_exports =
-        exports.map(|(name, address)| (name.clone(), object.stretches.near(*address).collect())).collect();
+    summary.data_exports = exports
+        .map(|(name, address)| (name.clone(), object.reached(*address).into_iter().collect()))
+        .collect();
     summary.exports =
         object.exports.iter().map(|(name, address)| (name.clone(), number(&mut numbers, *address))).collect();
     summary.bound = object.bound().into_iter().collect();
@@ -131,6 +134,7 @@ pub(crate) fn summarise(elf: Elf<'_>, limits: &Limits) -> Summary {
     functions.sort_by_key(|(number, _)| *number);
     summary.functions = functions.into_iter().map(|(_, function)| function).collect();
     summary.instructions = steps;
+    set_id::prove(&mut summary);
     prune(&mut summary);
     summary.literals = literals(&object, &summary.functions);
     summary.texts = texts(&object.elf);
@@ -147,7 +151,7 @@ fn stretches(object: &Object<'_>, numbers: &mut BTreeMap<u64, u32>) -> Vec<Stret
                 Pointer::Own(address) if object.roots.contains(&address) => {
                     stretch.roots.push(number(numbers, address));
                 }
-                Pointer::Own(address) => stretch.stretches.extend(object.stretches.near(address)),
+                Pointer::Own(address) => stretch.stretches.extend(object.reached(address)),
                 Pointer::Import(import) if object.root_imports.contains(&import) => {
                     stretch.imports.push(import);
                 }

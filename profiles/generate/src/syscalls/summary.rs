@@ -28,6 +28,8 @@ pub(crate) struct Summary {
     pub(crate) root_imports: Vec<u32>,
     /// Data that says nothing before code refers to it.
     pub(crate) stretches: Vec<Stretch>,
+    /// Those that somebody refers to as soon as the file is loaded: by the number in it.
+    pub(crate) started: Vec<u8>,
     /// Symbols of data, and the stretches that they are of.
     pub(crate) data_exports: Vec<(String, Vec<u8>)>,
     /// Imports that the loader binds when it relocates the file, whether they are called or not.

@@ -127,7 +127,7 @@ impl Object<'_> {
             decoder.decode_out(&mut instruction);
             swept.instructions += 1;
             swept.computes |= self.stretches.computes(&instruction);
-            let data = self.stretches.referred(&instruction);
+            let data = self.referred(&instruction);
             range.plain &= data.is_empty();
             if instruction.mnemonic() == Mnemonic::Syscall {
                 range.ends = Ends::Kernel;

@@ -147,6 +147,9 @@ impl Linker<'_> {
                 self.take(at, node, None);
             }
         }
+        for stretch in &module.started {
+            self.refer(at, *stretch, None);
+        }
         if roles.loaded.contains(&(at as usize)) {
             for stretch in (0u8..).take(module.stretches.len()) {
                 self.refer(at, stretch, None);
