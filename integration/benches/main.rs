@@ -13,6 +13,7 @@
 
 #![forbid(unsafe_code)]
 
+mod compiled;
 mod document;
 mod floor;
 mod inside;

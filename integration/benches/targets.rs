@@ -18,18 +18,12 @@ const TARGETS: [Target; 19] = [
     Target { what: "own part / kernel floor", found: |f| ratio(f, "own-part", FLOOR), at_most: 3.0 },
     Target {
         what: "all gates, warm - digest only, ms",
-        found: |f| {
-            let compared = f.row("gates-warm", "digest-only")?.compared;
-            Some(compared.subject_median - compared.baseline_median)
-        },
+        found: |f| added(f, "gates-warm", "digest-only"),
         at_most: 3.0,
     },
     Target {
         what: "a signature judged, cold - warm, ms",
-        found: |f| {
-            let compared = f.row("gates-cold-keyed", "warm")?.compared;
-            Some(compared.subject_median - compared.baseline_median)
-        },
+        found: |f| added(f, "gates-cold-keyed", "warm"),
         at_most: 15.0,
     },
     Target {
@@ -44,10 +38,7 @@ const TARGETS: [Target; 19] = [
     },
     Target {
         what: "start with shifted ids - without, ms",
-        found: |f| {
-            let compared = f.row("policy-shifted", "without")?.compared;
-            Some(compared.subject_median - compared.baseline_median)
-        },
+        found: |f| added(f, "policy-shifted", "without"),
         at_most: 5.0,
     },
     Target {
@@ -82,10 +73,7 @@ const TARGETS: [Target; 19] = [
     },
     Target {
         what: "gates with a stored profile - without, ms",
-        found: |f| {
-            let compared = f.row("profile-stored", "without")?.compared;
-            Some(compared.subject_median - compared.baseline_median)
-        },
+        found: |f| added(f, "profile-stored", "without"),
         at_most: 5.0,
     },
     Target {
@@ -103,6 +91,12 @@ const TARGETS: [Target; 19] = [
 /// Percents of the baseline's requests.
 fn lost(findings: &Findings, name: &str) -> Option<f64> {
     Some((1.0 - ratio(findings, name, "no-filter")?) * 100.0)
+}
+
+/// What the subject has above the baseline, in the row's unit.
+fn added(findings: &Findings, name: &str, baseline: &str) -> Option<f64> {
+    let compared = findings.row(name, baseline)?.compared;
+    Some(compared.subject_median - compared.baseline_median)
 }
 
 fn ratio(findings: &Findings, name: &str, baseline: &str) -> Option<f64> {

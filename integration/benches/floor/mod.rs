@@ -9,31 +9,18 @@ mod script;
 use std::{
     fs,
     path::{Path, PathBuf},
-    process::Command,
-    time::Duration,
 };
 
-use bulkhead_integration::{HarnessError, digest_of, run, workspace};
+use bulkhead_integration::HarnessError;
 
-use crate::stage::Stage;
+use crate::{compiled, stage::Stage};
 
 /// Its name as a baseline.
 pub(crate) const FLOOR: &str = "kernel-floor";
 
 /// Builds the program, once per source.
 pub(crate) fn program() -> Result<PathBuf, HarnessError> {
-    let source = workspace().join("integration/benches/floor/floor.c");
-    let text = fs::read(&source).map_err(HarnessError::at("read", &source))?;
-    let hash: String = digest_of(&text).chars().skip("sha256:".len()).take(16).collect();
-    let dir = workspace().join("target/deps/floor");
-    let program = dir.join(format!("floor-{hash}"));
-    if !program.exists() {
-        fs::create_dir_all(&dir).map_err(HarnessError::at("create", &dir))?;
-        let mut cc = Command::new("cc");
-        cc.args(["-O2", "-Wall", "-Wextra", "-static", "-s", "-o"]).arg(&program).arg(&source);
-        run(&mut cc, Duration::from_secs(60))?.success()?;
-    }
-    Ok(program)
+    compiled::program("floor", &["-static"])
 }
 
 /// Fails unless a process on the floor of `script` is what it is under Bulkhead.

@@ -12,14 +12,13 @@ use std::{
 };
 
 use bulkhead_integration::{
-    Answers, Digests, Entry, HarnessError, Image, Layer, Output, UID, bulkhead_dir, digest_of, run, until,
-    workspace,
+    Answers, Digests, Entry, HarnessError, Image, Layer, Output, UID, bulkhead_dir, run, until, workspace,
 };
 use serde_json::{Map, Value, json};
 
 use super::{policy::WITHOUT, syscalls::NO_FILTER, warm};
 use crate::{
-    interrupt,
+    compiled, interrupt,
     row::{Findings, SUBJECT},
     runtimes::Runtime,
     series::{Series, in_turn},
@@ -188,18 +187,7 @@ fn import(stage: &Stage) -> Result<Digests, HarnessError> {
 
 /// Builds the program, once per source. Not static: in a static C library the number of a call cannot be told.
 fn program() -> Result<PathBuf, HarnessError> {
-    let source = workspace().join("integration/benches/cost/cost.c");
-    let text = fs::read(&source).map_err(HarnessError::at("read", &source))?;
-    let hash: String = digest_of(&text).chars().skip("sha256:".len()).take(16).collect();
-    let dir = workspace().join("target/deps/cost");
-    let program = dir.join(format!("cost-{hash}"));
-    if !program.exists() {
-        fs::create_dir_all(&dir).map_err(HarnessError::at("create", &dir))?;
-        let mut cc = Command::new("cc");
-        cc.args(["-O2", "-Wall", "-Wextra", "-s", "-o"]).arg(&program).arg(&source);
-        run(&mut cc, Duration::from_secs(60))?.success()?;
-    }
-    Ok(program)
+    compiled::program("cost", &[])
 }
 
 /// Seconds of processor that a line of shell and its children took, and what it printed.
