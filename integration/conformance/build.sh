@@ -7,25 +7,17 @@
 # Does nothing, quickly, when they are there.
 set -euo pipefail
 cd "$(dirname "$0")/$1"
+. ../../scripts/go.sh
 top=../../..
 module=github.com/containerd/containerd/v2
 version=$(awk -v module=$module '$1 == module { print $2 } $2 == module { print $3 }' go.mod)
 to=$top/target/conformance/$1
 [ ! -e "$to/.complete" ] || [ "$(cat "$to/.complete")" != "$version $(cat go.sum | sha256sum)" ] || exit 0
-command -v go >/dev/null || {
-    echo "conformance: no go, to build containerd's suites with" >&2
-    echo "  fix: install Go 1.24 or newer" >&2
-    exit 1
-}
+needs_go conformance "containerd's suites" 1.24
 echo "conformance: building the suites of containerd $version"
 mkdir -p "$to/client" "$to/cri"
 export GOFLAGS="-buildvcs=false -mod=readonly -trimpath"
-# The proxy may fail once: what has come is kept, and only the rest is asked for again.
-tries=0
-until go list -deps -test $module/integration $module/integration/client >/dev/null; do
-    tries=$((tries + 1))
-    [ $tries -lt 3 ] || exit 1
-done
+fetch_modules -test $module/integration $module/integration/client
 # The names of its tests: the program itself tells them only where a containerd answers.
 names() {
     go list -test -f '{{$dir := .Dir}}{{range .TestGoFiles}}{{$dir}}/{{.}}{{"\n"}}{{end}}' "$1" |

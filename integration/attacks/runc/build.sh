@@ -5,6 +5,7 @@
 # Does nothing, quickly, for one that is there.
 set -euo pipefail
 cd "$(dirname "$0")"
+. ../../scripts/go.sh
 deps=$PWD/../../../target/deps
 
 # build DIRECTORY TO
@@ -13,11 +14,7 @@ build() (
     to=$deps/$2
     key=$(cat go.mod go.sum | sha256sum)
     [ "$(cat "$to/.complete" 2>/dev/null)" != "$key" ] || exit 0
-    command -v go >/dev/null || {
-        echo "attacks: no go, to build an old runc with" >&2
-        echo "  fix: install Go 1.21 or newer" >&2
-        exit 1
-    }
+    needs_go attacks "an old runc" 1.21
     version=$(awk '$1 == "require" && $2 == "github.com/opencontainers/runc" { print substr($3, 2) }' go.mod)
     echo "attacks: building runc $version"
     mkdir -p "$to"

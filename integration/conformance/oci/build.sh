@@ -5,23 +5,15 @@
 # Does nothing, quickly, when they are there.
 set -euo pipefail
 cd "$(dirname "$0")"
+. ../../scripts/go.sh
 module=github.com/opencontainers/runtime-tools
 to=../../../target/conformance/oci
 [ ! -e $to/.complete ] || [ "$(cat $to/.complete)" != "$(cat go.mod go.sum | sha256sum)" ] || exit 0
-command -v go >/dev/null || {
-    echo "conformance: no go, to build runtime-tools with" >&2
-    echo "  fix: install Go 1.26 or newer" >&2
-    exit 1
-}
+needs_go conformance "runtime-tools" 1.26
 echo "conformance: building runtime-tools' validation"
 rm -rf $to && mkdir -p $to/tests
 export GOFLAGS="-buildvcs=false -mod=readonly -trimpath" CGO_ENABLED=0
-# As integration/conformance/build.sh: the proxy may fail once.
-tries=0
-until go list -deps $module/validation/... $module/cmd/runtimetest >/dev/null; do
-    tries=$((tries + 1))
-    [ $tries -lt 3 ] || exit 1
-done
+fetch_modules $module/validation/... $module/cmd/runtimetest
 source=$(go list -m -f '{{.Dir}}' $module)
 for test in "$source"/validation/*/; do
     [ "$(basename "$test")" = util ] || packages+=("$module/validation/$(basename "$test")")
