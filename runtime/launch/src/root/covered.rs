@@ -2,7 +2,6 @@
 //! empty.
 
 use std::{
-    fs::File,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::Path,
 };
@@ -10,6 +9,7 @@ use std::{
 use nix::{
     errno::Errno,
     fcntl::{AT_FDCWD, OFlag, OpenHow, openat2},
+    sys::stat::fstat,
 };
 
 use crate::{
@@ -40,11 +40,8 @@ pub(super) fn masked(paths: &[String], label: Option<&str>) -> Result<(), Launch
     let (mut null, mut empty) = (None, None);
     for path in paths {
         let Some(found) = open(path)? else { continue };
-        let is_directory = File::from(duplicate(&found)?)
-            .metadata()
-            .map_err(LaunchError::io("fstat(2)", path.as_str()))?
-            .is_dir();
-        if !is_directory {
+        let what = fstat(&found).map_err(LaunchError::io("fstat(2)", path.as_str()))?;
+        if what.st_mode & libc::S_IFMT != libc::S_IFDIR {
             let null: &OwnedFd = match &mut null {
                 Some(null) => null,
                 none => none.insert(open_null()?),
@@ -72,10 +69,6 @@ fn open(path: &str) -> Result<Option<OwnedFd>, LaunchError> {
         Err(Errno::ENOENT | Errno::ENOTDIR) => Ok(None),
         Err(errno) => Err(LaunchError::io("openat2(2)", path)(errno)),
     }
-}
-
-fn duplicate(found: &OwnedFd) -> Result<OwnedFd, LaunchError> {
-    found.try_clone().map_err(LaunchError::io("dup(2)", "covered path"))
 }
 
 /// The container's own, proven to be that device: it may be the image's, where nothing is mounted on /dev.

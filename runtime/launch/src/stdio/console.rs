@@ -12,11 +12,12 @@ use nix::{
     cmsg_space,
     sys::{
         socket::{ControlMessageOwned, MsgFlags, recvmsg},
-        stat::{SFlag, fstat, makedev},
+        stat::makedev,
     },
     unistd::{Gid, Uid, fchown},
 };
 
+use super::device::is_device;
 use crate::{LaunchError, sys};
 
 /// The device that hands out masters.
@@ -44,8 +45,7 @@ impl Console {
 
 /// Makes the other end of a master a user's. Nothing else is touched, whatever the container's `/dev/ptmx` is.
 fn give(master: &OwnedFd, uid: u32) -> io::Result<()> {
-    let found = fstat(master)?;
-    if SFlag::from_bits_truncate(found.st_mode) & SFlag::S_IFMT != SFlag::S_IFCHR || found.st_rdev != PTMX {
+    if !is_device(master, PTMX)? {
         return Err(io::Error::other("what came is no terminal's master"));
     }
     Ok(fchown(sys::terminal::slave_of(master.as_fd())?, Some(Uid::from_raw(uid)), None::<Gid>)?)

@@ -9,6 +9,7 @@
 //! ```
 
 mod console;
+mod device;
 mod fifo;
 mod kept;
 mod log;

@@ -2,8 +2,7 @@
 
 use std::{fs::OpenOptions, io, os::fd::AsFd};
 
-use nix::sys::stat::fstat;
-
+use super::device::is_device;
 use crate::sys;
 
 /// The device that `/dev/null` is.
@@ -11,10 +10,9 @@ use crate::sys;
 /// Source: Documentation/admin-guide/devices.txt.
 const NULL: u64 = nix::sys::stat::makedev(1, 3);
 
-/// Whether it is that device, and no block device of its number.
+/// Whether it is that device.
 pub(crate) fn is_null(file: impl AsFd) -> io::Result<bool> {
-    let what = fstat(file)?;
-    Ok(what.st_mode & libc::S_IFMT == libc::S_IFCHR && what.st_rdev == NULL)
+    Ok(is_device(file, NULL)?)
 }
 
 /// Opens those of this process's standard streams that are `/dev/null` anew, for both directions: in the container, where what

@@ -15,12 +15,12 @@ use nix::{
     fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, openat2},
     sys::{
         socket::{ControlMessage, MsgFlags, sendmsg},
-        stat::{Mode, SFlag, fstat},
+        stat::Mode,
         statfs::{FsType, fstatfs},
     },
 };
 
-use super::console::PTMX;
+use super::{console::PTMX, device::is_device};
 use crate::{
     LaunchError,
     sys::{self, terminal, trees},
@@ -42,10 +42,9 @@ pub(crate) fn make(worker: OwnedFd) -> Result<[OwnedFd; 3], LaunchError> {
         .flags(OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC)
         .resolve(ResolveFlag::RESOLVE_NO_SYMLINKS);
     let master = openat2(AT_FDCWD, MASTERS, how).map_err(LaunchError::io("openat2(2)", MASTERS))?;
-    let what = fstat(&master).map_err(LaunchError::io("fstat(2)", MASTERS))?;
+    let is_master = is_device(&master, PTMX).map_err(LaunchError::io("fstat(2)", MASTERS))?;
     let system = fstatfs(&master).map_err(LaunchError::io("fstatfs(2)", MASTERS))?;
-    let is_device = SFlag::from_bits_truncate(what.st_mode) & SFlag::S_IFMT == SFlag::S_IFCHR;
-    if !is_device || what.st_rdev != PTMX || system.filesystem_type() != DEVPTS {
+    if !is_master || system.filesystem_type() != DEVPTS {
         return Err(LaunchError::Failed(format!("{MASTERS} is not where terminals are made")));
     }
     terminal::unlock(master.as_fd()).map_err(LaunchError::io("ioctl(2) TIOCSPTLCK", MASTERS))?;
