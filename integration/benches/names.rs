@@ -24,7 +24,7 @@ impl Part {
 }
 
 /// All of them, in the order of the table.
-pub(crate) const PARTS: [Part; 13] = [
+pub(crate) const PARTS: [Part; 14] = [
     Part { name: "start", about: "Start: `ctr run --rm … true`", rows: &["start"] },
     Part { name: "exec", about: "Exec: `ctr task exec … true`", rows: &["exec"] },
     Part { name: "task", about: "Kill and delete", rows: &["kill-to-event", "delete"] },
@@ -49,11 +49,8 @@ pub(crate) const PARTS: [Part; 13] = [
     Part { name: "pods", about: "Memory of one pod", rows: &["pss-pod-"] },
     Part { name: "stdio", about: "Standard output (more is better)", rows: &["stdio-"] },
     Part { name: "syscalls", about: "System calls inside the container", rows: &["syscall-"] },
-    Part {
-        name: "profiles",
-        about: "Profiles worked out from the image (of requests more is better)",
-        rows: &["profile-"],
-    },
+    Part { name: "profiles", about: "Profiles worked out from the image", rows: &["profile-"] },
+    Part { name: "served", about: "Servers under their profiles (more is better)", rows: &["served-"] },
 ];
 
 /// The parts that a list names; all without one.
@@ -89,6 +86,7 @@ mod tests {
             ("own-part", "own"),
             ("create", "own"),
             ("profile-getppid", "profiles"),
+            ("served-nginx", "served"),
         ] {
             assert_eq!(of(row), [part], "{row}");
         }

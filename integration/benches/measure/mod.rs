@@ -40,7 +40,7 @@ const MEASURES: [(&str, Measure); 17] = [
     ("profiles", profiles::calls),
     ("profiles", profiles::stored),
     ("profiles", profiles::cold),
-    ("profiles", served::load),
+    ("served", served::load),
     ("memory", memory::one_pod_each),
 ];
 

@@ -1,9 +1,9 @@
 //! What a server under load loses to the filter and rules that are worked out from its image, beside the same server
-//! under runc without any filter.
+//! under runc without any filter and with containerd's default.
 //!
-//! Both run at the same time and are asked in turn, each in its own network namespace, over its loopback: ab with
-//! connections that stay (apache2-utils), redis-benchmark (redis-tools). Answers are as short as they come, so that system
-//! calls are what is paid for.
+//! All run at the same time and are asked in turn, each in its own network namespace, over its loopback: ab
+//! (apache2-utils), redis-benchmark (redis-tools). nginx is asked for a page of 10 kB with a connection each, as strangers
+//! ask, and for an answer as short as it comes over connections that stay, where system calls are all that is paid for.
 
 use std::{
     process::Command,
@@ -35,23 +35,40 @@ http {
   access_log off; keepalive_requests 1000000;
   client_body_temp_path /tmp/body; proxy_temp_path /tmp/proxy; fastcgi_temp_path /tmp/fastcgi;
   uwsgi_temp_path /tmp/uwsgi; scgi_temp_path /tmp/scgi;
-  server { listen 8080; location / { return 200 \"served\\n\"; } }
+  server { listen 8080; root /srv; location = /short { return 200 \"served\\n\"; } }
 }
 ";
+
+/// Of a page.
+const PAGE: usize = 10 * 1024;
 
 struct Server {
     image: &'static str,
     command: &'static [&'static str],
-    load: &'static [&'static str],
-    /// Requests a second, of what the load prints.
+    loads: &'static [Load],
+    /// Requests a second, of what a load prints.
     read: fn(&str) -> Option<f64>,
+}
+
+struct Load {
+    name: &'static str,
+    command: &'static [&'static str],
 }
 
 const SERVERS: [Server; 2] = [
     Server {
         image: "nginx",
         command: &["/usr/sbin/nginx", "-c", "/etc/bench.conf"],
-        load: &["ab", "-q", "-k", "-n", "30000", "-c", "4", "http://127.0.0.1:8080/"],
+        loads: &[
+            Load {
+                name: "nginx",
+                command: &["ab", "-q", "-n", "20000", "-c", "4", "http://127.0.0.1:8080/page"],
+            },
+            Load {
+                name: "nginx-short",
+                command: &["ab", "-q", "-k", "-n", "100000", "-c", "4", "http://127.0.0.1:8080/short"],
+            },
+        ],
         read: ab,
     },
     Server {
@@ -69,7 +86,10 @@ const SERVERS: [Server; 2] = [
             "--dir",
             "/tmp",
         ],
-        load: &["redis-benchmark", "-p", "6379", "--csv", "-t", "get", "-n", "30000", "-c", "4"],
+        loads: &[Load {
+            name: "redis",
+            command: &["redis-benchmark", "-p", "6379", "--csv", "-t", "get", "-n", "60000", "-c", "4"],
+        }],
         read: redis_benchmark,
     },
 ];
@@ -98,7 +118,7 @@ pub(super) fn load(stage: &Stage, findings: &mut Findings) -> Result<(), Harness
         stage.bench.allow("exec = [\"*\"]")?;
         if let Err(error) = measured {
             interrupt::check()?;
-            findings.lacks(format!("profile-served-{}", server.image), &error);
+            findings.lacks(format!("served-{}", server.image), &error);
         }
     }
     Ok(())
@@ -118,13 +138,16 @@ fn one(
     stage.bench.allow_digests(&[&digests.manifest], generated)?;
     let subject = stage.subject()?;
     let mut pids = Vec::new();
-    for (who, runtime) in [(SUBJECT, subject), (NO_FILTER, runc)] {
+    for (who, runtime, options) in
+        [(SUBJECT, subject, &[][..]), (NO_FILTER, runc, &[]), (runc.name, runc, &["--seccomp"])]
+    {
         let id = stage.daemon().id(&format!("{}-{who}", server.image));
         ids.push(id.clone());
         when_ready(|| {
             let own = runtime.options();
             let mut args = vec!["run", "-d"];
             args.extend(own.iter().map(String::as_str));
+            args.extend(options);
             args.extend([name.as_str(), &id]);
             args.extend(server.command);
             let output = stage.daemon().ctr(&args)?;
@@ -136,27 +159,29 @@ fn one(
         let pid = pid(stage, &id)?;
         inside(&pid, &["ip", "link", "set", "lo", "up"])?;
         let asked = Instant::now();
-        until("the server answers", WITHIN, || match ask(server, &pid) {
+        until("the server answers", WITHIN, || match ask(server, &server.loads[0], &pid) {
             Ok(_) => Ok(true),
             Err(error) if asked.elapsed() > WITHIN / 2 => Err(error),
             Err(_) => Ok(false),
         })?;
         pids.push((who, pid));
     }
-    let mut series = Series::default();
-    for round in 0..stage.settings.runs {
-        for turn in 0..pids.len() {
-            interrupt::check()?;
-            let (who, pid) = &pids[(round + turn) % pids.len()];
-            series.add(who, ask(server, pid)?);
+    for load in server.loads {
+        let mut series = Series::default();
+        for round in 0..stage.settings.runs {
+            for turn in 0..pids.len() {
+                interrupt::check()?;
+                let (who, pid) = &pids[(round + turn) % pids.len()];
+                series.add(who, ask(server, load, pid)?);
+            }
         }
+        series.rows(&format!("served-{}", load.name), "requests/s", findings);
     }
-    series.rows(&format!("profile-served-{}", server.image), "requests/s", findings);
     Ok(())
 }
 
-fn ask(server: &Server, pid: &str) -> Result<f64, HarnessError> {
-    let said = inside(pid, server.load)?;
+fn ask(server: &Server, load: &Load, pid: &str) -> Result<f64, HarnessError> {
+    let said = inside(pid, load.command)?;
     (server.read)(&said).ok_or_else(|| wrong("requests a second", said))
 }
 
@@ -182,7 +207,13 @@ fn image(name: &str, of: &str) -> Result<Image, HarnessError> {
         let output = tar.output().map_err(HarnessError::at("tar of", part))?;
         layers.push(Layer::of_tar(output.stdout));
     }
-    layers.push(Layer::of(&[Entry::File("etc/bench.conf", 0o644, NGINX.as_bytes())])?);
+    let page = "x".repeat(PAGE);
+    let files = [
+        Entry::Dir("srv", 0o755),
+        Entry::File("srv/page", 0o644, page.as_bytes()),
+        Entry::File("etc/bench.conf", 0o644, NGINX.as_bytes()),
+    ];
+    layers.push(Layer::of(&files)?);
     let mut config = Map::new();
     config.insert("User".to_owned(), json!(format!("{UID}:{UID}")));
     config.insert("Env".to_owned(), json!(["PATH=/usr/sbin:/usr/bin:/sbin:/bin"]));
