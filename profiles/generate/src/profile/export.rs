@@ -1,13 +1,14 @@
 //! A profile for other runtimes: the seccomp section of OCI and Docker, and the SeccompProfile resource of the Security
 //! Profiles Operator.
 //!
-//! Both hold what runc itself calls under its filter besides the profile.
+//! Both hold what runc itself calls under its filter besides the profile, and the answers that the baseline has for calls
+//! that it denies: a program may go on at EPERM of setgroups(2) or EINVAL of splice(2), and not at ENOSYS.
 //!
 //! Limits: these formats have no order of rules, and libseccomp takes one comparison for each argument of a rule. Where
 //! the baseline denies several values of one argument, all but what can be said is allowed; [`Exported::wider`] names
 //! those calls.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bulkhead_profiles::{Action, Condition, Row as BaselineRow, Test, rows, syscall_name, syscall_number};
 use serde_json::{Value, json};
@@ -131,6 +132,9 @@ impl Profile {
         }
         let mut syscalls = vec![json!({ "names": plain, "action": "SCMP_ACT_ALLOW" })];
         syscalls.extend(conditional);
+        for (errno, names) in denied() {
+            syscalls.push(json!({ "names": names, "action": "SCMP_ACT_ERRNO", "errnoRet": errno }));
+        }
         let section = json!({
             "defaultAction": "SCMP_ACT_ERRNO",
             "defaultErrnoRet": ENOSYS,
@@ -139,6 +143,20 @@ impl Profile {
         });
         (section, wider)
     }
+}
+
+/// Calls that the baseline denies whatever their arguments, by errno; without those that are answered as what no rule names.
+fn denied() -> BTreeMap<u16, Vec<&'static str>> {
+    let mut denied = BTreeMap::<u16, Vec<&'static str>>::new();
+    for row in rows().iter().filter(|row| row.args.is_empty()) {
+        let alone = rows().iter().filter(|other| other.number == row.number).count() == 1;
+        if let (true, Action::Errno(errno)) = (alone, row.then)
+            && u32::from(errno) != ENOSYS
+        {
+            denied.entry(errno).or_default().push(row.syscall);
+        }
+    }
+    denied
 }
 
 /// The names in the rules of a section.

@@ -51,4 +51,22 @@ fn resource_of_the_operator_has_its_fields_and_every_other_call_is_no_such_call(
     assert!(of(allowed, "read") && !of(denied, "read"));
     assert!(of(denied, "mkdir") && !of(allowed, "mkdir"));
     assert!(!named(&profile.section().0).contains("mkdir"));
+    assert_eq!(text.matches("- \"setgroups\"\n").count(), 1);
+}
+
+/// lighttpd and memcached ask for groups, and go on at EPERM; Go copies where splice(2) says EINVAL.
+#[test]
+fn call_that_the_baseline_denies_keeps_its_errno_and_one_that_it_allows_has_none() {
+    let section = of(&["read", "socket", "clone"]).section().0;
+    let errno = |name: &str| {
+        let mut rules = section["syscalls"].as_array().unwrap().iter();
+        let rule = rules.find(|rule| names_in(&json!({ "syscalls": [rule] })).any(|of| of == name))?;
+        Some((rule["action"].as_str().unwrap().to_owned(), rule["errnoRet"].as_u64()))
+    };
+    let answer = |errno| Some(("SCMP_ACT_ERRNO".to_owned(), Some(errno)));
+    assert_eq!(errno("setgroups"), answer(1));
+    assert_eq!(errno("splice"), answer(22));
+    assert_eq!(errno("read"), Some(("SCMP_ACT_ALLOW".to_owned(), None)));
+    // Outside of the profile, and what the baseline says is ENOSYS: the default.
+    assert_eq!((errno("mkdir"), errno("memfd_create")), (None, None));
 }
