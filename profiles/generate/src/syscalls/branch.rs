@@ -5,9 +5,10 @@ use std::rc::Rc;
 use iced_x86::ConditionCode;
 
 use super::{
-    state::{Flags, State, Val},
-    step::mask,
+    arithmetic::mask,
+    state::{Flags, State},
     summary::{Guard, Test, shifted},
+    value::Val,
 };
 
 /// What is known on one way of a branch.

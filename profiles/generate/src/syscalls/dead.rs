@@ -4,7 +4,7 @@
 
 use iced_x86::{Decoder, DecoderOptions, FlowControl, Instruction, InstructionInfoFactory, OpAccess};
 
-use super::{object::Object, step::number};
+use super::{object::Object, operand::number};
 
 /// Most instructions that are looked at for one question.
 const INSTRUCTIONS_MAX: u32 = 200;

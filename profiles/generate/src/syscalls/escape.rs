@@ -7,9 +7,10 @@ use iced_x86::{FlowControl, Instruction, Mnemonic, OpKind};
 
 use super::{
     function::{Callee, Walk},
-    state::{State, Val},
-    step::{Memory as _, number},
+    operand::{Memory as _, number},
+    state::State,
     summary::Guard,
+    value::Val,
 };
 
 impl Walk<'_, '_> {

@@ -5,14 +5,16 @@ use std::{collections::VecDeque, rc::Rc};
 use iced_x86::{Decoder, DecoderOptions, FlowControl, Instruction, Mnemonic, OpKind};
 
 use super::{
+    arithmetic::index_of,
     branch::{self, Way},
     function::{Callee, Walk},
     models,
     object::Object,
-    state::{Flags, Index, RSP, State, Val},
-    step::{Stepper, index_of},
+    state::{Flags, RSP, State},
+    step::Stepper,
     summary::{FIRST_SLOT, Place, SLOTS, Site, Value},
     twice,
+    value::{Index, Val},
 };
 
 /// Most entries of a jump table whose length is not known.

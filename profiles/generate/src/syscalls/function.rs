@@ -18,9 +18,10 @@ use iced_x86::{Code, Decoder, DecoderOptions, FlowControl, Instruction, Mnemonic
 use super::{
     dead::is_dead,
     object::Object,
-    state::{State, Val},
+    state::State,
     step::Stepper,
     summary::{Call, Guard, Place, Site, Target, Value},
+    value::Val,
 };
 
 /// Most instructions looked at for one function, repetitions included.

@@ -1,7 +1,10 @@
 //! Which system calls a program can make.
 
 mod address;
+mod arithmetic;
 mod branch;
+mod clobber;
+mod conditions;
 mod data;
 mod dead;
 mod escape;
@@ -13,6 +16,7 @@ pub(crate) mod models;
 mod names;
 mod noreturn;
 mod object;
+mod operand;
 mod outline;
 mod plt;
 mod prune;
@@ -24,3 +28,4 @@ pub(crate) mod summarise;
 pub(crate) mod summary;
 mod sweep;
 mod twice;
+mod value;

@@ -12,8 +12,8 @@ use super::{
     address::{AddressMap, AddressSet},
     data::Stretches,
     function::Callee,
+    operand::Memory,
     outline::Outline,
-    step::Memory,
 };
 use crate::elf::{
     Elf,

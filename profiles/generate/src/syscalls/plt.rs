@@ -2,7 +2,7 @@
 
 use iced_x86::{Mnemonic, OpKind};
 
-use super::{function::Callee, object::Object, step::Memory as _};
+use super::{function::Callee, object::Object, operand::Memory as _};
 use crate::elf::unwind::Frame;
 
 impl Object<'_> {

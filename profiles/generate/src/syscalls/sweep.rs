@@ -10,8 +10,8 @@ use super::{
     function::Callee,
     leads::{Ends, Links},
     object::Object,
+    operand::Memory as _,
     outline::{Outline, goes_by_arguments},
-    step::Memory as _,
 };
 
 /// What the pass found besides where functions begin.
