@@ -97,7 +97,7 @@ impl Infra {
     pub fn on_node(&self, command: &[&str]) -> Output {
         let mut line = Command::new("nsenter");
         line.arg(format!("--mount=/proc/{}/ns/mnt", self.bench.daemon.pid())).arg("--").args(command);
-        run(&mut line, Duration::from_secs(10)).unwrap()
+        run(&mut line, Duration::from_secs(60)).unwrap()
     }
 }
 

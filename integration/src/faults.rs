@@ -108,8 +108,8 @@ impl Drop for Tracer {
     fn drop(&mut self) {
         // SIGINT has it detach; it may have ended with what it watched.
         let pid = self.child.id().to_string();
-        let asked = run::run(Command::new("/bin/kill").args(["-INT", &pid]), Duration::from_secs(5));
-        if asked.is_err() || !matches!(run::wait(&mut self.child, Duration::from_secs(5)), Ok(Some(_))) {
+        let asked = run::run(Command::new("/bin/kill").args(["-INT", &pid]), Duration::from_secs(60));
+        if asked.is_err() || !matches!(run::wait(&mut self.child, Duration::from_secs(60)), Ok(Some(_))) {
             drop(self.child.kill());
             drop(self.child.wait());
         }

@@ -183,7 +183,7 @@ impl Bench {
     /// Fails when anything is left of any container.
     #[track_caller]
     pub fn assert_nothing_left(&self) {
-        match self.daemon.leftovers_after(Duration::from_secs(20)) {
+        match self.daemon.leftovers_after(Duration::from_secs(60)) {
             Ok(left) => assert!(left.none(), "left behind: {left}"),
             Err(error) => panic!("{error}"),
         }

@@ -332,7 +332,7 @@ fn busybox_layer() -> Result<Layer> {
         fix: "integration/scripts/deps.sh",
     })?;
     let program = fs::read(path).map_err(HarnessError::at("read", path))?;
-    let applets = run(Command::new(path).arg("--list"), Duration::from_secs(10))?.success()?.stdout;
+    let applets = run(Command::new(path).arg("--list"), Duration::from_secs(60))?.success()?.stdout;
     let dirs = [
         "bin", "sbin", "usr", "usr/bin", "etc", "proc", "sys", "dev", "root", "srv", "data", "mnt", "var",
         "run",

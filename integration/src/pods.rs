@@ -325,7 +325,7 @@ impl Pods {
     pub fn output(&self, pod: &Pod, name: &str) -> Result<String> {
         let path = self.log(pod, name);
         let log = fs::metadata(&path).map_err(HarnessError::at("stat", &path))?;
-        run::until(&format!("the end of {}", path.display()), Duration::from_secs(30), || {
+        run::until(&format!("the end of {}", path.display()), Duration::from_secs(60), || {
             Ok(!has_open(self.containerd, &log))
         })?;
         self.output_so_far(pod, name)

@@ -17,7 +17,7 @@ pub const REGISTRY_USER: &str = "builder:hunter2";
 const HTPASSWD: &str = "builder:$2y$05$abcdefghijklmnopqrstuuoXuKqgZXLiJqzfmMXDDhSFPIvxV7t8.\n";
 
 /// How long a registry may take to answer.
-const START: Duration = Duration::from_secs(30);
+const START: Duration = Duration::from_secs(60);
 
 /// Which program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

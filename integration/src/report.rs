@@ -61,7 +61,7 @@ pub fn machine() -> Value {
 fn versions() -> Value {
     let mut found = serde_json::Map::new();
     for name in ["containerd", "runc", "rustc"] {
-        let output = run(Command::new(name).arg("--version"), Duration::from_secs(20));
+        let output = run(Command::new(name).arg("--version"), Duration::from_secs(60));
         if let Some(line) = output.ok().as_ref().and_then(|output| output.stdout.lines().next()) {
             found.insert(name.to_owned(), line.into());
         }

@@ -80,7 +80,7 @@ impl Tools {
             dirs.insert(0, own);
         }
         let containerd = find("containerd", &dirs)?;
-        let output = run(Command::new(&containerd).arg("--version"), Duration::from_secs(20))?.success()?;
+        let output = run(Command::new(&containerd).arg("--version"), Duration::from_secs(60))?.success()?;
         let path = dirs.iter().map(|dir| dir.to_string_lossy()).collect::<Vec<_>>().join(":");
         Ok(Self { ctr: find("ctr", &dirs)?, containerd, path, version: version_in(&output.stdout)? })
     }

@@ -110,7 +110,7 @@ on_each_containerd! {
             tasks.start(id).unwrap();
             say("wait", answer(tasks.wait(id)));
             events.wait_for(id, "exit").unwrap();
-            let killed = run(Command::new("kill").args(["-9", &server.to_string()]), Duration::from_secs(10));
+            let killed = run(Command::new("kill").args(["-9", &server.to_string()]), Duration::from_secs(60));
             killed.unwrap().success().unwrap();
             events.wait_for(id, "delete").unwrap();
             let told: Vec<_> = events.all().into_iter().filter(|event| event.container == id).collect();
@@ -275,7 +275,7 @@ fn terminal_is_resized_and_its_input_closed_alike() {
         let tasks = bench.daemon.tasks().unwrap();
         thread::scope(|scope| {
             let run = scope.spawn(|| bench.daemon.ctr_on_terminal(&line).unwrap().code());
-            until("the task", std::time::Duration::from_secs(20), || {
+            until("the task", std::time::Duration::from_secs(60), || {
                 Ok(tasks.state(&id, "").is_ok_and(|seen| seen.status == "RUNNING"))
             })
             .unwrap();

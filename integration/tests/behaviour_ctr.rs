@@ -36,7 +36,7 @@ fn with_input(bench: &Bench, args: &[&str], input: Vec<u8>) -> Output {
     let (read, mut write) = std::io::pipe().unwrap();
     let writer = thread::spawn(move || write.write_all(&input));
     let mut command = bench.daemon.ctr_command(bench.daemon.tag(), args);
-    let output = run_on(&mut command, Stdio::from(read), Duration::from_secs(20)).unwrap();
+    let output = run_on(&mut command, Stdio::from(read), Duration::from_secs(60)).unwrap();
     writer.join().unwrap().unwrap();
     output
 }
@@ -154,7 +154,7 @@ fn server_that_is_killed_leaves_nothing() {
     tasks.add_exec(&id, "long", &["/bin/sleep", "600"], NO_STREAMS).unwrap();
     tasks.start_exec(&id, "long").unwrap();
     kill_9(parent_of(tasks.state(&id, "").unwrap().pid).unwrap());
-    until("containerd's word that the task is gone", Duration::from_secs(30), || {
+    until("containerd's word that the task is gone", Duration::from_secs(60), || {
         Ok(tasks.state(&id, "").is_err())
     })
     .unwrap();

@@ -20,7 +20,7 @@ use std::{
 use bulkhead_integration::{ALLOWED, BULKHEAD, Bench, Cri, RUNC, Release, Tasks, until};
 use serde_json::{Value, json};
 
-const WITHIN: Duration = Duration::from_secs(20);
+const WITHIN: Duration = Duration::from_secs(60);
 
 /// Starts a task whose spec is changed before; its id.
 fn start(

@@ -52,7 +52,7 @@ fn assert_same(server: u32, before: &Held) {
         let now = held(server);
         now.descriptors == before.descriptors && now.children == before.children
     };
-    if until("the end of a churn", Duration::from_secs(10), || Ok(same())).is_err() {
+    if until("the end of a churn", Duration::from_secs(60), || Ok(same())).is_err() {
         panic!("before {before:?}, now {:?}", held(server));
     }
     let now = held(server);
@@ -128,7 +128,7 @@ fn execs(count: usize, every: Duration) {
     let dir = bench.daemon.bulkhead_root().join("run/bulkhead/tasks").join(bench.daemon.tag()).join(&id);
     let left = fs::read_dir(dir).unwrap().flatten().map(|entry| entry.file_name().into_string().unwrap());
     assert_eq!(left.filter(|name| name.starts_with("exec-")).collect::<Vec<_>>(), [""; 0]);
-    until("the last event", Duration::from_secs(10), || {
+    until("the last event", Duration::from_secs(60), || {
         Ok(events.of(&id).contains(&format!("exit e{}", count - 1)))
     })
     .unwrap();
@@ -209,7 +209,7 @@ fn five_hundred_containers_of_one_pod_leave_its_server_as_it_was() {
 
 fn signal(pid: u32, signal: &str) {
     let pid = pid.to_string();
-    run(Command::new("/bin/kill").args([signal, &pid]), Duration::from_secs(5)).unwrap().success().unwrap();
+    run(Command::new("/bin/kill").args([signal, &pid]), Duration::from_secs(60)).unwrap().success().unwrap();
 }
 
 /// A containerd that stands still reads what was sent meanwhile when it goes on.

@@ -102,7 +102,7 @@ fn hook_that_fails_fails_what_it_belongs_to_with_what_it_said_and_the_last_ones_
         }
         // The shell makes the file before the hook has written it.
         let state = || serde_json::from_slice::<Value>(&fs::read(dir.join("stopped")).unwrap_or_default());
-        until("the last hook", Duration::from_secs(30), || Ok(state().is_ok())).unwrap();
+        until("the last hook", Duration::from_secs(60), || Ok(state().is_ok())).unwrap();
         let state = state().unwrap();
         assert_eq!(state["status"], "stopped", "{kind}");
     }
@@ -125,7 +125,7 @@ fn hook_that_outstays_its_time_is_ended_with_its_children_and_the_create_fails()
     let pids = fs::read_to_string(pids).unwrap();
     assert_eq!(pids.split_whitespace().count(), 2);
     let gone = || Ok(pids.split_whitespace().all(|pid| !Path::new("/proc").join(pid).exists()));
-    until("the hook's processes end", Duration::from_secs(10), gone).unwrap();
+    until("the hook's processes end", Duration::from_secs(60), gone).unwrap();
     infra.bench.assert_nothing_left();
 }
 
@@ -146,7 +146,7 @@ fn last_hooks_of_a_container_whose_server_was_killed_run_once() {
         nix::sys::signal::Signal::SIGKILL,
     )
     .unwrap();
-    until("the last hook", Duration::from_secs(20), || Ok(dir.join("stopped").exists())).unwrap();
+    until("the last hook", Duration::from_secs(60), || Ok(dir.join("stopped").exists())).unwrap();
     infra.bench.remove(&id).unwrap();
     infra.bench.assert_nothing_left();
     assert_eq!(fs::read_to_string(dir.join("stopped")).unwrap(), "stopped\n");

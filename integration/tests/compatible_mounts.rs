@@ -72,7 +72,7 @@ fn mounts_of_the_node_appear_in_a_container_that_follows_and_a_containers_on_a_n
                 }
             });
             // Session keyring of the container's own, named as runc names it; an exec joins the same.
-            until("the container's mount", Duration::from_secs(20), || Ok(dir.join("ready").exists()))
+            until("the container's mount", Duration::from_secs(60), || Ok(dir.join("ready").exists()))
                 .unwrap();
             let down = dir.join("down").display().to_string();
             infra.on_node(&["mount", "-t", "tmpfs", "tmpfs", &down]).success().unwrap();
@@ -110,7 +110,7 @@ fn what_a_request_mounts_below_a_volume_is_the_containers_alone_and_what_it_writ
             bind(spec, &volume, "/data", &options);
             bind(spec, &below, "/data/below", &options);
         });
-        until("the container's files", Duration::from_secs(20), || Ok(volume.join("ready").exists()))
+        until("the container's files", Duration::from_secs(60), || Ok(volume.join("ready").exists()))
             .unwrap();
         let seen = |path: &Path| infra.on_node(&["ls", &path.display().to_string()]).ok();
         assert!(seen(&below.join("file")), "{runtime} {options:?}");

@@ -149,7 +149,7 @@ on_each_containerd! {
             let id = bench.daemon.id(name);
             let init = heard(runtime, || thread::scope(|scope| {
                 let run = scope.spawn(|| bench.run_under(runtime, name, &[], &command));
-                until("the start of the task", Duration::from_secs(20), || {
+                until("the start of the task", Duration::from_secs(60), || {
                     Ok(bench.daemon.ctr(&["task", "ls"])?.stdout.contains("RUNNING"))
                 })
                 .unwrap();
@@ -181,7 +181,7 @@ fn mount_inside(bench: &Bench, id: &str, at: &str) {
     let pid = line.split_whitespace().nth(1).unwrap();
     let script = format!("mount -t tmpfs -o mode=0777 open {at} && touch {at}/go");
     let namespace = format!("--mount=/proc/{pid}/ns/mnt");
-    run(Command::new("nsenter").args([&namespace, "/bin/sh", "-c", &script]), Duration::from_secs(10))
+    run(Command::new("nsenter").args([&namespace, "/bin/sh", "-c", &script]), Duration::from_secs(60))
         .unwrap()
         .success()
         .unwrap();

@@ -35,7 +35,7 @@ on_each_containerd! {
         assert_eq!(ctr(&["task", "ps", &id]).lines().count(), 2);
 
         ctr(&["task", "kill", "-s", "SIGTERM", &id]);
-        until("the end of the task", Duration::from_secs(30), || {
+        until("the end of the task", Duration::from_secs(60), || {
             Ok(bench.daemon.ctr(&["task", "ls"])?.stdout.contains("STOPPED"))
         }).unwrap();
         ctr(&["task", "delete", &id]);

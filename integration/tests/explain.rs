@@ -60,7 +60,7 @@ impl Node {
     /// What explain says of a container, once its log has reached the file.
     fn explain(&self, id: &str, wanted: &str) -> Value {
         let mut said = Value::Null;
-        until("what the container said", Duration::from_secs(20), || {
+        until("what the container said", Duration::from_secs(60), || {
             let output = self.bench.daemon.bulkhead(&["--json", "explain", "-n", "k8s.io", id])?.success()?;
             said = serde_json::from_str(&output.stdout).unwrap();
             Ok(said.to_string().contains(wanted))

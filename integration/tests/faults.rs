@@ -132,7 +132,7 @@ fn a_server_that_is_killed_before_it_serves_leaves_at_most_a_socket_that_the_nex
             "{call}: {answer:?}"
         );
         let mut left = bench.daemon.leftovers().unwrap();
-        let gone = until("all but a socket to go", Duration::from_secs(20), || {
+        let gone = until("all but a socket to go", Duration::from_secs(60), || {
             left = bench.daemon.leftovers()?;
             Ok(left.count() == left.sockets.len() && left.count() <= 1)
         });
@@ -184,20 +184,20 @@ fn a_zygote_that_is_killed_again_and_again_is_replaced_each_time_and_when_all_ar
     let zygotes = || zygotes().concat();
     let kill = |pids: &[u32]| {
         let pids: Vec<String> = pids.iter().map(u32::to_string).collect();
-        run(Command::new("/bin/kill").arg("-KILL").args(pids), Duration::from_secs(5))
+        run(Command::new("/bin/kill").arg("-KILL").args(pids), Duration::from_secs(60))
             .unwrap()
             .success()
             .unwrap();
     };
     // The spare names itself when it runs for the first time.
-    until("a zygote and its spare", Duration::from_secs(20), || Ok(complete())).unwrap();
+    until("a zygote and its spare", Duration::from_secs(60), || Ok(complete())).unwrap();
     let first = zygotes();
     assert_eq!(first.len(), 2, "one works, one is spare");
     for round in 0..4 {
         // Whichever it is, the working one or the spare.
         let victim = zygotes()[round % 2];
         kill(&[victim]);
-        until("another zygote", Duration::from_secs(30), || Ok(complete() && !zygotes().contains(&victim)))
+        until("another zygote", Duration::from_secs(60), || Ok(complete() && !zygotes().contains(&victim)))
             .unwrap();
         let output = bench.exec(&id, &["/bin/echo", "still"]).unwrap().success().unwrap();
         assert_eq!(output.stdout, "still\n");

@@ -68,7 +68,7 @@ on_each_cri! {
         assert_eq!(pods.exec(&sleeper, &["/bin/probe", "exit", "7"]).unwrap().code, 7);
         assert!(pods.stats(&sleeper).unwrap().memory.is_some());
         pods.remove_pod(&pod).unwrap();
-        let left = daemon.leftovers_after(Duration::from_secs(20)).unwrap();
+        let left = daemon.leftovers_after(Duration::from_secs(60)).unwrap();
         assert!(left.none(), "{left}");
     }
 }

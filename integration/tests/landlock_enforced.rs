@@ -201,7 +201,7 @@ fn program_with_two_names_still_runs_after_the_kernel_forgot_both_and_another_st
     fs::write("/proc/sys/vm/drop_caches", "2").unwrap();
     world.bench.exec(&id, &["/usr/bin/touch", "/tmp/go"]).unwrap().success().unwrap();
     let mut said = String::new();
-    until("both were tried", Duration::from_secs(30), || {
+    until("both were tried", Duration::from_secs(60), || {
         let read = world.bench.exec(&id, &["/bin/cat", "/tmp/said"]).unwrap();
         said = read.stdout.clone();
         Ok(read.code() == 0)
@@ -228,11 +228,11 @@ fn server_serves_under_both_halves_from_its_image_and_from_a_mount_on_the_ports_
     for (name, options) in [("image", vec![]), ("mount", vec!["--mount", bind.as_str()])] {
         let id = world.start_with_when_ready(name, &options, &["/usr/sbin/nginx"]);
         let served = || world.get(&id, 8080, "/");
-        until("nginx serves", Duration::from_secs(30), || Ok(served().contains("served"))).unwrap();
+        until("nginx serves", Duration::from_secs(60), || Ok(served().contains("served"))).unwrap();
         assert!(world.get(&id, 8080, "/files/base-files/dot.bashrc").contains("200 OK"));
         assert!(world.get(&id, 8080, "/files/none").contains("404"));
         world.bench.exec(&id, &["/usr/sbin/nginx", "-s", "reload"]).unwrap().success().unwrap();
-        until("nginx serves", Duration::from_secs(30), || Ok(served().contains("served"))).unwrap();
+        until("nginx serves", Duration::from_secs(60), || Ok(served().contains("served"))).unwrap();
         world.bench.remove(&id).unwrap();
     }
     let other = ["/usr/sbin/nginx", "-c", "/etc/nginx/other.conf"];
@@ -313,7 +313,7 @@ fn signals_reach_init_unless_they_are_scoped(world: &World) {
     for (scope, reaches) in [("", true), ("landlock = { scope = [\"signals\"] }", false)] {
         world.policy("enforce", &format!("{exec}\n{scope}"));
         let id = world.start_when_ready("scoped", &["/usr/sbin/nginx"]);
-        until("nginx serves", Duration::from_secs(30), || Ok(world.get(&id, 8080, "/").contains("served")))
+        until("nginx serves", Duration::from_secs(60), || Ok(world.get(&id, 8080, "/").contains("served")))
             .unwrap();
         let reload = world.bench.exec(&id, &["/usr/sbin/nginx", "-s", "reload"]).unwrap();
         assert_eq!(reload.code() == 0, reaches, "{}", reload.stderr);

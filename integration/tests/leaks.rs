@@ -14,7 +14,7 @@ on_each_containerd! {
         let id = bench.start_task("killed", &["/bin/sleep", "600"]).unwrap();
         let mut processes = Vec::new();
         // The kernel lets an execve(2) be known before it shows the new arguments.
-        until("the program", Duration::from_secs(20), || {
+        until("the program", Duration::from_secs(60), || {
             processes = bench.daemon.leftovers()?.processes;
             Ok(processes.iter().any(|process| process.contains("sleep 600")))
         })
@@ -22,9 +22,9 @@ on_each_containerd! {
         let shims = processes.iter().filter(|process| process.contains("containerd-shim-bulkhead"));
         let pids: Vec<&str> = shims.filter_map(|process| process.split(' ').next()).collect();
         assert!(!pids.is_empty(), "{processes:?}");
-        run(Command::new("kill").arg("-KILL").args(&pids), Duration::from_secs(5)).unwrap();
+        run(Command::new("kill").arg("-KILL").args(&pids), Duration::from_secs(60)).unwrap();
         // containerd sees the connection break, and has the shim's `delete` clean up.
-        until("the end of the task", Duration::from_secs(20), || {
+        until("the end of the task", Duration::from_secs(60), || {
             bench.daemon.ctr(&["task", "delete", "-f", &id])?;
             Ok(!bench.daemon.ctr(&["task", "ls"])?.stdout.contains(&id))
         })
@@ -42,7 +42,7 @@ on_each_containerd! {
         // What ends while nobody listens is known afterwards.
         let gone = bench.start_task("ends", &["/bin/sleep", "0.2"]).unwrap();
         bench.daemon.restart().unwrap();
-        until("the news of the end", Duration::from_secs(30), || {
+        until("the news of the end", Duration::from_secs(60), || {
             let list = bench.daemon.ctr(&["task", "ls"])?.stdout;
             // containerd 1.7 and later remove a task without processes when they start.
             Ok(!list.lines().any(|line| line.starts_with(&gone) && line.contains("RUNNING")))
@@ -65,8 +65,8 @@ fn a_server_that_dies_alone_is_cleaned_up_after_too() {
     // The parent of a container's first process is the server.
     let stat = std::fs::read_to_string(format!("/proc/{init}/stat")).unwrap();
     let server = stat.rsplit_once(") ").unwrap().1.split(' ').nth(1).unwrap().to_owned();
-    run(Command::new("kill").args(["-KILL", &server]), Duration::from_secs(5)).unwrap().success().unwrap();
-    until("the end of the task", Duration::from_secs(20), || {
+    run(Command::new("kill").args(["-KILL", &server]), Duration::from_secs(60)).unwrap().success().unwrap();
+    until("the end of the task", Duration::from_secs(60), || {
         bench.daemon.ctr(&["task", "delete", "-f", &id])?;
         Ok(!bench.daemon.ctr(&["task", "ls"])?.stdout.contains(&id))
     })
@@ -119,9 +119,9 @@ on_each_cri! {
 
         let init = bench.daemon.tasks_in("k8s.io").unwrap().state(&containers[0], "").unwrap().pid;
         let server = parent_of(init).unwrap().to_string();
-        run(Command::new("kill").args(["-KILL", &server]), Duration::from_secs(5)).unwrap().success().unwrap();
+        run(Command::new("kill").args(["-KILL", &server]), Duration::from_secs(60)).unwrap().success().unwrap();
         // Whichever pod it was: its containers end, with what a kill leaves, and the other's run on.
-        until("the end of the containers", Duration::from_secs(30), || {
+        until("the end of the containers", Duration::from_secs(60), || {
             Ok(pods.exit_code(&containers[0])?.is_some() || pods.exit_code(&neighbour)?.is_some())
         })
         .unwrap();

@@ -41,13 +41,13 @@ fn small_init_ends_a_program_that_has_no_handler_and_waits_for_orphans_and_witho
         let seen = bench.exec(&id, PROCESSES).unwrap().stdout;
         assert_eq!(seen.contains("bulkhead-init"), name == "with", "{seen}");
         if name == "with" {
-            until("the orphan is waited for", Duration::from_secs(20), || Ok(zombies(&bench, &id) == 0))
+            until("the orphan is waited for", Duration::from_secs(60), || Ok(zombies(&bench, &id) == 0))
                 .unwrap();
             let tasks = bench.daemon.tasks().unwrap();
             bench.daemon.ctr(&["task", "kill", "-s", "SIGTERM", &id]).unwrap().success().unwrap();
             assert_eq!(tasks.wait(&id).unwrap(), 128 + 15);
         } else {
-            until("the orphan is left", Duration::from_secs(20), || Ok(zombies(&bench, &id) == 1)).unwrap();
+            until("the orphan is left", Duration::from_secs(60), || Ok(zombies(&bench, &id) == 1)).unwrap();
             bench.daemon.ctr(&["task", "kill", "-s", "SIGTERM", &id]).unwrap().success().unwrap();
             // The kernel has dropped the signal by the time that kill(2) came back.
             assert_eq!(status_of(&bench, &id), "RUNNING");
@@ -90,7 +90,7 @@ fn small_init_ends_as_its_program_does_and_a_program_that_is_not_there_is_an_err
         let caught = "grep -q 'SigCgt:.*[13579bdf]$' /proc/2/status";
         Ok(bench.exec(&id, &["/bin/sh", "-c", caught]).unwrap().ok())
     };
-    until("the program has its handler", Duration::from_secs(20), trapped).unwrap();
+    until("the program has its handler", Duration::from_secs(60), trapped).unwrap();
     bench.daemon.ctr(&["task", "kill", "-s", "SIGHUP", &id]).unwrap().success().unwrap();
     assert_eq!(bench.daemon.tasks().unwrap().wait(&id).unwrap(), 5);
     bench.remove(&id).unwrap();
@@ -183,7 +183,7 @@ on_each_cri! {
         one.security.namespace_options = Some(shared);
         let one = pods.launch(&pod, &one).unwrap();
         let processes = || pods.exec(&one, PROCESSES).unwrap().stdout;
-        until("the orphan is waited for", Duration::from_secs(20), || {
+        until("the orphan is waited for", Duration::from_secs(60), || {
             let seen = processes();
             assert!(seen.contains("bulkhead-init") && seen.contains("probe"), "{seen}");
             Ok(seen.matches("sleep").count() == 1)
@@ -311,7 +311,7 @@ fn policy_that_from_manifest_prints_launches_that_very_pod_and_runs_its_probes_a
         fs::write(&file, format!("kind: {kind}\nmetadata: {{ name: web }}\nspec: {spec}\n")).unwrap();
         let mut print = Command::new(bulkhead_dir().unwrap().join("bulkhead"));
         print.args(["policy", "from-manifest"]).arg(&file);
-        let lines = run(&mut print, Duration::from_secs(30)).unwrap().success().unwrap().stdout;
+        let lines = run(&mut print, Duration::from_secs(60)).unwrap().success().unwrap().stdout;
         let pause = format!("[image]\n\"registry.test/pause\" = {{ digests = [{:?}] }}\n", bench.pause);
         bench.daemon.policy(&lines.replacen("[image]\n", &pause, 1)).unwrap();
 

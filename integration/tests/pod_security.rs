@@ -208,7 +208,7 @@ fn configmap_that_the_kubelet_changes_is_seen_and_groups_of_the_pod_can_write_it
     assert_eq!(run("cat /conf/key"), "one");
     symlink("..2", map_here.join("..data_tmp")).unwrap();
     fs::rename(map_here.join("..data_tmp"), map_here.join("..data")).unwrap();
-    until("the new text", Duration::from_secs(10), || Ok(run("cat /conf/key") == "two")).unwrap();
+    until("the new text", Duration::from_secs(60), || Ok(run("cat /conf/key") == "two")).unwrap();
     assert_eq!(run("echo x >/group/f && stat -c %g /group/f"), "2000\n");
     pods.remove_pod(&pod).unwrap();
     bench.assert_nothing_left();

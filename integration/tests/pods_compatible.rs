@@ -406,6 +406,6 @@ fn what_the_level_grants_is_refused_where_the_node_names_another_tenant() {
     let fine = node.pods.launch(&pod, &options).unwrap();
     assert_eq!(node.pods.wait(&fine).unwrap(), 0);
     node.pods.remove_pod(&pod).unwrap();
-    until("no pods", Duration::from_secs(10), || Ok(node.pods.count()? == 0)).unwrap();
+    until("no pods", Duration::from_secs(60), || Ok(node.pods.count()? == 0)).unwrap();
     node.end();
 }

@@ -117,7 +117,7 @@ fn fingerprint(pem: &Path) -> String {
             .arg(pem.with_extension("der"))
             .arg("-in")
             .arg(pem),
-        Duration::from_secs(20),
+        Duration::from_secs(60),
     );
     der.unwrap().success().unwrap();
     digest_of(&fs::read(pem.with_extension("der")).unwrap())

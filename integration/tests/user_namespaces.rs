@@ -50,7 +50,7 @@ fn ranges(bench: &Bench) -> BTreeSet<String> {
 }
 
 fn no_range_is_left(bench: &Bench) {
-    until("the ranges are given back", Duration::from_secs(20), || Ok(ranges(bench).is_empty())).unwrap();
+    until("the ranges are given back", Duration::from_secs(60), || Ok(ranges(bench).is_empty())).unwrap();
 }
 
 /// A directory of the node's that policy may name, with a file of root's and one of the container's user.
@@ -142,7 +142,7 @@ fn shifted_container_is_confined_as_others_are_and_its_root_has_no_power_over_it
     let pid = pid_of(&bench, &id);
     // lsns walks all of /proc and fails where any process ends meanwhile (ESRCH): then it is asked again.
     let mut owners = String::new();
-    until("lsns to answer", Duration::from_secs(20), || {
+    until("lsns to answer", Duration::from_secs(60), || {
         let of = Command::new("lsns")
             .args(["-n", "-r", "-o", "TYPE,ONS", "-p", &pid.to_string()])
             .output()

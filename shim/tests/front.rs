@@ -20,7 +20,7 @@ use containerd_shim_protos::{
     ttrpc::{self, Code, context},
 };
 
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A bundle and a socket directory of its own.
 struct Node(tempfile::TempDir);

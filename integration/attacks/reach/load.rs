@@ -15,7 +15,7 @@ pub(crate) const CONNECTIONS: usize = 100;
 const PATHS: [(&str, &str); 3] = [("/", " 200 "), ("/files/text", " 200 "), ("/missing", " 404 ")];
 
 /// How long an answer may take: a machine whose instructions are translated is slow.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Asks for everything, over and over.
 pub(crate) fn put_on(address: SocketAddr) -> Result<()> {

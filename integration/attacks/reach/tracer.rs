@@ -55,7 +55,7 @@ impl Tracer {
     /// Mounts tracefs where it is not, and sets the buffer's size.
     pub(crate) fn new() -> Result<Self> {
         if !path("current_tracer").exists() {
-            run(Command::new("mount").args(["-t", "tracefs", "tracefs", TRACEFS]), Duration::from_secs(20))?
+            run(Command::new("mount").args(["-t", "tracefs", "tracefs", TRACEFS]), Duration::from_secs(60))?
                 .success()?;
         }
         let marks = path(MARKS);

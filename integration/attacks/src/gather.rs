@@ -70,7 +70,7 @@ fn column(arena: &Arena, listed: &[Listed], column: Column) -> Result<Table> {
 /// What the attacker knows: asked here, where listing harms nobody.
 fn list(arena: &Arena) -> Result<Vec<Listed>> {
     let mut command = std::process::Command::new(&arena.program);
-    let output = run(command.arg("list"), std::time::Duration::from_secs(20))?.success()?;
+    let output = run(command.arg("list"), std::time::Duration::from_secs(60))?.success()?;
     let mut listed: Vec<Listed> = attacker::lines(&output.stdout)?;
     listed.retain(|listed| wanted(&listed.name));
     Ok(listed)

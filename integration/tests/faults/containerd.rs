@@ -50,7 +50,7 @@ fn kill_containerd(bench: &mut Bench, during: During, call: &str) {
             During::Delete => tasks.delete(&id).map(drop),
         }
     });
-    until("the server to stand still", Duration::from_secs(20), || {
+    until("the server to stand still", Duration::from_secs(60), || {
         Ok(tracer
             .as_ref()
             .map_or_else(|| bench.daemon.fault_happened(&name), |(tracer, _)| tracer.happened()))
@@ -81,7 +81,7 @@ fn kill_containerd(bench: &mut Bench, during: During, call: &str) {
     })
     .unwrap();
     bench.daemon.ctr(&["container", "delete", &id]).unwrap().success().unwrap();
-    let left = bench.daemon.leftovers_after(Duration::from_secs(20)).unwrap();
+    let left = bench.daemon.leftovers_after(Duration::from_secs(60)).unwrap();
     let state = state.unwrap_or_else(|error| error.to_string());
     println!("{step:<60} leaks {} then {state:.60}", left.count());
     note(json!({

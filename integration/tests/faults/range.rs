@@ -15,13 +15,13 @@ use bulkhead_integration::{
 use serde_json::{Value, json};
 
 /// How long one call may take with a process killed under it: containerd itself waits 10 s for some of its steps.
-pub(super) const BOUND: Duration = Duration::from_secs(40);
+pub(super) const BOUND: Duration = Duration::from_secs(100);
 
 /// How long strace may take to tell of a fault that has to happen.
-pub(super) const TOLD: Duration = Duration::from_secs(20);
+pub(super) const TOLD: Duration = Duration::from_secs(60);
 
 /// How long cleaning up may take.
-pub(super) const CLEAN: Duration = Duration::from_secs(30);
+pub(super) const CLEAN: Duration = Duration::from_secs(60);
 
 pub(super) const NO_STREAMS: StreamPaths<'_> = StreamPaths { stdin: "", stdout: "" };
 
@@ -73,7 +73,7 @@ impl Range {
         let took = before.elapsed();
         assert!(took < BOUND, "{during:?}, {fault}: {took:?}");
         self.clean(&id);
-        let left = self.bench.daemon.leftovers_after(Duration::from_secs(15)).unwrap();
+        let left = self.bench.daemon.leftovers_after(Duration::from_secs(60)).unwrap();
         let exits = self.events.of(&id).iter().filter(|event| *event == "exit").count();
         let step = format!("{during:?}: {fault}").to_lowercase();
         println!(
@@ -239,5 +239,5 @@ pub(super) fn shoot_all(release: Release, victim: Victim, steps: &[(During, &str
 
 pub(super) fn signal(pid: u32, signal: &str) {
     let pid = pid.to_string();
-    run(Command::new("/bin/kill").args([signal, &pid]), Duration::from_secs(5)).unwrap().success().unwrap();
+    run(Command::new("/bin/kill").args([signal, &pid]), Duration::from_secs(60)).unwrap().success().unwrap();
 }

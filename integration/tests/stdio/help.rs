@@ -12,7 +12,7 @@ use std::{
 
 use bulkhead_integration::{ALLOWED, Bench, Stdio, Tasks};
 
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A container whose task is not there yet.
 pub(crate) fn container(bench: &Bench, runtime: &str, name: &str, command: &[&str]) -> (Tasks, String) {

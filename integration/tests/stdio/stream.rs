@@ -49,7 +49,7 @@ impl Stream {
     pub(crate) fn open(socket: &Path, id: &str) -> Self {
         // Longer than a socket's address may be: by its directory.
         let socket = UnixStream::connect(socket).unwrap();
-        socket.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+        socket.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
         let mut stream = Self { socket };
         let request = message(|out| {
             out.write_string(1, "containerd.services.streaming.v1.Streaming").unwrap();

@@ -70,7 +70,7 @@ async fn containerd_that_never_answers_is_a_failure_within_the_deadline() {
         Ok(client) => verify(&client, &node.layout(), &judge(), &request).await.unwrap_err(),
     };
     assert!(matches!(error, VerifyError::Failed(Failure::Silent { .. })), "{error:?}");
-    assert!(started.elapsed() < Duration::from_secs(20), "{:?}", started.elapsed());
+    assert!(started.elapsed() < Duration::from_secs(60), "{:?}", started.elapsed());
 }
 
 #[tokio::test]
@@ -139,7 +139,7 @@ async fn judge_is_killed_when_nobody_waits_for_it_any_more() {
         if state.is_empty() || state.contains(") Z ") {
             break;
         }
-        assert!(started.elapsed() < Duration::from_secs(20), "{state}");
+        assert!(started.elapsed() < Duration::from_secs(60), "{state}");
         std::thread::sleep(Duration::from_millis(5));
     }
 }
@@ -203,7 +203,7 @@ async fn launch_that_waits_too_long_for_another_ones_judge_is_told_to_try_again(
     let slow = Judge {
         program: "/bin/sleep".into(),
         arguments: vec!["1000".into()],
-        time_max: Duration::from_secs(2),
+        time_max: Duration::from_secs(600),
         ..judge()
     };
     let hurried = Judge { wait_max: Duration::from_millis(100), ..judge() };

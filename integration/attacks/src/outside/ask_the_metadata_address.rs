@@ -32,7 +32,7 @@ fn attempt(arena: &Arena, column: Column, _: Phase) -> Result<Outcome> {
     // In the container's own network namespace: nothing is served to anybody else.
     let namespace = format!("--net=/proc/{}/ns/net", arena.pid_of(&id)?);
     let script = "ip link set lo up && ip addr add 169.254.169.254/32 dev lo";
-    run(Command::new("nsenter").args([&namespace, "--", "sh", "-c", script]), Duration::from_secs(20))?
+    run(Command::new("nsenter").args([&namespace, "--", "sh", "-c", script]), Duration::from_secs(60))?
         .success()?;
     let mut command = Command::new("nsenter");
     command.args([&namespace, "--", "busybox", "httpd", "-f", "-p", "169.254.169.254:80", "-h"]).arg(&page);

@@ -46,7 +46,7 @@ impl Containerd {
             .spawn()
             .expect("containerd is installed (integration/scripts/deps.sh)");
         let daemon = Self { process, dir };
-        let deadline = Instant::now() + Duration::from_secs(20);
+        let deadline = Instant::now() + Duration::from_secs(60);
         while UnixStream::connect(daemon.dir().join("containerd.sock")).is_err() {
             assert!(Instant::now() < deadline, "{}", fs::read_to_string(daemon.dir().join("log")).unwrap());
             std::thread::sleep(Duration::from_millis(20));

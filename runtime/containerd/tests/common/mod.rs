@@ -60,7 +60,7 @@ impl Node {
         let started = Instant::now();
         while !node.try_ctr(&["version"]).status.success() {
             let log = node.dir.path().join("containerd.log");
-            assert!(started.elapsed() < Duration::from_secs(20), "{}", fs::read_to_string(log).unwrap());
+            assert!(started.elapsed() < Duration::from_secs(60), "{}", fs::read_to_string(log).unwrap());
             std::thread::sleep(Duration::from_millis(50));
         }
         node

@@ -36,7 +36,7 @@ use serde_json::Value;
 pub use self::container::Container;
 use self::container::{confine, spec};
 
-pub const PATIENCE: Duration = Duration::from_secs(10);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 /// `struct sock_filter` of one instruction: return SECCOMP_RET_ALLOW.
 pub const ALLOW: u64 = 0x7fff_0000 << 32 | 0x06;
 pub const UID: u32 = 65532;
