@@ -1,6 +1,6 @@
 //! Container records: a spec that `ctr` would not write.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use containerd_client::services::v1::{
     GetContainerRequest, UpdateContainerRequest, containers_client::ContainersClient,
@@ -11,6 +11,7 @@ use tonic::Request;
 
 use crate::{
     Containerd, HarnessError, Result,
+    run::until,
     tasks::{connect, runtime},
     tools::bulkhead_dir,
 };
@@ -37,6 +38,22 @@ impl Containerd {
             shim.display()
         );
         Ok((self.runtime(name, &script)?, config))
+    }
+
+    /// Kills, deletes and removes a task with its container.
+    pub fn remove(&self, id: &str) -> Result<()> {
+        // It may have ended by itself.
+        let killed = self.ctr(&["task", "kill", "-s", "SIGKILL", id])?;
+        if !killed.ok() && !killed.stderr.contains("not found") && !killed.stderr.contains("already finished")
+        {
+            return Err(killed.into_error());
+        }
+        until("the end of a killed task", Duration::from_secs(60), || {
+            // The exit code of `task delete` is that of the task.
+            let deleted = self.ctr(&["task", "delete", id])?;
+            Ok(deleted.ok() || deleted.code() == 137 || deleted.stderr.contains("not found"))
+        })?;
+        self.ctr(&["container", "delete", id])?.success().map(drop)
     }
 
     /// The bundle of a task.

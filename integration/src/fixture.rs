@@ -166,18 +166,7 @@ impl Bench {
 
     /// Kills, deletes and removes a task with its container.
     pub fn remove(&self, id: &str) -> Result<()> {
-        // It may have ended by itself.
-        let killed = self.daemon.ctr(&["task", "kill", "-s", "SIGKILL", id])?;
-        if !killed.ok() && !killed.stderr.contains("not found") && !killed.stderr.contains("already finished")
-        {
-            return Err(killed.into_error());
-        }
-        run::until("the end of a killed task", Duration::from_secs(30), || {
-            // The exit code of `task delete` is that of the task.
-            let deleted = self.daemon.ctr(&["task", "delete", id])?;
-            Ok(deleted.ok() || deleted.code() == 137 || deleted.stderr.contains("not found"))
-        })?;
-        self.daemon.ctr(&["container", "delete", id])?.success().map(drop)
+        self.daemon.remove(id)
     }
 
     /// Fails when anything is left of any container.
@@ -189,21 +178,26 @@ impl Bench {
         }
     }
 
-    /// Runs a command of `ctr` that reads `input` and then, a second later, its end: `ctr` itself loses an end that
-    /// comes before its task is there, whatever the runtime.
-    pub fn ctr_with_input(&self, args: &[&str], input: &str) -> Result<Output> {
+    /// Runs a command of `ctr` for the container `id` that reads `input` and, once its task runs, the end: `ctr` itself loses
+    /// an end that comes before its task is there, whatever the runtime.
+    pub fn ctr_with_input(&self, id: &str, args: &[&str], input: &str) -> Result<Output> {
         let mut command = self.daemon.ctr_command(self.daemon.tag(), args);
         let failed = |source| HarnessError::Run { program: "ctr".to_owned(), source };
         let (read, mut write) = std::io::pipe().map_err(failed)?;
         write.write_all(input.as_bytes()).map_err(failed)?;
-        let end = thread::spawn(move || {
-            thread::sleep(Duration::from_secs(1));
+        thread::scope(|scope| {
+            let output =
+                scope.spawn(|| run::run_on(&mut command, Stdio::from(read), Duration::from_secs(60)));
+            let tasks = self.daemon.tasks()?;
+            let runs = || tasks.state(id, "").is_ok_and(|seen| seen.status == "RUNNING");
+            let began = run::until("a task with input", Duration::from_secs(60), || {
+                Ok(output.is_finished() || runs())
+            });
+            // Its end comes in any case: `ctr` must not wait for it.
             drop(write);
-        });
-        let output = run::run_on(&mut command, Stdio::from(read), Duration::from_secs(60));
-        // It only sleeps: it cannot have panicked.
-        drop(end.join());
-        output
+            let output = output.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            began.and(output)
+        })
     }
 }
 

@@ -84,7 +84,7 @@ on_each_containerd! {
         let bench = Bench::start(release, Cri::Off).unwrap();
         let id = bench.daemon.id("stdin");
         let args = ["run", "--rm", "--runtime", BULKHEAD, ALLOWED, &id, "/bin/cat"];
-        let output = bench.ctr_with_input(&args, "one\ntwo\n").unwrap().success().unwrap();
+        let output = bench.ctr_with_input(&id, &args, "one\ntwo\n").unwrap().success().unwrap();
         assert_eq!(output.stdout, "one\ntwo\n");
         bench.assert_nothing_left();
     }

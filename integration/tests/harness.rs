@@ -15,16 +15,14 @@ on_each_containerd! {
     fn what_runc_runs_is_counted_while_it_runs_and_nothing_is_left_after(release) {
         let daemon = Containerd::start(release, Cri::Off).unwrap();
         daemon.import(&Image::busybox(IMAGE, "65532").unwrap()).unwrap();
-        assert!(daemon.leftovers().unwrap().none());
+        assert!(daemon.leftovers_after(Duration::from_secs(60)).unwrap().none());
         let id = daemon.id("a");
         daemon.ctr(&["run", "-d", "--runtime", RUNC, IMAGE, &id, "/bin/probe", "pause"]).unwrap().success().unwrap();
         let there = daemon.leftovers().unwrap();
         assert!(!there.mounts.is_empty() && !there.cgroups.is_empty(), "{there}");
         assert!(there.processes.len() >= 2 && !there.sockets.is_empty() && there.directories.len() >= 2, "{there}");
-        daemon.ctr(&["task", "kill", "-s", "SIGKILL", &id]).unwrap().success().unwrap();
-        daemon.ctr(&["task", "delete", &id]).unwrap();
-        daemon.ctr(&["container", "delete", &id]).unwrap().success().unwrap();
-        let left = daemon.leftovers_after(Duration::from_secs(20)).unwrap();
+        daemon.remove(&id).unwrap();
+        let left = daemon.leftovers_after(Duration::from_secs(60)).unwrap();
         assert!(left.none(), "{left}");
     }
 
@@ -32,7 +30,7 @@ on_each_containerd! {
         let bench = Bench::start(release, Cri::Off).unwrap();
         let id = bench.daemon.id("stdin");
         let args = ["run", "--rm", "--runtime", RUNC, ALLOWED, &id, "/bin/cat"];
-        let said = || Ok(bench.ctr_with_input(&args, "one\ntwo\n")?.success()?.stdout);
+        let said = || Ok(bench.ctr_with_input(&id, &args, "one\ntwo\n")?.success()?.stdout);
         assert_eq!(heard(RUNC, said).unwrap(), "one\ntwo\n");
     }
 
