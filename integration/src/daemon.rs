@@ -345,9 +345,7 @@ impl Containerd {
     /// A runtime type whose shim is a script.
     pub fn runtime(&self, name: &str, script: &str) -> Result<String> {
         let path = self.dir.join("bin").join(format!("containerd-shim-{name}-v2"));
-        write(&path, script)?;
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755))
-            .map_err(HarnessError::at("chmod", &path))?;
+        program(&path, script.as_bytes())?;
         Ok(format!("io.containerd.{name}.v2"))
     }
 
@@ -462,6 +460,24 @@ pub(crate) fn directory(path: &Path) -> Result<()> {
 
 fn write(path: &Path, text: &str) -> Result<()> {
     fs::write(path, text).map_err(HarnessError::at("write", path))
+}
+
+/// Writes a program that others execute at once.
+///
+/// Not by this process: what another of its threads starts at that moment has the file open for writing until its own
+/// execve(2), and to execute it is ETXTBSY until then.
+pub fn program(path: &Path, bytes: &[u8]) -> Result<()> {
+    let part = path.with_extension("part");
+    fs::write(&part, bytes).map_err(HarnessError::at("write", &part))?;
+    fs::set_permissions(&part, fs::Permissions::from_mode(0o755))
+        .map_err(HarnessError::at("chmod", &part))?;
+    copy_program(&part, path)?;
+    fs::remove_file(&part).map_err(HarnessError::at("remove", part))
+}
+
+/// As [`program`], of one that is there.
+pub fn copy_program(from: &Path, to: &Path) -> Result<()> {
+    run::run(Command::new("/bin/cp").arg("-p").args([from, to]), CTR)?.success().map(drop)
 }
 
 fn quote(word: &str) -> String {

@@ -37,7 +37,7 @@ mod tools;
 pub use attacker::attacker;
 pub use compatible::{COMPATIBLE, HARDENED, Infra, ROOT, bind, push, same};
 pub use config::Cri;
-pub use daemon::{Containerd, Hierarchies, PAUSE, RunDir, Surroundings};
+pub use daemon::{Containerd, Hierarchies, PAUSE, RunDir, Surroundings, copy_program, program};
 pub use error::{HarnessError, Result};
 pub use events::{Event, Events};
 pub use faults::{Fault, Tracer, Victim, child_named, children_named, parent_of};

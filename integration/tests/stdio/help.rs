@@ -4,13 +4,18 @@
 
 use std::{
     fs::{self, File},
-    io::Read as _,
+    io::{self, Read as _},
+    os::fd::AsFd as _,
     path::{Path, PathBuf},
     thread::{self, JoinHandle},
     time::Duration,
 };
 
-use bulkhead_integration::{ALLOWED, Bench, Stdio, Tasks};
+use bulkhead_integration::{ALLOWED, Bench, Stdio, Tasks, program};
+use nix::{
+    fcntl::OFlag,
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+};
 
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -48,10 +53,23 @@ pub(crate) fn shell(script: &str) -> [&str; 3] {
     ["/bin/sh", "-c", script]
 }
 
-/// Reads a FIFO to its end, from now on.
+/// Reads a FIFO to its end, from now on: it is open when this returns, so that no writer can be gone before.
 pub(crate) fn reader(path: &str) -> JoinHandle<Vec<u8>> {
-    let path = path.to_owned();
-    thread::spawn(move || fs::read(path).unwrap())
+    use std::os::unix::fs::OpenOptionsExt as _;
+
+    let mut fifo =
+        fs::OpenOptions::new().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(path).unwrap();
+    thread::spawn(move || {
+        let mut found = Vec::new();
+        loop {
+            // Of a FIFO that nobody has written to yet there is nothing to be told: poll(2) waits for the first writer.
+            poll(&mut [PollFd::new(fifo.as_fd(), PollFlags::POLLIN)], PollTimeout::NONE).unwrap();
+            match fifo.read_to_end(&mut found) {
+                Ok(_) => return found,
+                Err(error) => assert_eq!(error.kind(), io::ErrorKind::WouldBlock, "{error}"),
+            }
+        }
+    })
 }
 
 pub(crate) fn text(reader: JoinHandle<Vec<u8>>) -> String {
@@ -72,14 +90,11 @@ pub(crate) fn line(fifo: &mut File) -> String {
 
 /// A logging program, and the directory that it is given to write to.
 pub(crate) fn logger(bench: &Bench, name: &str, script: &str) -> (PathBuf, PathBuf) {
-    use std::os::unix::fs::PermissionsExt as _;
-
-    let program = bench.daemon.dir().join(format!("{name}.sh"));
-    fs::write(&program, format!("#!/bin/sh\n{script}\n")).unwrap();
-    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    let path = bench.daemon.dir().join(format!("{name}.sh"));
+    program(&path, format!("#!/bin/sh\n{script}\n").as_bytes()).unwrap();
     let dir = bench.daemon.dir().join(name);
     fs::create_dir(&dir).unwrap();
-    (program, dir)
+    (path, dir)
 }
 
 pub(crate) fn logged_by(scheme: &str, program: &Path, dir: &Path) -> Stdio {

@@ -13,7 +13,7 @@ use std::{
 };
 
 use bulkhead_confine::{ServerAccess, ServerNeeds, confine_server};
-use child::{End, in_child};
+use child::{End, copy_program, in_child};
 use nix::mount::{MsFlags, mount};
 
 /// A directory beside the one that may be changed.
@@ -39,7 +39,7 @@ fn needs(dir: &Path) -> ServerNeeds {
 /// What `body` says free, and confined.
 fn both(body: impl Fn(&Path) -> String) -> (End, End) {
     let dir = tempfile::tempdir().unwrap();
-    fs::copy("/bin/true", dir.path().join("true")).unwrap();
+    copy_program("/bin/true", &dir.path().join("true"));
     let free = in_child(|| body(dir.path()));
     let confined = in_child(|| {
         confine_server(&needs(dir.path())).unwrap();
@@ -80,7 +80,7 @@ fn record_is_made_and_appended_to_and_can_be_neither_cut_nor_moved_nor_removed()
     };
     let recorded = |body: &dyn Fn(&Path) -> String| {
         let dir = tempfile::tempdir().unwrap();
-        fs::copy("/bin/true", dir.path().join("true")).unwrap();
+        copy_program("/bin/true", &dir.path().join("true"));
         fs::create_dir(record(dir.path())).unwrap();
         let free = in_child(|| body(dir.path()));
         let confined = in_child(|| {

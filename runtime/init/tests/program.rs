@@ -6,8 +6,12 @@ use std::{
     env, fs,
     os::unix::fs::PermissionsExt as _,
     path::PathBuf,
-    process::{Command, Output},
+    process::{Command, Output, Stdio},
+    sync::Mutex,
 };
+
+/// Nothing is started while a program is written: who inherited it open for writing would make its execve(2) ETXTBSY.
+static ONE: Mutex<()> = Mutex::new(());
 
 /// The program as a file, which is gone with this.
 struct Init(PathBuf);
@@ -15,13 +19,20 @@ struct Init(PathBuf);
 impl Init {
     fn new(name: &str) -> Self {
         let path = env::temp_dir().join(format!("bulkhead-init-{name}-{}", std::process::id()));
+        let _one = ONE.lock().unwrap();
         fs::write(&path, bulkhead_init::PROGRAM).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
         Self(path)
     }
 
     fn run(&self, words: &[&str]) -> Output {
-        Command::new(&self.0).args(words).output().unwrap()
+        let mut command = Command::new(&self.0);
+        command.args(words).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let started = {
+            let _one = ONE.lock().unwrap();
+            command.spawn().unwrap()
+        };
+        started.wait_with_output().unwrap()
     }
 }
 

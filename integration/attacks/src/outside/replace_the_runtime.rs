@@ -9,7 +9,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use bulkhead_integration::{HarnessError, Result, bulkhead_dir};
+use bulkhead_integration::{HarnessError, Result, bulkhead_dir, copy_program};
 
 use crate::{
     arena::{self, Arena},
@@ -73,7 +73,7 @@ fn runtime(arena: &Arena, column: Column) -> Result<(PathBuf, Vec<String>)> {
     }
     let dir = arena.fresh_directory("runtime")?;
     let copy = dir.join(name(&original));
-    fs::copy(&original, &copy).map_err(HarnessError::at("copy", &original))?;
+    copy_program(&original, &copy)?;
     let program = match column {
         Column::Runsc => arena::runsc(&dir, &copy)?,
         _ => copy.display().to_string(),

@@ -39,7 +39,7 @@ impl End {
     }
 }
 
-/// One child at a time: another test's must not inherit this one's pipe.
+/// One child at a time: another test's must not inherit this one's pipe, nor a file that is being written.
 static ONE: Mutex<()> = Mutex::new(());
 static QUIET: Once = Once::new();
 
@@ -80,6 +80,12 @@ pub(crate) fn in_child(body: impl FnOnce() -> String) -> End {
             }
         }
     }
+}
+
+/// Copies a program that is executed then: who inherited it open for writing would make that ETXTBSY.
+pub(crate) fn copy_program(from: &str, to: &Path) {
+    let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    fs::copy(from, to).unwrap();
 }
 
 /// What may differ from a container as it should be.
