@@ -6,7 +6,9 @@ use std::{path::Path, process::Command, time::Duration};
 
 use serde_json::{Value, json};
 
-use crate::{Answers, BULKHEAD, Bench, Cri, Image, Output, RUNC, Release, heard, run, runcs};
+use crate::{
+    Answers, BULKHEAD, Bench, Cri, Image, Output, RUNC, Release, fixture::unique, heard, run, runcs,
+};
 
 /// An image whose user is root.
 pub const ROOT: &str = "registry.test/team-a/root:1";
@@ -39,7 +41,7 @@ impl Infra {
 
     /// Runs a command to its end.
     pub fn run(&self, runtime: &str, options: &[&str], command: &[&str]) -> Output {
-        let id = self.bench.daemon.id("run");
+        let id = self.bench.daemon.id(&fresh("run"));
         let mut args = vec!["run", "--rm", "--runtime", runtime];
         args.extend(options);
         args.extend([ROOT, &id]);
@@ -73,7 +75,7 @@ impl Infra {
 
     /// Runs it to its end.
     pub fn script(&self, runtime: &str, script: &str, edit: impl FnOnce(&mut Value)) -> Output {
-        let id = self.start_script(runtime, "script", script, edit);
+        let id = self.start_script(runtime, &fresh("script"), script, edit);
         let output = self.bench.start_container(&id).unwrap();
         drop(self.bench.daemon.ctr(&["task", "delete", "-f", &id]));
         self.bench.daemon.ctr(&["container", "delete", &id]).unwrap().success().unwrap();
@@ -99,6 +101,12 @@ impl Infra {
         line.arg(format!("--mount=/proc/{}/ns/mnt", self.bench.daemon.pid())).arg("--").args(command);
         run(&mut line, Duration::from_secs(60)).unwrap()
     }
+}
+
+/// A name that no other container has: runc's shim of 1.7 and later answers Delete before it has taken its socket away, and a
+/// start of the same id finds the one that is about to end.
+fn fresh(what: &str) -> String {
+    format!("{what}{}", unique())
 }
 
 /// What both runtimes print is the same, and is not nothing.

@@ -157,11 +157,16 @@ impl Bench {
         run::heard(runtime, || Ok(self.run_under(runtime, name, &[], command)?.success()?.stdout))
     }
 
-    /// What the probe says in a task that runs.
+    /// What the probe says in a task of Bulkhead's that runs.
     pub fn probe_exec(&self, id: &str, words: &[&str]) -> Result<Answers> {
+        self.probe_exec_under(BULKHEAD, id, words)
+    }
+
+    /// As [`Self::probe_exec`], in a task of a runtime.
+    pub fn probe_exec_under(&self, runtime: &str, id: &str, words: &[&str]) -> Result<Answers> {
         let mut command = vec!["/bin/probe"];
         command.extend(words);
-        Answers::read(&self.exec(id, &command)?.success()?.stdout)
+        Answers::read(&run::heard(runtime, || Ok(self.exec(id, &command)?.success()?.stdout))?)
     }
 
     /// Kills, deletes and removes a task with its container.
@@ -245,7 +250,8 @@ impl Refused {
     }
 }
 
-fn unique() -> u32 {
+/// A number that nothing else of this process has.
+pub(crate) fn unique() -> u32 {
     use std::sync::atomic::{AtomicU32, Ordering};
     static NEXT: AtomicU32 = AtomicU32::new(0);
     NEXT.fetch_add(1, Ordering::Relaxed)

@@ -50,7 +50,7 @@ pub use process::{Seen, StreamPaths};
 pub use ratio::{Compared, median};
 pub use registry::{REGISTRY_USER, Registry, RegistryDoor, RegistryKind};
 pub use report::{machine, merge_report, write_report, write_report_of};
-pub use run::{Output, heard, run, run_on, runcs, until, wait};
+pub use run::{Output, answered, heard, run, run_on, runcs, until, wait};
 pub use stdio::{Stdio, open_fifo};
 pub use tag::{clean, directory, fresh, need_root, sweep};
 pub use tasks::{RootMount, Tasks};

@@ -15,7 +15,7 @@ use k8s_cri::v1::{
 use tokio::runtime::Runtime;
 use tonic::transport::Channel;
 
-use crate::{Containerd, HarnessError, Result, daemon::directory, run, tasks};
+use crate::{Containerd, HarnessError, Result, daemon::directory, fixture, run, tasks};
 
 /// How long one CRI call may take.
 const CALL: Duration = Duration::from_secs(60);
@@ -329,6 +329,20 @@ impl Pods {
             Ok(!has_open(self.containerd, &log))
         })?;
         self.output_so_far(pod, name)
+    }
+
+    /// What a container of a pod wrote that writes something in any case, and ended with 0: runc's is made again, as
+    /// [`crate::heard`] says. `launch` is given a name that the pod has for no other.
+    pub fn said(&self, handler: &str, pod: &Pod, launch: impl Fn(&str) -> Result<String>) -> Result<String> {
+        run::heard(handler, || {
+            let name = format!("said{}", fixture::unique());
+            let code = self.wait(&launch(&name)?)?;
+            let said = self.output(pod, &name)?;
+            match code {
+                0 => Ok(said),
+                code => Err(HarnessError::Format { what: "an end with 0", found: format!("{code}: {said}") }),
+            }
+        })
     }
 
     /// As [`Self::output`], of a container that runs: as much as has reached the log.

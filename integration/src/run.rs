@@ -122,8 +122,11 @@ fn line_of(command: &Command) -> String {
     words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
 }
 
-/// What runc answers beside `ours`. Its shim loses what a short run printed when the machine is busy, once in some hundred
-/// runs: where it differs it is asked again, up to five times in all. Ours answers once.
+/// What runc answers beside `ours`. What a short run printed is lost once in some hundred runs when the machine is busy: its
+/// shim opens a FIFO for both directions and closes it at the end, whether or not containerd's client has opened it by then.
+/// Where it differs it is asked again, up to five times in all. Ours answers once.
+///
+/// Source: `copyPipes`, containerd cmd/containerd-shim-runc-v2/process/io.go; `openFifos`, pkg/cio/io_unix.go.
 pub fn runcs<T: PartialEq>(ours: &T, ask: impl Fn() -> T) -> T {
     let mut answer = ask();
     for _ in 1..RUNC_ANSWERS {
@@ -135,16 +138,29 @@ pub fn runcs<T: PartialEq>(ours: &T, ask: impl Fn() -> T) -> T {
     answer
 }
 
-/// What a run prints that prints something in any case. Ours is asked once; runc, as [`runcs`] says, until it is heard.
+/// What a run prints that prints something in any case, under a runtime or a handler of CRI's. Ours is asked once; runc, as
+/// [`runcs`] says, until it is heard.
 pub fn heard(runtime: &str, mut ask: impl FnMut() -> Result<String>) -> Result<String> {
     let mut said = ask()?;
     for _ in 1..RUNC_ANSWERS {
-        if runtime != RUNC || !said.is_empty() {
+        if !["runc", RUNC].contains(&runtime) || !said.is_empty() {
             break;
         }
         said = ask()?;
     }
     Ok(said)
+}
+
+/// As [`heard`], of a run that has printed something where it has ended well.
+pub fn answered(runtime: &str, mut ask: impl FnMut() -> Result<Output>) -> Result<Output> {
+    let mut output = ask()?;
+    for _ in 1..RUNC_ANSWERS {
+        if runtime != RUNC || !output.ok() || !output.stdout.is_empty() {
+            break;
+        }
+        output = ask()?;
+    }
+    Ok(output)
 }
 
 #[cfg(test)]

@@ -128,7 +128,7 @@ fn exec_has_what_init_has_as_under_runc_and_is_refused_once_policy_takes_the_lev
     let mut said = Vec::new();
     for runtime in [RUNC, BULKHEAD] {
         let id = infra.background(runtime, "exec", "sleep 600", privileged);
-        let answers = infra.bench.probe_exec(&id, &["facts"]).unwrap();
+        let answers = infra.bench.probe_exec_under(runtime, &id, &["facts"]).unwrap();
         let facts =
             ["Uid", "Groups", "CapEff", "CapBnd", "CapInh", "CapAmb", "NoNewPrivs", "Seccomp", "fds", "cwd"];
         said.push(facts.map(|name| format!("{name} {}", answers.get(name))));

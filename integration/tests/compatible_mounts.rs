@@ -6,7 +6,7 @@
 use std::{fs, os::unix::fs::MetadataExt as _, path::Path, time::Duration};
 
 use bulkhead_integration::{
-    BULKHEAD, COMPATIBLE, Infra, RUNC, Release, bind, on_each_containerd, push, same, until,
+    BULKHEAD, COMPATIBLE, Infra, RUNC, Release, bind, heard, on_each_containerd, push, same, until,
 };
 use serde_json::{Value, json};
 
@@ -77,9 +77,13 @@ fn mounts_of_the_node_appear_in_a_container_that_follows_and_a_containers_on_a_n
             let down = dir.join("down").display().to_string();
             infra.on_node(&["mount", "-t", "tmpfs", "tmpfs", &down]).success().unwrap();
             infra.on_node(&["touch", &format!("{down}/made")]).success().unwrap();
-            let seen = infra.bench.exec(&id, &["/bin/ls", "/data/down"]).unwrap().success().unwrap().stdout;
+            let said = |command: &[&str]| {
+                let said = || Ok(infra.bench.exec(&id, command)?.success()?.stdout);
+                heard(runtime, said).unwrap()
+            };
+            let seen = said(&["/bin/sh", "-c", "echo seen; ls /data/down"]);
             assert_eq!(seen.contains("made"), follows, "{runtime} {propagation}");
-            let keys = infra.bench.exec(&id, &["/bin/cat", "/proc/keys"]).unwrap().success().unwrap().stdout;
+            let keys = said(&["/bin/cat", "/proc/keys"]);
             assert!(keys.contains(&format!("_ses.{id}: ")), "{runtime}: {keys}");
             let up = dir.join("up/made").display().to_string();
             assert_eq!(infra.on_node(&["ls", &up]).ok(), shares, "{runtime} {propagation}");

@@ -160,7 +160,7 @@ on_each_containerd! {
 
             let id = bench.start_task_under(runtime, &format!("{name}-exec"), &["/bin/probe", "pause"]).unwrap();
             mount_inside(&bench, &id, "/mnt");
-            let exec = bench.probe_exec(&id, &command[4..]).unwrap();
+            let exec = bench.probe_exec_under(runtime, &id, &command[4..]).unwrap();
             bench.remove(&id).unwrap();
             [init, exec]
         };

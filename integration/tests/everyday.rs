@@ -83,20 +83,20 @@ fn nginx_serves_in_a_restricted_pod_reloads_and_ends_when_asked() {
         let pod = pods.run(handler, "team-a", handler).unwrap();
         let nginx = ContainerOptions::restricted("nginx", NAME, &["/usr/sbin/nginx"]);
         let nginx = pods.launch(&pod, &nginx).unwrap();
-        let get = |name: &str| {
+        let get = || {
             let command = "for i in $(seq 400); do curl -sf http://127.0.0.1:8080/ && break; sleep 0.1; done; \
                  curl -sf http://127.0.0.1:8080/files/debian_version | wc -c";
-            let client = ContainerOptions::restricted(name, NAME, &["/bin/bash", "-c", command]);
-            let client = pods.launch(&pod, &client).unwrap();
-            assert_eq!(pods.wait(&client).unwrap(), 0, "{handler}");
-            let said = pods.output(&pod, name).unwrap();
+            let said = pods.said(handler, &pod, |name| {
+                pods.launch(&pod, &ContainerOptions::restricted(name, NAME, &["/bin/bash", "-c", command]))
+            });
+            let said = said.unwrap();
             let log = pods.output_so_far(&pod, "nginx").unwrap();
             assert!(said.starts_with("served\n") && !said.ends_with("\n0\n"), "{handler}: {said:?} {log}");
         };
-        get("first");
+        get();
         let reload = pods.exec(&nginx, &["nginx", "-s", "reload"]).unwrap();
         assert_eq!(reload.code, 0, "{handler}: {reload:?}");
-        get("second");
+        get();
         let quit = pods.exec(&nginx, &["nginx", "-s", "quit"]).unwrap();
         // The container's end may overtake it: the kernel kills what is left in its pid namespace.
         assert!([0, 137].contains(&quit.code), "{handler}: {quit:?}");

@@ -58,10 +58,10 @@ on_each_cri! {
         let pod = pods.run("runc", "team-a", "one").unwrap();
         let sleeper = ContainerOptions::restricted("sleeper", IMAGE, &["/bin/probe", "pause"]);
         let sleeper = pods.launch(&pod, &sleeper).unwrap();
-        let teller = ContainerOptions::restricted("teller", IMAGE, &["/bin/probe", "facts"]);
-        let teller = pods.launch(&pod, &teller).unwrap();
-        assert_eq!(pods.wait(&teller).unwrap(), 0);
-        let facts = Answers::read(&pods.output(&pod, "teller").unwrap()).unwrap();
+        let said = pods.said("runc", &pod, |name| {
+            pods.launch(&pod, &ContainerOptions::restricted(name, IMAGE, &["/bin/probe", "facts"]))
+        });
+        let facts = Answers::read(&said.unwrap()).unwrap();
         assert_eq!(facts.get("Uid"), "65532 65532 65532 65532");
         assert_eq!(pods.exec(&sleeper, &["/bin/probe", "exit", "7"]).unwrap().code, 7);
         assert!(pods.stats(&sleeper).unwrap().memory.is_some());

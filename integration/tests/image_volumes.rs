@@ -157,24 +157,25 @@ fn files_changed_and_mounts_made_where_containerd_has_mounted_an_image_are_not_s
             node.allow("exec = [\"*\"]");
         }
         let pod = node.pods.run(handler, "team-a", &format!("{handler}{level}")).unwrap();
-        let container =
-            with_volume("late", MODEL, "cat /model/data/weights /model/data/new 2>/dev/null; true");
-        let id = node.pods.create(&pod, &container).unwrap();
-        let place = node.places(&pod);
-        let change = format!(
-            "echo changed >{place}/data/weights; echo new >{place}/data/new; \
-             cp -r {place}/data {place}.data; mount --bind {place}.data {place}/data",
-            place = place.display()
-        );
-        node.inside(&change);
-        node.pods.start(&id).unwrap();
-        assert_eq!(node.pods.wait(&id).unwrap(), 0);
-        let seen = node.pods.output(&pod, "late").unwrap();
-        let back = format!("umount {place}/data; rm -r {place}.data", place = place.display());
-        node.inside(&back);
+        let seen = node.pods.said(handler, &pod, |name| {
+            let container =
+                with_volume(name, MODEL, "cat /model/data/weights /model/data/new 2>/dev/null; true");
+            let id = node.pods.create(&pod, &container)?;
+            let place = node.places(&pod);
+            let change = format!(
+                "echo changed >{place}/data/weights; echo new >{place}/data/new; \
+                 cp -r {place}/data {place}.data; mount --bind {place}.data {place}/data",
+                place = place.display()
+            );
+            node.inside(&change);
+            node.pods.start(&id)?;
+            node.pods.wait(&id)?;
+            node.inside(&format!("umount {place}/data; rm -r {place}.data", place = place.display()));
+            Ok(id)
+        });
         match handler {
-            "runc" => assert_eq!(seen, "changed\nnew\n"),
-            _ => assert_eq!(seen, WEIGHTS, "{level}"),
+            "runc" => assert_eq!(seen.unwrap(), "changed\nnew\n"),
+            _ => assert_eq!(seen.unwrap(), WEIGHTS, "{level}"),
         }
         pods.push(pod);
     }

@@ -4,10 +4,10 @@
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
-use std::{collections::HashMap, fs, time::Duration};
+use std::{cell::Cell, collections::HashMap, fs, time::Duration};
 
 use bulkhead_integration::{
-    ALLOWED, Bench, ContainerOptions, Cri, Pod, Pods, Refused, Release, namespaces, until,
+    ALLOWED, Bench, ContainerOptions, Cri, Pod, Pods, Refused, Release, heard, namespaces, runcs, until,
 };
 use k8s_cri::v1::{
     Capability, ContainerConfig, Device, DnsConfig, Int64Value, LinuxContainerResources,
@@ -40,12 +40,7 @@ impl Node {
         let id = self.pods.create_with(pod, &options, edit).unwrap();
         self.pods.start(&id).unwrap();
         let code = self.pods.wait(&id).unwrap();
-        // CRI writes the log on its own time; who was killed says nothing more.
-        let output = || self.pods.output(pod, name);
-        let is_whole =
-            |text: &str| code > 128 || text.lines().last().is_some_and(|line| line.starts_with("end "));
-        until("the last line", Duration::from_secs(10), || Ok(is_whole(&output()?))).unwrap();
-        format!("{}exit {code}\n", output().unwrap())
+        format!("{}exit {code}\n", self.pods.output(pod, name).unwrap())
     }
 
     /// What a script prints in a pod of its own is the same under both runtimes; that.
@@ -57,8 +52,11 @@ impl Node {
         of_pod: impl Fn(&mut PodSandboxConfig),
         of_container: impl Fn(&mut ContainerConfig),
     ) -> String {
-        let [runc, ours] = HANDLERS.map(|handler| {
-            let pod = self.pods.run_with(handler, "team-a", &format!("{name}-{handler}"), |config| {
+        let made = Cell::new(0);
+        let said = |handler: &str| {
+            made.set(made.get() + 1);
+            let name = format!("{name}-{handler}{}", made.get());
+            let pod = self.pods.run_with(handler, "team-a", &name, |config| {
                 // What differs by name is made the same.
                 config.hostname = "pod".to_owned();
                 of_pod(config);
@@ -67,8 +65,13 @@ impl Node {
             let said = self.said(&pod, "main", script, &of_container);
             self.pods.remove_pod(&pod).unwrap();
             said
-        });
-        assert_eq!(ours, runc, "{name}: {script}");
+        };
+        let ours = said("bulkhead");
+        assert_eq!(ours, runcs(&ours, || said("runc")), "{name}: {script}");
+        // Whole: its last line, or who was killed says nothing more.
+        let mut last = ours.lines().rev();
+        let (exit, end) = (last.next().unwrap(), last.next().unwrap_or_default());
+        assert!(end.starts_with("end ") || exit > "exit 128", "{name}: {ours}");
         ours
     }
 
@@ -159,12 +162,18 @@ fn namespaces_of_the_node_of_the_pod_and_of_a_target_are_joined_as_under_runc() 
         let target = node.pods.launch(&pod, &container("target", &["/bin/probe", "pause"])).unwrap();
         let of_target =
             NamespaceOption { pid: NamespaceMode::Target.into(), target_id: target.clone(), ..namespaces() };
-        let said = node.said(&pod, "debug", first, |config| {
-            security(config).namespace_options = Some(of_target.clone())
+        let made = Cell::new(0);
+        let said = heard(handler, || {
+            made.set(made.get() + 1);
+            let said = node.said(&pod, &format!("debug{}", made.get()), first, |config| {
+                security(config).namespace_options = Some(of_target.clone())
+            });
+            Ok(said.strip_suffix("exit 0\n").unwrap_or(&said).to_owned())
         });
+        let said = said.unwrap();
         assert!(said.starts_with("/bin/probe pause"), "{handler}: {said}");
-        let said = node.pods.exec(&target, &["/bin/echo", "lives"]).unwrap();
-        assert_eq!(said.stdout, "lives\n", "{handler}");
+        let said = heard(handler, || Ok(node.pods.exec(&target, &["/bin/echo", "lives"])?.stdout));
+        assert_eq!(said.unwrap(), "lives\n", "{handler}");
         node.pods.remove_pod(&pod).unwrap();
     }
     node.end();

@@ -8,7 +8,7 @@ use std::{
 };
 
 use bulkhead_integration::{
-    Bench, Cri, Digests, Entry, HarnessError, Image, Layer, Output, Release, Result, workspace,
+    Bench, Cri, Digests, Entry, HarnessError, Image, Layer, Output, Release, Result, answered, workspace,
 };
 
 use crate::{
@@ -188,14 +188,14 @@ impl Arena {
         command: &[&str],
     ) -> Result<Output> {
         match phase {
-            Phase::Init => {
+            Phase::Init => answered(column.runtime(), || {
                 let (id, image) = (self.id_of(column), image_of(column));
                 let mut arguments = self.request(column, options);
                 arguments.extend(["--rm".to_owned(), image, id]);
                 let mut arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
                 arguments.extend(command);
                 self.bench.daemon.ctr(&arguments)
-            }
+            }),
             Phase::Exec => {
                 self.exec_each(column, options, &[(&[], command)]).map(|mut outputs| outputs.swap_remove(0))
             }
@@ -215,9 +215,12 @@ impl Arena {
             return Ok(vec![started]);
         }
         let exec = |(options, command): &(&[&str], &[&str])| {
-            let name = format!("e{}", unique());
-            let words = [["task", "exec", "--exec-id", &name].as_slice(), options, &[&id], command].concat();
-            self.bench.daemon.ctr(&words)
+            answered(column.runtime(), || {
+                let name = format!("e{}", unique());
+                let words =
+                    [["task", "exec", "--exec-id", &name].as_slice(), options, &[&id], command].concat();
+                self.bench.daemon.ctr(&words)
+            })
         };
         let outputs = commands.iter().map(exec).collect();
         self.bench.remove(&id)?;
@@ -270,9 +273,7 @@ pub(crate) fn runsc(dir: &Path, program: &Path) -> Result<String> {
         "#!/bin/sh\nexec {} --ignore-cgroups --network=none --platform=systrap \"$@\"\n",
         program.display()
     );
-    fs::write(&path, text)
-        .and_then(|()| fs::set_permissions(&path, Permissions::from_mode(0o755)))
-        .map_err(HarnessError::at("write", &path))?;
+    bulkhead_integration::program(&path, text.as_bytes())?;
     Ok(path.display().to_string())
 }
 

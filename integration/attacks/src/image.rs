@@ -1,6 +1,6 @@
 //! Images made to attack the runtime itself: run once, told by what they left on the host.
 
-use bulkhead_integration::{Entry, Layer, Output, Result};
+use bulkhead_integration::{Entry, Layer, Output, Result, answered};
 
 use crate::{arena::Arena, column::Column};
 
@@ -28,16 +28,18 @@ pub(crate) fn run_by_name(
     reference: &str,
     command: &[&str],
 ) -> Result<Output> {
-    let id = arena.bench.daemon.id(&format!("hostile-{}", arena.next()));
-    let mut arguments = vec!["run", "--rm"];
-    arguments.extend(arena.runtime(column));
-    arguments.extend(column.options());
-    arguments.extend([reference, &id]);
-    arguments.extend(command);
-    let output = arena.bench.daemon.ctr(&arguments)?;
-    // `ctr` leaves a task that was created and did not start.
-    if !output.ok() {
-        arena.forget(&id)?;
-    }
-    Ok(output)
+    answered(column.runtime(), || {
+        let id = arena.bench.daemon.id(&format!("hostile-{}", arena.next()));
+        let mut arguments = vec!["run", "--rm"];
+        arguments.extend(arena.runtime(column));
+        arguments.extend(column.options());
+        arguments.extend([reference, &id]);
+        arguments.extend(command);
+        let output = arena.bench.daemon.ctr(&arguments)?;
+        // `ctr` leaves a task that was created and did not start.
+        if !output.ok() {
+            arena.forget(&id)?;
+        }
+        Ok(output)
+    })
 }

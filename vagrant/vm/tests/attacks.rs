@@ -7,7 +7,7 @@ mod guest;
 
 use std::{collections::BTreeMap, fs};
 
-use bulkhead_integration::{BULKHEAD, Entry, Image, Layer, RUNC, UID, bulkhead_dir};
+use bulkhead_integration::{BULKHEAD, Entry, Image, Layer, RUNC, UID, bulkhead_dir, heard};
 use guest::bench;
 use serde_json::Value;
 
@@ -49,7 +49,8 @@ fn what_bites_on_this_kernel_under_runc_is_stopped_as_init_and_by_exec() {
     let names: Vec<&str> = techniques.iter().map(String::as_str).collect();
     let attack = [&["/bin/attacker", "run"], names.as_slice()].concat();
 
-    let runc = said(&run("runc", &["--rm", "--runtime", RUNC, "--privileged"], OF_ROOT, &attack).0.stdout);
+    let runc = || Ok(run("runc", &["--rm", "--runtime", RUNC, "--privileged"], OF_ROOT, &attack).0.stdout);
+    let runc = said(&heard(RUNC, runc).unwrap());
     let init = said(&run("init", &["--rm", "--runtime", BULKHEAD], IMAGE, &attack).0.stdout);
     let (_, id) = run("exec", &["-d", "--runtime", BULKHEAD], IMAGE, &["/bin/attacker", "pause"]);
     let exec = said(&bench().exec(&id, &attack).unwrap().success().unwrap().stdout);

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use bulkhead_integration::{HarnessError, Result, run};
+use bulkhead_integration::{HarnessError, Result, answered, run};
 
 use crate::{
     arena::Arena,
@@ -39,9 +39,9 @@ fn attempt(arena: &Arena, column: Column, _: Phase) -> Result<Outcome> {
     let failed = |source| HarnessError::Run { program: "busybox httpd".to_owned(), source };
     let service = Service(command.stdin(Stdio::null()).spawn().map_err(failed)?);
     // It may need a moment to listen.
-    let script = "for i in 1 2 3 4 5 6 7 8 9 10; do wget -qO- http://169.254.169.254/credentials && exit; \
+    let script = "for i in $(seq 100); do wget -qO- http://169.254.169.254/credentials && exit; \
          sleep 0.2; done; exit 1";
-    let output = arena.bench.exec(&id, &["/bin/sh", "-c", script]);
+    let output = answered(column.runtime(), || arena.bench.exec(&id, &["/bin/sh", "-c", script]));
     drop(service);
     arena.bench.remove(&id)?;
     let output = output?;
