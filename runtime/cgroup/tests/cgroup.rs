@@ -36,7 +36,8 @@ impl Group {
             return None;
         }
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        let path = format!("/bulkhead-cgroup-test/{}-{number}", std::process::id()).parse().unwrap();
+        // A parent of its own: another test's would be gone between its making and ours below it.
+        let path = format!("/bulkhead-cgroup-test-{}-{number}/g", std::process::id()).parse().unwrap();
         let cgroup = Host::detect().unwrap().cgroup(&path);
         Some(Self { cgroup, children: Vec::new() })
     }
@@ -86,7 +87,7 @@ impl Drop for Group {
         }
         let removed = self.cgroup.remove();
         for (_, dir) in self.cgroup.dirs() {
-            // Succeeds for the last group of the run.
+            // Of this group alone.
             drop(fs::remove_dir(dir.parent().unwrap()));
         }
         if !std::thread::panicking() {
@@ -389,7 +390,7 @@ fn version_2_denies_devices_freezes_kills_and_removes() {
         return;
     }
     let group = |name: &str| {
-        let path = format!("/bulkhead-cgroup-test/{}-v2-{name}", std::process::id()).parse().unwrap();
+        let path = format!("/bulkhead-cgroup-test-{}-v2-{name}/g", std::process::id()).parse().unwrap();
         let cgroup = Host::below(unified).unwrap().cgroup(&path);
         assert_eq!(cgroup.version(), Version::V2);
         Group { cgroup, children: Vec::new() }
