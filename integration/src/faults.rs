@@ -16,7 +16,10 @@ use std::{
 use crate::{Containerd, HarnessError, Result, run, tools::bulkhead_dir};
 
 /// How long strace may take to attach.
-const ATTACH: Duration = Duration::from_secs(20);
+const ATTACH: Duration = Duration::from_secs(60);
+
+/// How long children may come and go.
+const LIST: Duration = Duration::from_secs(60);
 
 /// Who dies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -229,9 +232,17 @@ pub fn parent_of(pid: u32) -> Result<u32> {
 }
 
 /// The children of a server that carry `name`, oldest first.
+///
+/// The kernel leaves one out of the list where another ends while it is read: it is read until it says the same twice.
+/// Source: proc_pid_task(5).
 pub fn children_named(server: u32, name: &str) -> Result<Vec<u32>> {
     let path = format!("/proc/{server}/task/{server}/children");
-    let children = fs::read_to_string(&path).map_err(HarnessError::at("read", &path))?;
+    let read = || fs::read_to_string(&path).map_err(HarnessError::at("read", &path));
+    let mut children = read()?;
+    run::until("a list of children that stays", LIST, || {
+        let before = std::mem::replace(&mut children, read()?);
+        Ok(before == children)
+    })?;
     let named = |pid: &u32| {
         fs::read_to_string(Path::new("/proc").join(pid.to_string()).join("comm"))
             .is_ok_and(|comm| comm.trim() == name)

@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    net::{TcpListener, TcpStream},
+    net::{SocketAddr, TcpListener},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::Duration,
@@ -69,9 +69,9 @@ impl Registry {
                 .stderr(Stdio::null())
                 .spawn()
                 .map_err(|source| HarnessError::Run { program: format!("{kind:?} registry"), source })?;
-            let answers = until("an answer of the registry", START, || {
+            let answers = until("a registry that listens", START, || {
                 let ended = child.try_wait().is_ok_and(|status| status.is_some());
-                Ok(ended || TcpStream::connect(&address).is_ok())
+                Ok(ended || listens(child.id(), &address))
             });
             let alive = child.try_wait().is_ok_and(|status| status.is_none());
             let registry = Self { child, address, dir: dir.to_owned() };
@@ -105,6 +105,26 @@ impl Drop for Registry {
         let ended = self.child.kill().and_then(|()| self.child.wait());
         drop(ended);
     }
+}
+
+/// Whether this process, and no other, listens at an address. It is not asked by a connection: while nobody listens there, one
+/// to a port that the kernel hands out itself may be given that very port to come from, and so meet itself.
+fn listens(pid: u32, address: &str) -> bool {
+    let Ok(SocketAddr::V4(address)) = address.parse() else { return false };
+    // As the kernel writes them: the address in the processor's order of bytes, state 0A is LISTEN; the tenth word is the inode.
+    // Source: proc_pid_net(5).
+    let (ip, port) = (u32::from_ne_bytes(address.ip().octets()), address.port());
+    let wanted = format!("{ip:08X}:{port:04X}");
+    let table = fs::read_to_string("/proc/net/tcp").unwrap_or_default();
+    let inode = table.lines().find_map(|line| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        (words.get(1) == Some(&wanted.as_str()) && words.get(3) == Some(&"0A"))
+            .then(|| words.get(9).copied())?
+    });
+    let Some(inode) = inode else { return false };
+    let socket = PathBuf::from(format!("socket:[{inode}]"));
+    let open = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+    open.filter_map(|entry| fs::read_link(entry.path()).ok()).any(|file| file == socket)
 }
 
 fn command(kind: RegistryKind, door: RegistryDoor, address: &str, dir: &Path) -> Result<Command> {
@@ -158,4 +178,21 @@ fn certificates(dir: &Path) -> Result<()> {
         run(Command::new("openssl").args(words.split(' ')).current_dir(dir), START)?.success()?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn a_process_that_listens_is_told_from_another_and_from_nobody() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        assert!(listens(std::process::id(), &address));
+        assert!(!listens(1, &address));
+        drop(listener);
+        assert!(!listens(std::process::id(), &address));
+    }
 }
