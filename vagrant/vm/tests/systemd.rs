@@ -25,6 +25,11 @@ fn property(unit: &str, name: &str) -> String {
     systemctl(&["show", "--value", "--property", name, unit]).trim().to_owned()
 }
 
+/// systemd forgets a unit that it has ended on its own time.
+fn forgotten(unit: &str) {
+    eventually("a unit that is forgotten", || property(unit, "LoadState") == "not-found");
+}
+
 #[test]
 fn a_container_is_a_scope_in_its_slice_with_its_limits_until_it_is_deleted() {
     let mut unit = String::new();
@@ -59,7 +64,7 @@ fn a_container_is_a_scope_in_its_slice_with_its_limits_until_it_is_deleted() {
 
     container.end();
     assert!(!group.exists());
-    assert_eq!(property(&unit, "LoadState"), "not-found");
+    forgotten(&unit);
     // The name is free again.
     let mut again = container.again();
     assert_eq!(again.group(), group);
@@ -100,7 +105,7 @@ fn a_scope_that_outgrows_its_memory_is_killed_and_leaves_no_failed_unit() {
     assert_eq!(bench().daemon.tasks().unwrap().wait(&hungry.id).unwrap(), 137);
     events.wait_for("/tasks/oom", &hungry.id);
     hungry.delete();
-    assert_eq!(property(&unit, "LoadState"), "not-found");
+    forgotten(&unit);
 }
 
 #[test]
