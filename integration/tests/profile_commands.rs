@@ -145,22 +145,27 @@ fn names_that_a_tenant_chose_are_printed_without_their_escapes_and_what_is_not_t
 fn files_of_an_image_are_read_by_a_locked_down_process_of_its_own_uid() {
     let bench = Bench::start(Release::V2_1, Cri::Off).unwrap();
     import(&bench, &["/usr/bin/python3", "-V"]);
-    let mut command = generate(&bench, &["--no-cache", NAME], &[]);
-    let mut asked = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-    let mut seen = None;
-    until("a child of the generator's uid, or the end", Duration::from_secs(300), || {
-        let list = fs::read_to_string(format!("/proc/{0}/task/{0}/children", asked.id())).unwrap_or_default();
-        seen = list.split_whitespace().find_map(|pid| {
-            let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-            (status.contains("Uid:\t61009\t61009\t61009\t61009") && status.contains("Seccomp:\t2"))
-                .then_some(status)
-        });
-        Ok(seen.is_some() || asked.try_wait().unwrap().is_some())
-    })
-    .unwrap();
+    // It may be over before a busy machine lets anybody look at it: then the same is asked again.
+    let seen = (0..5).find_map(|_| {
+        let mut command = generate(&bench, &["--no-cache", NAME], &[]);
+        let mut asked = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let mut seen = None;
+        until("a child of the generator's uid, or the end", Duration::from_secs(300), || {
+            let list =
+                fs::read_to_string(format!("/proc/{0}/task/{0}/children", asked.id())).unwrap_or_default();
+            seen = list.split_whitespace().find_map(|pid| {
+                let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+                (status.contains("Uid:\t61009\t61009\t61009\t61009") && status.contains("Seccomp:\t2"))
+                    .then_some(status)
+            });
+            Ok(seen.is_some() || asked.try_wait().unwrap().is_some())
+        })
+        .unwrap();
+        assert!(asked.wait().unwrap().success());
+        seen
+    });
     let seen = seen.expect("nobody of that uid was seen");
     assert!(seen.contains("NoNewPrivs:\t1"), "{seen}");
-    assert!(asked.wait().unwrap().success());
     bench.assert_nothing_left();
 }
 
