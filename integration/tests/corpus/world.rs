@@ -68,13 +68,15 @@ impl World {
         world
     }
 
-    /// Something that the image does not bring.
+    /// Something that the image does not bring. Of these, only programs and scripts that name their interpreter can be executed, as in
+    /// an image: what a configuration says is no command.
     pub(crate) fn put(&self, path: &str, bytes: &[u8]) {
         use std::os::unix::fs::PermissionsExt as _;
         let path = self.root.join(path.trim_start_matches('/'));
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(&path, bytes).unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        let mode = if bytes.starts_with(b"\x7fELF") || bytes.starts_with(b"#!") { 0o755 } else { 0o644 };
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
     }
 
     fn bulkhead(&self, args: &[&str]) -> String {

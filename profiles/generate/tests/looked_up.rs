@@ -436,6 +436,20 @@ fn function_in_data_of_the_larger_code_models_can_run() {
     }
 }
 
+/// Its place in the global offset table says which file's thread-local data is meant, and leads to no other data.
+#[test]
+fn function_in_data_cannot_run_for_the_address_that_thread_local_data_is_asked_by() {
+    let table = "static void (*const table[9])(void) = { hidden }; void run(int i) { table[i](); }\n\
+        static __thread int count; void *__tls_get_addr(void *at) { return 0; }\n\
+        int counted(void) { return count++; }";
+    let image = Image::new();
+    image.library("lib/libtable.so", &format!("{TABLE}{table}"), &["-mtls-dialect=gnu"]);
+    image.program("int counted(void); void _start(void) { if (counted()) call(SYS_sync); }", &["-ltable"]);
+    assert_allows(&image.calls(), &["sync"], &["sysinfo", "umask"]);
+    image.program("void run(int); void _start(void) { run(0); }", &["-ltable"]);
+    assert_allows(&image.calls(), &["sysinfo"], &["umask"]);
+}
+
 #[test]
 fn functions_in_data_can_run_from_the_start_where_the_table_of_frames_cannot_be_read() {
     let image = Image::new();

@@ -24,6 +24,9 @@ pub(crate) struct Dynamic {
     pub(crate) init: Vec<u64>,
     /// DT_PLTGOT.
     pub(crate) offset_table: Option<u64>,
+    /// Places where the loader writes which file's thread-local data is meant, and where in it: what `__tls_get_addr` is
+    /// handed the address of.
+    pub(crate) thread_local: Vec<u64>,
     /// The loader writes something of a kind that is not known here.
     pub(crate) unknown: bool,
     /// Names of symbols and libraries: what the loader reads and no code does.
@@ -121,7 +124,7 @@ impl Dynamic {
         found.rpath = rpath.and_then(text);
         found.runpath = runpath.and_then(text);
         found.strings = table.strings.0..table.strings.0.saturating_add(table.strings.1);
-        (found.relocations, found.unknown) = relocations(elf, &table);
+        (found.relocations, found.thread_local, found.unknown) = relocations(elf, &table);
         found.init.extend(in_arrays(elf, &table, &found.relocations));
         let mentioned = found.relocations.iter().filter_map(|relocation| match relocation.written {
             Written::Slot(symbol) | Written::Symbol(symbol) => Some(u64::from(symbol) + 1),
@@ -171,9 +174,9 @@ fn in_arrays(elf: &Elf<'_>, table: &Table, relocations: &[Relocation]) -> Vec<u6
     found
 }
 
-/// And whether there is one of a kind that is not known.
-fn relocations(elf: &Elf<'_>, table: &Table) -> (Vec<Relocation>, bool) {
-    let (mut found, mut unknown) = (Vec::new(), false);
+/// And the places of those for thread-local data, and whether there is one of a kind that is not known.
+fn relocations(elf: &Elf<'_>, table: &Table) -> (Vec<Relocation>, Vec<u64>, bool) {
+    let (mut found, mut thread_local, mut unknown) = (Vec::new(), Vec::new(), false);
     for (start, length) in [table.rela, table.jump_rela] {
         for at in 0..(length / RELA_BYTES).min(RELOCATIONS_MAX) {
             let Some(bytes) = elf.bytes(start.saturating_add(at * RELA_BYTES), RELA_BYTES as usize) else {
@@ -198,10 +201,12 @@ fn relocations(elf: &Elf<'_>, table: &Table) -> (Vec<Relocation>, bool) {
                 | elf::R_X86_64_COPY
                 | elf::R_X86_64_SIZE32
                 | elf::R_X86_64_SIZE64
-                | elf::R_X86_64_DTPMOD64
                 | elf::R_X86_64_DTPOFF64
-                | elf::R_X86_64_TPOFF64
-                | elf::R_X86_64_TLSDESC => continue,
+                | elf::R_X86_64_TPOFF64 => continue,
+                elf::R_X86_64_DTPMOD64 | elf::R_X86_64_TLSDESC => {
+                    thread_local.push(at);
+                    continue;
+                }
                 _ => {
                     unknown = true;
                     continue;
@@ -211,7 +216,7 @@ fn relocations(elf: &Elf<'_>, table: &Table) -> (Vec<Relocation>, bool) {
         }
     }
     relative(elf, table.relr, &mut found);
-    (found, unknown)
+    (found, thread_local, unknown)
 }
 
 /// DT_RELR: addresses, each followed by bitmaps of the words after it.

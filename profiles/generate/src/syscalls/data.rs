@@ -20,7 +20,7 @@ use std::{
 
 use iced_x86::{Instruction, Mnemonic, OpKind};
 
-use super::address::AddressMap;
+use super::address::{AddressMap, AddressSet};
 use crate::elf::{
     Elf,
     dynamic::{Dynamic, Written},
@@ -52,6 +52,8 @@ pub(super) struct Stretches {
     started: BTreeSet<u8>,
     /// DT_PLTGOT: the address of the table itself, which code may compute with.
     table: Option<u64>,
+    /// Places of it that say which thread-local data is meant: their address leads to nothing else.
+    thread_local: AddressSet,
     /// Where tables of offsets may lead, by their address.
     led: RefCell<AddressMap<Vec<u8>>>,
 }
@@ -65,6 +67,8 @@ impl Stretches {
         let Some(data) = elf.data_sections() else { return found };
         found.data = data;
         found.table = dynamic.offset_table;
+        let places = dynamic.thread_local.iter().copied();
+        found.thread_local = places.filter(|place| Some(*place) != found.table).collect();
         for relocation in &dynamic.relocations {
             let at = relocation.at;
             let data = |number: u32| {
@@ -190,7 +194,8 @@ impl Stretches {
         match instruction.mnemonic() {
             Mnemonic::Lea if instruction.is_ip_rel_memory_operand() => {
                 let address = instruction.ip_rel_memory_address();
-                own.contains(&address) || self.is_table(address)
+                let is_table = self.is_table(address) && !self.thread_local.contains(&address);
+                own.contains(&address) || is_table
             }
             Mnemonic::Call if instruction.op0_kind() == OpKind::NearBranch64 => {
                 instruction.near_branch_target() == instruction.next_ip()
@@ -211,6 +216,9 @@ impl Stretches {
         }
         let address = instruction.ip_rel_memory_address();
         if instruction.mnemonic() == Mnemonic::Lea {
+            if self.thread_local.contains(&address) {
+                return BTreeSet::new();
+            }
             // An index that does not begin with nothing has a compiler name a place far before the table.
             let is_writable = elf.segments.iter().any(|segment| {
                 segment.writable
