@@ -36,10 +36,10 @@ use crate::{
 };
 
 /// How long a daemon may take to answer.
-const READY: Duration = Duration::from_secs(60);
+const READY: Duration = Duration::from_secs(180);
 
 /// How long one `ctr` call may take.
-const CTR: Duration = Duration::from_secs(60);
+const CTR: Duration = Duration::from_secs(180);
 
 /// The kubelet's directory: in the daemon's mount namespace it is one of the daemon's own.
 const KUBELET: &str = "/var/lib/kubelet";

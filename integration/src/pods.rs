@@ -18,7 +18,7 @@ use tonic::transport::Channel;
 use crate::{Containerd, HarnessError, Result, daemon::directory, fixture, run, tasks};
 
 /// How long one CRI call may take.
-const CALL: Duration = Duration::from_secs(60);
+const CALL: Duration = Duration::from_secs(180);
 
 /// A CRI client of one daemon.
 #[derive(Debug)]

@@ -19,7 +19,7 @@ use tonic::{Request, transport::Channel};
 use crate::{Containerd, HarnessError, Result};
 
 /// How long one call may take.
-const CALL: Duration = Duration::from_secs(60);
+const CALL: Duration = Duration::from_secs(180);
 
 /// A mount as the task and snapshot APIs describe it.
 pub type RootMount = Mount;

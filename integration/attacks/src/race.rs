@@ -14,7 +14,7 @@ use crate::column::Column;
 
 /// How often a race is run: where it is known to be won, until it is; elsewhere it costs a container each time.
 pub(crate) fn times(column: Column) -> u32 {
-    if column == Column::RuncOld { 30 } else { 3 }
+    if column == Column::RuncOld { 60 } else { 3 }
 }
 
 /// How long a name stays: longer than between two system calls of a runtime, shorter than a mount takes to be prepared.
