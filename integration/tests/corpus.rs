@@ -13,6 +13,8 @@ mod made;
 mod programs;
 #[path = "corpus/servers.rs"]
 mod servers;
+#[path = "corpus/values.rs"]
+mod values;
 #[path = "corpus/world.rs"]
 mod world;
 
@@ -45,6 +47,8 @@ struct Run {
     /// Of that and of the one that is enforced.
     truth: BTreeSet<String>,
     touched: BTreeSet<PathBuf>,
+    /// Values of arguments.
+    values: values::Seen,
 }
 
 impl Run {
@@ -55,6 +59,9 @@ impl Run {
         }
         self.truth.extend(calls);
         self.touched.extend(touched(trace, &world.root));
+        for (of, seen) in values::values(trace) {
+            self.values.entry(of).or_default().extend(seen);
+        }
     }
 }
 
@@ -92,10 +99,12 @@ fn out_of_rules(profile: &Value, touched: &BTreeSet<PathBuf>) -> Vec<PathBuf> {
 
 fn row(image: &str, class: &str, profile: &Value, seen: &Run, seconds: f64) -> Value {
     let allowed = names(profile);
-    let missing = false_denials(profile, &seen.truth);
+    let mut missing = false_denials(profile, &seen.truth);
+    missing.extend(values::false_denials(profile, &seen.values));
+    let arguments = values::allowed(profile);
     let unreached = out_of_rules(profile, &seen.touched);
     let hits = seen.truth.iter().filter(|name| allowed.contains(*name)).count();
-    let (cves, cves_left) = cves::out_of_reach(&allowed);
+    let (cves, cves_left) = cves::out_of_reach(&allowed, &arguments);
     let count = |list: &Value| list.as_array().map_or(0, Vec::len);
     let row = json!({
         "image": image,
@@ -108,6 +117,7 @@ fn row(image: &str, class: &str, profile: &Value, seen: &Run, seconds: f64) -> V
         "recall": hits as f64 / seen.truth.len() as f64,
         "false_denials": missing.len(),
         "missing": missing,
+        "arguments_narrowed": arguments.values().map(std::collections::BTreeMap::len).sum::<usize>(),
         "unresolved": count(&profile["unresolved"]),
         "widened": profile["widened"],
         "elf_bytes": profile["elf_bytes"],

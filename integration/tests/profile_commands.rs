@@ -340,8 +340,21 @@ fn file_of_docker_becomes_a_profile_without_what_the_baseline_denies_and_one_tha
     }
     assert_eq!(ask(&["diff", kept, kept]).success().unwrap().stdout, "no difference\n");
 
-    fs::remove_file(kept).unwrap();
+    // A value of an argument that profiles name is kept, and other comparisons of it are not.
     write(json!([{ "index": 0, "value": 1, "op": "SCMP_CMP_EQ" }]));
+    let said = ask(&["import", given, "-o", kept]).success().unwrap().stdout;
+    assert!(said.contains("only        socket argument 0: 0x1\n"), "{said}");
+    let why = ask(&["why", "socket", kept]).success().unwrap().stdout;
+    assert!(why.contains("only socket argument 0: 0x1: EAFNOSUPPORT otherwise"), "{why}");
+
+    let wide = dir.path().join("wide.json");
+    write(json!(null));
+    ask(&["import", given, "-o", wide.to_str().unwrap()]).success().unwrap();
+    let diff = ask(&["diff", wide.to_str().unwrap(), kept]).success().unwrap().stdout;
+    assert_eq!(diff, "+ socket argument 0: 0x1\n- socket argument 0: any\n");
+
+    fs::remove_file(kept).unwrap();
+    write(json!([{ "index": 0, "value": 1, "op": "SCMP_CMP_GT" }]));
     let refused = ask(&["import", given, "-o", kept]);
     assert_eq!(refused.code(), 1, "{}", refused.stderr);
     assert!(refused.stdout.contains("socket is allowed for some arguments only"), "{}", refused.stdout);

@@ -90,6 +90,10 @@ fn program_waits_for_its_profile_and_runs_under_it_and_another_hash_is_refused()
     let profile: serde_json::Value = serde_json::from_str(&text).unwrap();
     assert_eq!(profile["widened"], serde_json::Value::Null, "{text}");
     assert!(profile["calls"].as_array().unwrap().len() < 120, "{text}");
+    assert!(
+        profile["arguments"]["madvise"]["2"].as_array().is_some_and(|values| !values.is_empty()),
+        "{text}"
+    );
 
     let other = format!("seccomp = \"sha256:{}\"", "0".repeat(64));
     policy(&bench, &digests, "enforce", &other);
@@ -162,11 +166,31 @@ fn server_and_its_exec_run_under_their_profile_and_a_call_outside_of_it_is_denie
     let calls = told["calls"].as_array().unwrap();
     assert!(calls.iter().any(|call| call["program"] == "python3" && call["errno"] == 38), "{told}");
     assert!(!calls.iter().any(|call| call["program"] == "nginx" || call["program"] == "curl"), "{told}");
+    // A value that nginx has, and one that neither it nor curl has: SOCK_STREAM and SOCK_DGRAM of a pair.
+    let pair = |kind: &str| {
+        let python = format!("import _socket; _socket.socketpair(1, {kind})");
+        bench.exec(&id, &["/usr/bin/python3", "-c", &python]).unwrap()
+    };
+    pair("1").success().unwrap();
+    let other = pair("2");
+    assert!(other.stderr.contains("[Errno 94]"), "{other:?}");
+    let told_values = || {
+        let told: Value = serde_json::from_str(&denied()).unwrap_or_default();
+        let calls = told["calls"].as_array().cloned().unwrap_or_default();
+        let of = |row: &Value| (row["program"].clone(), row["syscall"].clone(), row["errno"].clone());
+        let wanted = ("python3".into(), "socketpair".into(), 94.into());
+        let row = calls.iter().find(|row| of(row) == wanted).cloned();
+        row.map(|row| (row["args"][0].as_u64().unwrap(), row["args"][1].as_u64().unwrap() & 0xf))
+    };
+    until("the value is told", Duration::from_secs(30), || Ok(told_values() == Some((1, 2)))).unwrap();
     let root = bench.daemon.bulkhead_root();
     let mut explain = Command::new(bulkhead_integration::bulkhead_dir().unwrap().join("bulkhead"));
     explain.arg("--root").arg(root).args(["explain", "-n", bench.daemon.tag(), &id]);
     let said = bulkhead_integration::run(&mut explain, Duration::from_secs(20)).unwrap().success().unwrap();
     assert!(said.stdout.contains("python3") && said.stdout.contains("ENOSYS"), "{}", said.stdout);
+    let values =
+        "ESOCKTNOSUPPORT of socketpair: the image's profile allows that call with other values of argument 1";
+    assert!(said.stdout.contains(values), "{}", said.stdout);
     bench.remove(&id).unwrap();
     bench.assert_nothing_left();
 }

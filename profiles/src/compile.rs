@@ -6,6 +6,7 @@
 //!   ▼
 //! number < 200 ? ──► number < 100 ? ──► … ──► RET allow        numbers with one answer: one instruction
 //!                                        └──► conditions ─► RET  (a leaf for one number)
+//!                                                  └─► what would run: values of arguments ─► RET
 //! ```
 //! seccompiler's own layout compares number by number (1942 ticks for the last of 306, a tree 312: FACTS.md §4) and
 //! has one match action per program; the tree takes any number of actions, so that one program does. That both say
@@ -17,7 +18,7 @@ use seccompiler::{
 
 use crate::{
     Action, Condition, ProfileError, SECCOMP_INSTRUCTIONS_MAX, Test, Width,
-    rules::{Answer, Table},
+    rules::{Answer, OneOf, Table},
 };
 
 /// Load a word of `seccomp_data`. Source: include/uapi/linux/bpf_common.h, `BPF_LD | BPF_W | BPF_ABS`.
@@ -28,12 +29,16 @@ const JUMP: u16 = 0x05;
 const IF_EQUAL: u16 = 0x15;
 /// Jump if greater than or equal to k. `BPF_JMP | BPF_JGE | BPF_K`.
 const IF_AT_LEAST: u16 = 0x35;
+/// Keeps the bits of k. `BPF_ALU | BPF_AND | BPF_K`.
+const KEEP: u16 = 0x54;
 /// Answer k. `BPF_RET | BPF_K`.
 const RETURN: u16 = 0x06;
 /// Asks the listener. Source: `SECCOMP_RET_USER_NOTIF`, include/uapi/linux/seccomp.h.
 pub(crate) const USER_NOTIF: u32 = 0x7fc0_0000;
 /// Offset of `nr` in `struct seccomp_data`. Source: include/uapi/linux/seccomp.h.
 const NUMBER_AT: u32 = 0;
+/// Offset of the first argument in `struct seccomp_data`; 8 bytes each, the lower half first on these machines.
+const ARGS_AT: u32 = 16;
 /// Offset of `arch` in `struct seccomp_data`.
 const ARCH_AT: u32 = 4;
 
@@ -100,19 +105,83 @@ fn tree(segments: &[Segment]) -> Vec<sock_filter> {
 }
 
 fn leaf(answer: &Answer) -> Result<Vec<sock_filter>, ProfileError> {
+    if answer.only.is_empty() {
+        return rules(answer, ret);
+    }
+    let mut actions: Vec<Action> = answer.rules.iter().map(|rule| rule.then).collect();
+    actions.push(answer.otherwise);
+    actions.retain(|action| action.runs());
+    actions.dedup();
+    let code = rules(answer, |action| if action.runs() { UNSAID } else { ret(action) })?;
+    // Of each action that runs a call, the values come before it. There is one, but for a request's SCMP_ACT_LOG.
+    let mut tails: Vec<(Action, Vec<sock_filter>)> = Vec::new();
+    for action in actions {
+        if tails.iter().all(|(known, _)| *known != action) {
+            let mut tail = Vec::new();
+            for only in &answer.only {
+                tail.extend(one_of(only));
+            }
+            tail.push(ret(action));
+            tails.push((action, tail));
+        }
+    }
+    Ok(joined(answer, code, &tails))
+}
+
+/// Stands for the way to what comes before an action that runs a call.
+const UNSAID: sock_filter = sock_filter { code: JUMP, jt: 0, jf: 0, k: u32::MAX };
+
+/// Each of the actions that run a call, in the order in which `rules` wrote them, as a jump to its tail.
+fn joined(
+    answer: &Answer,
+    mut code: Vec<sock_filter>,
+    tails: &[(Action, Vec<sock_filter>)],
+) -> Vec<sock_filter> {
+    let length = code.len();
+    let written = answer.rules.iter().map(|rule| rule.then).chain([answer.otherwise]);
+    let mut wanted = written.filter(|action| action.runs());
+    for (at, instruction) in code.iter_mut().enumerate() {
+        if *instruction != UNSAID {
+            continue;
+        }
+        let action = wanted.next().unwrap_or(answer.otherwise);
+        let before: usize =
+            tails.iter().take_while(|(known, _)| *known != action).map(|(_, tail)| tail.len()).sum();
+        // A program is at most 4096 long, or it is refused at the end.
+        instruction.k = u32::try_from(length - at - 1 + before).unwrap_or(u32::MAX);
+    }
+    code.extend(tails.iter().flat_map(|(_, tail)| tail.iter().cloned()));
+    code
+}
+
+/// Falls through if the argument is one of the values. There are at most [`VALUES_MAX`](crate::VALUES_MAX): a jump is short.
+fn one_of(only: &OneOf) -> Vec<sock_filter> {
+    let mut code = vec![op(LOAD, ARGS_AT + 8 * u32::from(only.arg))];
+    if only.mask != u32::MAX {
+        code.push(op(KEEP, only.mask));
+    }
+    for (at, value) in only.values.iter().enumerate() {
+        let past = u8::try_from(only.values.len() - at).unwrap_or(u8::MAX);
+        code.push(sock_filter { code: IF_EQUAL, jt: past, jf: 0, k: *value });
+    }
+    code.push(ret(only.else_then));
+    code
+}
+
+fn rules(answer: &Answer, then: impl Fn(Action) -> sock_filter) -> Result<Vec<sock_filter>, ProfileError> {
     let mut code = Vec::new();
     for rule in &answer.rules {
         // What the rule's own list says about an empty one: it always holds, so it ends the leaf.
         if rule.when.is_empty() {
-            code.push(ret(rule.then));
+            code.push(then(rule.then));
             return Ok(code);
         }
         let conditions = rule.when.iter().map(condition).collect::<Result<Vec<_>, _>>()?;
         // seccompiler: falls into the next instruction if all hold, jumps over it if not.
         code.extend(BpfProgram::from(SeccompRule::new(conditions).map_err(ProfileError::Compiler)?));
-        code.push(ret(rule.then));
+        code.push(then(rule.then));
     }
-    code.push(ret(answer.otherwise));
+    code.push(then(answer.otherwise));
     Ok(code)
 }
 

@@ -1,8 +1,9 @@
-//! A profile worked out from an image, on top of the baseline: what it has not is denied, and told.
+//! A profile worked out from an image, on top of the baseline: what it has not is denied, and told. So is a call of its own
+//! with a value of an argument that it has not: with the errno of [`crate::narrowings`].
 //!
 //! ```text
 //! baseline, EPERM ─► told ─┐
-//! names ─► allowed, else ENOSYS, told ─┤ intersection ─┐
+//! names, values ─► allowed, else told ─┤ intersection ─┐
 //! request's own ───────────────────────┘               ├─► main      loaded with a listener
 //!                                                      └─► closing   what main allowed for the listener's sake
 //! ```
@@ -14,16 +15,17 @@
 
 use std::collections::BTreeSet;
 
-use bulkhead_model::MemfdRule;
+use bulkhead_model::{CallArguments, MemfdRule};
 use oci_spec::runtime::LinuxSeccomp;
 
 use crate::{
     Action, ProfileError,
+    arguments::{VALUES_MAX, narrowing},
     baseline::{self, ENOSYS},
     compile::{self, USER_NOTIF},
     names::{numbers_end, syscall_number},
     request,
-    rules::{Answer, Table},
+    rules::{Answer, OneOf, Table},
 };
 
 /// `EPERM`. Source: include/uapi/asm-generic/errno-base.h.
@@ -32,17 +34,18 @@ const EPERM: u16 = 1;
 /// What the process calls between the two programs.
 const BETWEEN: [&str; 2] = ["sendmsg", "seccomp"];
 
-/// The programs for one process: the profile's calls, the baseline and the request's own section, the strictest of all
-/// for each call. The first is to be loaded with a listener, the second (if there is one) after that is handed over.
+/// The programs for one process: the profile's calls, of these the values of arguments that it names, the baseline and the
+/// request's own section, the strictest of all for each call. The first is to be loaded with a listener, the second (if there is one) after that is handed over.
 ///
 /// # Errors
-/// As [`crate::program`].
+/// As [`crate::program`]; or values of an argument that profiles do not name, or none or too many of one.
 pub fn generated_programs(
     memfd: MemfdRule,
     calls: &BTreeSet<String>,
+    arguments: &CallArguments,
     request: Option<&LinuxSeccomp>,
 ) -> Result<Vec<Vec<u64>>, ProfileError> {
-    let mut main = told(baseline::table(memfd)).intersect(&table(calls));
+    let mut main = told(baseline::table(memfd)).intersect(&table(calls, arguments)?);
     if let Some(section) = request {
         main = main.intersect(&request::table(section)?);
     }
@@ -87,14 +90,29 @@ pub struct Call {
     pub args: [u64; 6],
 }
 
-fn table(calls: &BTreeSet<String>) -> Table {
+fn table(calls: &BTreeSet<String>, arguments: &CallArguments) -> Result<Table, ProfileError> {
     let mut numbers = vec![Answer::always(Action::Told(ENOSYS)); numbers_end() as usize];
-    for number in calls.iter().filter_map(|name| syscall_number(name)) {
-        if let Some(answer) = numbers.get_mut(number as usize) {
-            *answer = Answer::always(Action::Allow);
+    for name in calls {
+        let number = syscall_number(name).and_then(|number| numbers.get_mut(number as usize));
+        if let Some(answer) = number {
+            answer.otherwise = Action::Allow;
+            answer.only = only(name, arguments)?;
         }
     }
-    Table { numbers, beyond: Action::Errno(ENOSYS) }
+    Ok(Table { numbers, beyond: Action::Errno(ENOSYS) })
+}
+
+fn only(call: &str, arguments: &CallArguments) -> Result<Vec<OneOf>, ProfileError> {
+    let named = arguments.get(call).into_iter().flatten();
+    let only = named.map(|(arg, values)| {
+        let known = narrowing(call, *arg).filter(|_| (1..=VALUES_MAX).contains(&values.len()));
+        let Some(known) = known else {
+            return Err(ProfileError::Values { syscall: call.to_owned(), arg: *arg });
+        };
+        let else_then = Action::Told(known.errno);
+        Ok(OneOf { arg: *arg, mask: known.mask, values: values.iter().copied().collect(), else_then })
+    });
+    only.collect()
 }
 
 fn told(table: Table) -> Table {
@@ -116,6 +134,9 @@ fn map(table: Table, to: impl Fn(Action) -> Action + Copy) -> Table {
 fn map_answer(mut answer: Answer, to: impl Fn(Action) -> Action) -> Answer {
     for rule in &mut answer.rules {
         rule.then = to(rule.then);
+    }
+    for only in &mut answer.only {
+        only.else_then = to(only.else_then);
     }
     answer.otherwise = to(answer.otherwise);
     answer

@@ -4,7 +4,7 @@
 //! data/baseline.toml ─build.rs─► rows ─► Table ─┐
 //!                                               ├─► intersection ─► one BPF program
 //! request's linux.seccomp ─────────────► Table ─┤   (strictest of all, for every call and argument)
-//! names of a generated profile ────────► Table ─┘
+//! names, values of a generated profile ► Table ─┘
 //! ```
 //! Invariant: pure. What [`program`] returns never allows a call that the baseline denies, whatever the request
 //! says; and never one that the request denies. What cannot be translated exactly is a [`ProfileError`].
@@ -14,6 +14,7 @@
 
 #![forbid(unsafe_code)]
 
+mod arguments;
 mod baseline;
 mod compile;
 mod generated;
@@ -21,6 +22,7 @@ mod names;
 mod request;
 mod rules;
 
+pub use arguments::{Narrowing, VALUES_MAX, narrowing, narrowings};
 pub use baseline::{Row, rows, server_rows};
 pub use generated::{Call, generated_programs, told_errno};
 pub use names::{is_elsewhere, syscall_name, syscall_number};

@@ -55,6 +55,14 @@ pub enum ProfileError {
         /// The index.
         index: usize,
     },
+    /// Values of an argument that a generated profile cannot name.
+    #[error("the generated profile has values of argument {arg} of {syscall} that it cannot have")]
+    Values {
+        /// The syscall.
+        syscall: String,
+        /// The argument.
+        arg: u8,
+    },
     /// More than the kernel takes.
     #[error("the seccomp program has {instructions} instructions; the kernel takes 4096")]
     TooLong {
@@ -193,11 +201,11 @@ fn condition(arg: &LinuxSeccompArg, index: usize) -> Condition {
 fn answer(mut rules: Vec<Rule>, default: Action) -> Answer {
     rules.sort_by_key(|rule| std::cmp::Reverse(rule.then.strictness()));
     match rules.iter().position(|rule| rule.when.is_empty()) {
-        None => Answer { rules, otherwise: default },
+        None => Answer { rules, otherwise: default, only: Vec::new() },
         Some(end) => {
             let otherwise = rules[end].then;
             rules.truncate(end);
-            Answer { rules, otherwise }
+            Answer { rules, otherwise, only: Vec::new() }
         }
     }
 }

@@ -121,29 +121,55 @@ pub(crate) struct Rule {
     pub(crate) then: Action,
 }
 
-/// What becomes of one syscall: the first rule that holds, else `otherwise`.
+/// An argument that is one of these values, in these bits of its lower half.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct OneOf {
+    pub(crate) arg: u8,
+    pub(crate) mask: u32,
+    pub(crate) values: Vec<u32>,
+    /// What a call with another gets.
+    pub(crate) else_then: Action,
+}
+
+impl OneOf {
+    fn holds(&self, args: &[u64; 6]) -> bool {
+        #[allow(clippy::cast_possible_truncation, reason = "the lower half is what is compared")]
+        let arg = args.get(usize::from(self.arg)).map(|arg| *arg as u32 & self.mask);
+        arg.is_some_and(|arg| self.values.contains(&arg))
+    }
+}
+
+/// What becomes of one syscall: the first rule that holds, else `otherwise`; and where the call would run then, it does if
+/// each of `only` holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Answer {
     pub(crate) rules: Vec<Rule>,
     pub(crate) otherwise: Action,
+    /// None of them kills: what a rule denies, it denies in its own way.
+    pub(crate) only: Vec<OneOf>,
 }
 
 impl Answer {
     pub(crate) fn always(otherwise: Action) -> Self {
-        Self { rules: Vec::new(), otherwise }
+        Self { rules: Vec::new(), otherwise, only: Vec::new() }
     }
 
     fn to(&self, args: &[u64; 6]) -> Action {
         let held = self.rules.iter().find(|rule| rule.when.iter().all(|condition| condition.holds(args)));
-        held.map_or(self.otherwise, |rule| rule.then)
+        let then = held.map_or(self.otherwise, |rule| rule.then);
+        if !then.runs() {
+            return then;
+        }
+        self.only.iter().find(|only| !only.holds(args)).map_or(then, |only| only.else_then)
     }
 
     /// Both in lexicographic order of their rules: the first pair that holds is the first of each that holds.
     fn intersect(&self, other: &Answer) -> Answer {
+        let only: Vec<OneOf> = self.only.iter().chain(&other.only).cloned().collect();
         if other.rules.is_empty() {
             let then = |action: Action| action.stricter(other.otherwise);
             let rules = self.rules.iter().map(|rule| Rule { when: rule.when.clone(), then: then(rule.then) });
-            return Answer { rules: rules.collect(), otherwise: then(self.otherwise) }.simplified();
+            return Answer { rules: rules.collect(), otherwise: then(self.otherwise), only }.simplified();
         }
         let mut rules = Vec::new();
         let last = [Rule { when: Vec::new(), then: self.otherwise }];
@@ -156,13 +182,16 @@ impl Answer {
                 rules.push(Rule { when: ours.when.clone(), then: ours.then.stricter(other.otherwise) });
             }
         }
-        Answer { rules, otherwise: self.otherwise.stricter(other.otherwise) }.simplified()
+        Answer { rules, otherwise: self.otherwise.stricter(other.otherwise), only }.simplified()
     }
 
     /// Without the last rules that say what `otherwise` says anyway.
     fn simplified(mut self) -> Self {
         while self.rules.last().is_some_and(|rule| rule.then == self.otherwise) {
             self.rules.pop();
+        }
+        if self.rules.is_empty() && !self.otherwise.runs() {
+            self.only.clear();
         }
         self
     }

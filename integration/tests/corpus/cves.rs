@@ -2,7 +2,10 @@
 //!
 //! Source: Confine (RAID 2020), github.com/shamedgh/confine, cve.files/cve.to.syscall.manual.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Values of arguments that a profile allows, by call and argument; of what is not there all.
+pub(crate) type Arguments = BTreeMap<String, BTreeMap<u8, BTreeSet<u32>>>;
 
 /// The hole, and the calls through which it is reached: it is out of reach if none of them is allowed.
 const CVES: &[(&str, &[&str])] = &[
@@ -46,14 +49,36 @@ pub(crate) const ALL: usize = CVES.len();
 const DENIED_BY_ARGUMENT: &[&str] =
     &["CVE-2016-4997", "CVE-2016-8655", "CVE-2016-9793", "CVE-2017-6074", "CVE-2017-7308", "CVE-2018-13053"];
 
+/// Holes behind some values of one argument: the call, the argument and those.
+///
+/// Source: of each the CVE's own text and the fix. `madvise_remove` is MADV_REMOVE (9); `madvise_willneed` is MADV_WILLNEED
+/// (3); `copy_shmid_to_user` is of IPC_STAT (2), SHM_STAT (13) and SHM_STAT_ANY (15); CVE-2010-4083 names IPC_INFO (3),
+/// SEM_INFO (19), IPC_STAT and SEM_STAT (18), beside which SEM_STAT_ANY (20) has come.
+const BEHIND_VALUES: &[(&str, &str, u8, &[u32])] = &[
+    ("CVE-2012-3511", "madvise", 2, &[9]),
+    ("CVE-2017-18208", "madvise", 2, &[3]),
+    ("CVE-2010-4072", "shmctl", 1, &[2, 13, 15]),
+    ("CVE-2010-4083", "semctl", 2, &[2, 3, 18, 19, 20]),
+];
+
 /// Those of the list that cannot be reached with these calls: by the names of the calls alone, and what is left then
-/// with the arguments that the baseline denies.
-pub(crate) fn out_of_reach(allowed: &BTreeSet<String>) -> (Vec<&'static str>, Vec<&'static str>) {
+/// with the arguments that the baseline denies, and these values of arguments.
+pub(crate) fn out_of_reach(
+    allowed: &BTreeSet<String>,
+    arguments: &Arguments,
+) -> (Vec<&'static str>, Vec<&'static str>) {
     let (blocked, left): (Vec<_>, Vec<_>) = CVES
         .iter()
         .partition(|(_, calls): &&(&str, &[&str])| !calls.iter().any(|call| allowed.contains(*call)));
     let names = |list: &[&(&'static str, &[&str])]| list.iter().map(|(name, _)| *name).collect::<Vec<_>>();
     let mut left = names(&left);
-    left.retain(|name| !DENIED_BY_ARGUMENT.contains(name));
+    let has_no_value = |name: &str| {
+        let behind = BEHIND_VALUES.iter().find(|(hole, ..)| *hole == name);
+        behind.is_some_and(|(_, call, arg, values)| {
+            let allowed = arguments.get(*call).and_then(|of_call| of_call.get(arg));
+            allowed.is_some_and(|allowed| values.iter().all(|value| !allowed.contains(value)))
+        })
+    };
+    left.retain(|name| !DENIED_BY_ARGUMENT.contains(name) && !has_no_value(name));
     (names(&blocked), left)
 }

@@ -130,7 +130,8 @@ impl World {
     fn traced_to(&self, name: &str, argv: &[&str]) -> (Command, PathBuf) {
         let file = self.dir.path().join(name);
         let mut command = Command::new("strace");
-        command.args(["-f", "-qq", "-o"]).arg(&file).arg("chroot");
+        // Numbers beside names: values of arguments are held against the profile's.
+        command.args(["-f", "-qq", "-X", "verbose", "-o"]).arg(&file).arg("chroot");
         self.as_user(&mut command);
         command.arg(&self.root).args(argv);
         (command, file)
@@ -246,7 +247,10 @@ pub(crate) fn touched(trace: &Path, root: &Path) -> BTreeSet<PathBuf> {
             programs += 1;
         }
         let opens = executes && line.ends_with("= 0")
-            || line.contains("openat(AT_FDCWD, \"/") && line.contains("O_RDONLY") && !line.contains("= -1");
+            || line.contains("openat(")
+                && line.contains("AT_FDCWD */, \"/")
+                && line.contains("O_RDONLY")
+                && !line.contains("= -1");
         let Some(path) =
             line.split('"').nth(1).filter(|path| opens && programs >= 2 && path.starts_with('/'))
         else {

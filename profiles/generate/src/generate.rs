@@ -15,7 +15,7 @@ use crate::{
     closure::{Closure, Program, Scope, language::Asked},
     elf::Elf,
     landlock,
-    profile::{FORMAT, Site, baseline_numbers, runtime_needs},
+    profile::{FORMAT, Site, Values, baseline_numbers, enforceable, runtime_needs},
     syscalls::{
         link::{Known, Linked, Made, Node, Roles, link},
         models, stored,
@@ -99,7 +99,7 @@ struct Analysis<'a> {
     limits: &'a Limits,
     summaries: HashMap<PathBuf, Option<Rc<Summary>>>,
     calls: BTreeMap<u32, BTreeSet<Site>>,
-    args: BTreeMap<u32, Option<BTreeMap<u8, BTreeSet<u64>>>>,
+    args: BTreeMap<u32, Values>,
     unresolved: BTreeSet<Site>,
     widened: Option<String>,
     elf_bytes: u64,
@@ -193,7 +193,7 @@ impl Analysis<'_> {
                 sites.insert(site(made, &linked, &modules, &files));
             }
             for made in made {
-                narrow(self.args.entry(*number).or_insert_with(|| Some(BTreeMap::new())), &made.args);
+                self.args.entry(*number).or_default().add(&made.args);
             }
         }
         self.unresolved.extend(linked.unresolved.iter().map(|made| site(made, &linked, &modules, &files)));
@@ -295,15 +295,9 @@ impl Analysis<'_> {
                 denied.push(name(*number));
                 continue;
             }
-            let args = self.args.get(number).cloned().flatten().unwrap_or_default();
-            let args = args.into_iter().filter(|(at, values)| *at != u8::MAX && values.len() <= 64);
-            rows.insert(
-                name(*number),
-                Row {
-                    reasons: sites.iter().cloned().collect(),
-                    args: args.map(|(at, values)| (at, values.into_iter().collect())).collect(),
-                },
-            );
+            let name = name(*number);
+            let args = self.args.get(number).map(|values| enforceable(&name, values)).unwrap_or_default();
+            rows.insert(name, Row { reasons: sites.iter().cloned().collect(), args });
         }
         for (syscall, origin) in runtime_needs() {
             let row =
@@ -347,28 +341,6 @@ fn is_c_library(file: &Path) -> bool {
     ["libc.so.6", "libc-2.", "ld-linux", "ld-musl", "libc.musl", "libpthread", "libutil"]
         .iter()
         .any(|start| name.starts_with(start))
-}
-
-/// Keeps of each argument the values that all places agree on.
-fn narrow(known: &mut Option<BTreeMap<u8, BTreeSet<u64>>>, args: &[Option<Vec<u64>>]) {
-    let Some(all) = known else { return };
-    if !all.contains_key(&u8::MAX) {
-        for (at, values) in (0u8..).zip(args) {
-            if let Some(values) = values {
-                all.insert(at, values.iter().copied().collect());
-            }
-        }
-        // A mark that the first place has been seen.
-        all.insert(u8::MAX, BTreeSet::new());
-        return;
-    }
-    all.retain(|at, known| match args.get(usize::from(*at)) {
-        Some(Some(values)) => {
-            known.extend(values);
-            true
-        }
-        _ => *at == u8::MAX,
-    });
 }
 
 fn site(made: &Made, linked: &Linked, modules: &[Rc<Summary>], files: &[PathBuf]) -> Site {

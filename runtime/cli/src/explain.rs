@@ -15,6 +15,7 @@ mod places;
 mod said;
 
 use std::{
+    collections::BTreeSet,
     fs::File,
     io::{self, Read as _},
     path::{Path, PathBuf},
@@ -32,6 +33,9 @@ use crate::{
 
 /// `ENOSYS`: what a profile denies with. Source: include/uapi/asm-generic/errno.h.
 const ENOSYS: u16 = 38;
+
+/// `EPERM`: what the baseline denies with where it is told. Source: include/uapi/asm-generic/errno-base.h.
+const EPERM: u16 = 1;
 
 /// What is asked.
 pub(crate) struct Question<'a> {
@@ -142,7 +146,8 @@ fn said_of_calls(calls: &[DeniedCall], more: u64) -> Vec<String> {
     if more > 0 {
         lines.push(format!("and {more} denials of other programs and calls"));
     }
-    if calls.iter().any(|call| call.errno == ENOSYS) {
+    let values: BTreeSet<String> = calls.iter().filter_map(outside).collect();
+    if calls.iter().any(|call| call.errno == ENOSYS) || !values.is_empty() {
         let all = bulkhead_profiles::rows().iter().filter(|row| row.then.runs() && !row.needs_memfd).count();
         lines.push(
             "to allow what the image's profile lacks: name what is exec'd in exec of its [confine.NAME], if it was an exec; or"
@@ -152,12 +157,28 @@ fn said_of_calls(calls: &[DeniedCall], more: u64) -> Vec<String> {
             "  seccomp = \"baseline\"     which allows this container some {all} calls in place of its own"
         ));
     }
-    if calls.iter().any(|call| call.errno != ENOSYS) {
-        lines.push(
-            "what is answered otherwise than by ENOSYS the baseline denies to every container".to_owned(),
-        );
+    lines.extend(values);
+    if calls.iter().any(|call| call.errno != ENOSYS && outside(call).is_none()) {
+        lines.push("what is answered with EPERM the baseline denies to every container".to_owned());
     }
     lines
+}
+
+/// Which argument of a call has a value that a profile may not have, where its errno is that of one.
+fn outside(call: &DeniedCall) -> Option<String> {
+    let known = bulkhead_profiles::narrowings().iter();
+    let known: Vec<_> =
+        known.filter(|known| known.syscall == call.syscall && known.errno == call.errno).collect();
+    let first = known.first()?;
+    let arguments: Vec<String> = known.iter().map(|known| known.arg.to_string()).collect();
+    Some(format!(
+        "{} of {}: the image's profile allows that call with other values of argument {} alone \
+         (bulkhead profile why {} names them)",
+        first.errno_name,
+        call.syscall,
+        arguments.join(" or "),
+        call.syscall
+    ))
 }
 
 fn line(call: &DeniedCall) -> String {
@@ -165,8 +186,11 @@ fn line(call: &DeniedCall) -> String {
     let args: Vec<String> = args.iter().map(|arg| format!("{arg:#x}")).collect();
     let errno = match *errno {
         ENOSYS => "ENOSYS".to_owned(),
-        1 => "EPERM".to_owned(),
-        other => format!("errno {other}"),
+        EPERM => "EPERM".to_owned(),
+        other => {
+            let known = bulkhead_profiles::narrowings().iter().find(|known| known.errno == other);
+            known.map_or_else(|| format!("errno {other}"), |known| known.errno_name.to_owned())
+        }
     };
     format!("denied {count} times: {syscall}({}) by {program}, last by pid {pid}: {errno}", args.join(", "))
 }

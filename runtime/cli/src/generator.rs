@@ -32,7 +32,7 @@ use bulkhead_containerd::{Lock, keep_analysis_small, keep_profile, stored_profil
 use bulkhead_generate::{Cache, DirectoryCache, NoCache};
 use bulkhead_layers::mount_images;
 use bulkhead_model::{
-    Digest, FileRules, Layout, PROFILE_VERSION, ProfileQuestion, ProfileTask, StoredProfile,
+    CallArguments, Digest, FileRules, Layout, PROFILE_VERSION, ProfileQuestion, ProfileTask, StoredProfile,
 };
 use nix::{
     mount::{MsFlags, mount},
@@ -68,9 +68,10 @@ pub(crate) enum Line {
     Get(String),
     /// It has made one.
     Put { hash: String, bytes: u64 },
-    /// The end: the calls, and why they are the baseline's; rules for files, and why there are none; the reasons follow.
+    /// The end: the calls, values of their arguments, and why they are the baseline's; rules for files, and why there are none; the reasons follow.
     Profile {
         calls: BTreeSet<String>,
+        arguments: CallArguments,
         widened: Option<String>,
         files: FileRules,
         files_widened: Option<String>,
@@ -132,13 +133,15 @@ pub(crate) fn show(
     } else {
         work_out(layout, question, &NoCache, &only)
     };
-    let hear::Worked { calls, widened, files, files_widened, reasons } =
+    let hear::Worked { calls, arguments, widened, files, files_widened, reasons } =
         worked.map_err(|error| Trouble::Kernel("work the profile out", error))?;
     if keep_analysis {
         keep_analysis_small(layout)?;
     }
     let version = PROFILE_VERSION;
-    Ok((StoredProfile { version, key, calls, widened, files, files_widened, passing: false }, reasons))
+    let stored =
+        StoredProfile { version, key, calls, arguments, widened, files, files_widened, passing: false };
+    Ok((stored, reasons))
 }
 
 /// The lock of the only keeper of the node, unless another has it for longer than `wait`.
@@ -162,9 +165,11 @@ fn keep_locked(layout: &Layout, question: &ProfileQuestion, key: Digest, only: &
     }
     let cache = DirectoryCache::open(&layout.analysis_dir());
     let (stored, reasons) = match cache.and_then(|cache| work_out(layout, question, &cache, only)) {
-        Ok(hear::Worked { calls, widened, files, files_widened, reasons }) => {
-            let version = PROFILE_VERSION;
-            (StoredProfile { version, key, calls, widened, files, files_widened, passing: false }, reasons)
+        Ok(hear::Worked { calls, arguments, widened, files, files_widened, reasons }) => {
+            let (version, passing) = (PROFILE_VERSION, false);
+            let stored =
+                StoredProfile { version, key, calls, arguments, widened, files, files_widened, passing };
+            (stored, reasons)
         }
         Err(error) => (failed(key, format!("the generator failed: {error}")), Vec::new()),
     };
@@ -178,6 +183,7 @@ fn failed(key: Digest, why: String) -> StoredProfile {
         version: PROFILE_VERSION,
         key,
         calls: baseline_calls(),
+        arguments: CallArguments::new(),
         widened: Some(why.clone()),
         files: FileRules::default(),
         files_widened: Some(why),

@@ -5,10 +5,11 @@ mod import;
 mod make;
 mod unpack;
 
-use std::{fs::File, io::Read as _, path::Path};
+use std::{collections::BTreeSet, fs::File, io::Read as _, path::Path};
 
 use bulkhead_generate::{Access, Profile, Site};
 use bulkhead_model::{Digest, FileRules, GeneratedFiles, GeneratedProfile, Layout};
+use bulkhead_profiles::narrowing;
 use serde_json::json;
 
 use crate::{
@@ -35,6 +36,8 @@ pub(crate) fn profile(layout: &Layout, command: ProfileCommand) -> Result<Answer
             for (sign, names) in [
                 ("+", &difference.more),
                 ("-", &difference.less),
+                ("+", &difference.values_more),
+                ("-", &difference.values_less),
                 ("+", &difference.members_more),
                 ("-", &difference.members_less),
                 ("+", &difference.rules_more),
@@ -53,7 +56,7 @@ pub(crate) fn profile(layout: &Layout, command: ProfileCommand) -> Result<Answer
             };
             if !exported.wider.is_empty() {
                 eprintln!(
-                    "note: this format cannot say which arguments of {} the baseline denies; the export allows all",
+                    "note: this format cannot say which arguments of {} are allowed here, or runc needs others; the export allows more",
                     exported.wider.join(", ")
                 );
             }
@@ -103,7 +106,7 @@ fn hashes(profile: &Profile) -> (Digest, Option<Digest>) {
     let files = GeneratedFiles::new(files, profile.landlock.widened.clone());
     let files_hash = profile.landlock.widened.is_none().then(|| files.hash());
     let calls = profile.rows.keys().cloned().collect();
-    (GeneratedProfile::new(calls, profile.widened.clone(), files).hash(), files_hash)
+    (GeneratedProfile::new(calls, profile.arguments(), profile.widened.clone(), files).hash(), files_hash)
 }
 
 fn shown(profile: &Profile) -> String {
@@ -119,6 +122,9 @@ fn shown(profile: &Profile) -> String {
     for chunk in names.chunks(8) {
         lines.push(format!("  {}", chunk.join(" ")));
     }
+    lines.extend(profile.rows.iter().flat_map(|(call, row)| {
+        row.args.iter().map(move |(arg, values)| format!("only        {}", only(call, *arg, values)))
+    }));
     let (calls_hash, files_hash) = hashes(profile);
     // None of the baseline's can be pinned.
     if profile.widened.is_none() {
@@ -152,6 +158,14 @@ fn shown(profile: &Profile) -> String {
     lines.join("\n")
 }
 
+/// Values of an argument, as they are compared.
+fn only(call: &str, arg: u8, values: &BTreeSet<u32>) -> String {
+    let mask = narrowing(call, arg).map_or(u32::MAX, |known| known.mask);
+    let masked = if mask == u32::MAX { String::new() } else { format!(" & {mask:#x}") };
+    let values: Vec<String> = values.iter().map(|value| format!("{value:#x}")).collect();
+    format!("{call} argument {arg}{masked}: {}", values.join(" "))
+}
+
 fn place(site: &Site) -> String {
     if site.at == 0 {
         return format!("{} {}", site.file.display(), site.function);
@@ -177,8 +191,10 @@ fn why(profile: &Profile, syscall: &str) -> Answer {
         lines.push(format!("  {}", place(site)));
         lines.extend(site.callers.iter().map(|caller| format!("    called by {caller}")));
     }
-    for (at, values) in &row.args {
-        lines.push(format!("  argument {at} is one of {values:?}"));
+    for (arg, values) in &row.args {
+        let known = narrowing(syscall, *arg);
+        let (errno, what) = known.map_or(("an errno", ""), |known| (known.errno_name, known.what));
+        lines.push(format!("  only {}: {errno} otherwise; {what}", only(syscall, *arg, values)));
     }
     Answer::yes(lines.join("\n"), json!({ "syscall": syscall, "row": row }))
 }

@@ -57,18 +57,17 @@ pub fn stored_profile(layout: &Layout, key: &Digest) -> Result<Option<GeneratedP
     }
     let mut text = Vec::new();
     file.take(PROFILE_BYTES_MAX).read_to_end(&mut text).map_err(|error| failed("read(2)", error))?;
-    let Ok(StoredProfile { version, key: found, calls, widened, files, files_widened, passing }) =
-        serde_json::from_slice(&text)
-    else {
-        return Ok(None);
-    };
+    let Ok(stored) = serde_json::from_slice(&text) else { return Ok(None) };
+    let StoredProfile { version, key: found, calls, arguments, widened, files, files_widened, passing } =
+        stored;
     let written = metadata.modified().map_err(|error| failed("fstat(2)", error))?;
     let fresh = SystemTime::now().duration_since(written).is_ok_and(|age| age < PASSING_FOR);
     // A failure is as wide as the baseline, whatever its file says.
     let told = !passing || widened.is_some() && files_widened.is_some();
     let counts = version == PROFILE_VERSION && found == *key && told && (!passing || fresh);
     let counts = counts && files.flaw().is_none();
-    Ok(counts.then(|| GeneratedProfile::new(calls, widened, GeneratedFiles::new(files, files_widened))))
+    Ok(counts
+        .then(|| GeneratedProfile::new(calls, arguments, widened, GeneratedFiles::new(files, files_widened))))
 }
 
 /// Keeps a profile, whole or not at all. The caller holds the lock of its question.

@@ -49,10 +49,10 @@ pub use layout::{Layout, ROOT_VARIABLE};
 pub use material::{RootFile, TrustMaterial};
 pub use mount::{ImageVolume, Mount};
 pub use profile::{
-    DENIED_BYTES_MAX, DENIED_ROWS_MAX, DeniedCall, DeniedFile, EndedBadly, FILE_RULES_BYTES_MAX,
-    FILE_RULES_MAX, FileRules, GeneratedFiles, GeneratedProfile, LOADER_VARIABLES, MountedPlace, PLACES_MAX,
-    PROFILE_BYTES_MAX, PROFILE_VERSION, ProfileExec, ProfileQuestion, ProfileRule, ProfileTask,
-    StoredProfile,
+    ARGUMENTS_VERSION, CallArguments, DENIED_BYTES_MAX, DENIED_ROWS_MAX, DeniedCall, DeniedFile, EndedBadly,
+    FILE_RULES_BYTES_MAX, FILE_RULES_MAX, FileRules, GeneratedFiles, GeneratedProfile, LOADER_VARIABLES,
+    MountedPlace, PLACES_MAX, PROFILE_BYTES_MAX, PROFILE_VERSION, ProfileExec, ProfileQuestion, ProfileRule,
+    ProfileTask, StoredProfile,
 };
 pub use refusal::{LINE_BYTES_MAX, Refusal, Rule};
 pub use request::{ContainerKind, CreateRequest, ExecRequest};

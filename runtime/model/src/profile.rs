@@ -11,9 +11,9 @@ use serde::{Deserialize, Serialize};
 use crate::Digest;
 
 /// Version of a kept profile's file.
-pub const PROFILE_VERSION: u32 = 2;
+pub const PROFILE_VERSION: u32 = 3;
 
-/// Longest file of a kept profile, in bytes: 500 names of at most 40 bytes, the paths, and some air.
+/// Longest file of a kept profile, in bytes: 500 names of at most 40 bytes, some hundred values, the paths, and some air.
 pub const PROFILE_BYTES_MAX: u64 = 256 << 10;
 
 /// Most rules for an image's files. Each costs every start of a process an open and an add; an image that takes more has
@@ -22,6 +22,14 @@ pub const FILE_RULES_MAX: usize = 1024;
 
 /// Longest paths of these rules together, in bytes.
 pub const FILE_RULES_BYTES_MAX: usize = 96 << 10;
+
+/// Values of arguments that a profile allows, by call and by the argument's number. Of what is not here all are.
+///
+/// Which bits of an argument are meant is the table's of bulkhead-profiles: where that changes, so does [`ARGUMENTS_VERSION`].
+pub type CallArguments = BTreeMap<String, BTreeMap<u8, BTreeSet<u32>>>;
+
+/// Version of what values of arguments mean: a hash that has some holds for one meaning.
+pub const ARGUMENTS_VERSION: u32 = 1;
 
 /// Which profile holds, of system calls or of the image's files.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -112,16 +120,31 @@ pub struct ProfileTask {
 pub struct GeneratedProfile {
     hash: Digest,
     calls: BTreeSet<String>,
+    arguments: CallArguments,
     widened: Option<String>,
     files: GeneratedFiles,
 }
 
 impl GeneratedProfile {
-    /// Allows these calls. `widened`: why these are all of the baseline.
+    /// Allows these calls, with these values of arguments. `widened`: why these are all of the baseline.
     #[must_use]
-    pub fn new(calls: BTreeSet<String>, widened: Option<String>, files: GeneratedFiles) -> Self {
-        let text: Vec<&str> = calls.iter().map(String::as_str).collect();
-        Self { hash: Digest::of(text.join("\n").as_bytes()), calls, widened, files }
+    pub fn new(
+        calls: BTreeSet<String>,
+        arguments: CallArguments,
+        widened: Option<String>,
+        files: GeneratedFiles,
+    ) -> Self {
+        let mut text: Vec<String> = calls.iter().cloned().collect();
+        if !arguments.is_empty() {
+            text.push(format!("arguments {ARGUMENTS_VERSION}"));
+        }
+        for (call, arguments) in &arguments {
+            for (argument, values) in arguments {
+                let values: Vec<String> = values.iter().map(u32::to_string).collect();
+                text.push(format!("{call} {argument} {}", values.join(",")));
+            }
+        }
+        Self { hash: Digest::of(text.join("\n").as_bytes()), calls, arguments, widened, files }
     }
 
     /// What of the image's files it needs.
@@ -130,7 +153,7 @@ impl GeneratedProfile {
         &self.files
     }
 
-    /// Hash of the names, in order, one a line: what a policy can pin.
+    /// Hash of the names, in order, one a line, and of the values of arguments, where there are any: what a policy can pin.
     #[must_use]
     pub fn hash(&self) -> Digest {
         self.hash
@@ -140,6 +163,12 @@ impl GeneratedProfile {
     #[must_use]
     pub fn calls(&self) -> &BTreeSet<String> {
         &self.calls
+    }
+
+    /// Values of arguments that it allows of these.
+    #[must_use]
+    pub fn arguments(&self) -> &CallArguments {
+        &self.arguments
     }
 
     /// Why it is no narrower than the baseline, if it is not.
@@ -234,6 +263,8 @@ pub struct StoredProfile {
     pub key: Digest,
     /// Names of the allowed calls.
     pub calls: BTreeSet<String>,
+    /// Values of their arguments.
+    pub arguments: CallArguments,
     /// Why they are the baseline's.
     pub widened: Option<String>,
     /// Rules for the image's files.
@@ -333,6 +364,26 @@ mod tests {
         let many = (0..=FILE_RULES_MAX).map(|at| PathBuf::from(format!("/{at}"))).collect();
         assert!(FileRules { execute: BTreeSet::new(), read: many }.flaw().is_some());
         assert!(rules(&[&format!("/{}", "a".repeat(FILE_RULES_BYTES_MAX))], &[]).flaw().is_some());
+    }
+
+    #[test]
+    fn hash_tells_values_of_arguments_and_is_that_of_the_names_where_there_are_none() {
+        let hash = |arguments: &[(u8, &[u32])]| {
+            let of_call: BTreeMap<_, _> =
+                arguments.iter().map(|(at, values)| (*at, values.iter().copied().collect())).collect();
+            let all = if of_call.is_empty() {
+                CallArguments::new()
+            } else {
+                CallArguments::from([("socket".to_owned(), of_call)])
+            };
+            let calls = ["read", "socket"].map(str::to_owned).into();
+            let files = GeneratedFiles::new(FileRules::default(), None);
+            GeneratedProfile::new(calls, all, None, files).hash()
+        };
+        assert_eq!(hash(&[]), Digest::of(b"read\nsocket"));
+        let different = [hash(&[]), hash(&[(0, &[1])]), hash(&[(0, &[1, 2])]), hash(&[(1, &[1])])];
+        assert_eq!(different.iter().collect::<BTreeSet<_>>().len(), different.len());
+        assert_eq!(hash(&[(0, &[1])]), hash(&[(0, &[1])]));
     }
 
     #[test]

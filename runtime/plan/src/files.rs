@@ -101,7 +101,7 @@ mod tests {
     fn profile(path: &str, widened: Option<&str>) -> Arc<GeneratedProfile> {
         let rules = FileRules { execute: BTreeSet::from([path.into()]), read: BTreeSet::new() };
         let files = GeneratedFiles::new(rules, widened.map(str::to_owned));
-        Arc::new(GeneratedProfile::new(BTreeSet::new(), None, files))
+        Arc::new(GeneratedProfile::new(BTreeSet::new(), Default::default(), None, files))
     }
 
     fn run(

@@ -7,7 +7,7 @@ use std::{
 };
 
 use bulkhead_model::{
-    DeniedCalls, Digest, GeneratedProfile, InitRule, MemfdRule, ProfileRule, Refusal, Rule,
+    CallArguments, DeniedCalls, Digest, GeneratedProfile, InitRule, MemfdRule, ProfileRule, Refusal, Rule,
 };
 use oci_spec::runtime::LinuxSeccomp;
 
@@ -75,7 +75,8 @@ pub(crate) fn keeps_pin(
         return Ok(());
     };
     let calls = bulkhead_init::CALLS.iter().copied();
-    let lacking: Vec<&str> = calls.filter(|call| !profile.calls().contains(*call)).collect();
+    let has = |call: &str| profile.calls().contains(call) && !profile.arguments().contains_key(call);
+    let lacking: Vec<&str> = calls.filter(|call| !has(call)).collect();
     if lacking.is_empty() {
         return Ok(());
     }
@@ -161,7 +162,10 @@ fn compile(
 ) -> Result<Filter, Refusal> {
     let made = match profile {
         None => bulkhead_profiles::program(memfd, section).map(|program| vec![program]),
-        Some(profile) => bulkhead_profiles::generated_programs(memfd, &with_init(profile, init), section),
+        Some(profile) => {
+            let (calls, arguments) = with_init(profile, init);
+            bulkhead_profiles::generated_programs(memfd, &calls, &arguments, section)
+        }
     };
     let programs = made.map_err(|error| {
         Refusal::new(
@@ -178,13 +182,19 @@ fn compile(
     Ok(Filter { programs, denied_calls })
 }
 
-/// The small init lives under the container's filter: of what a profile lacks it needs some calls more.
-fn with_init(profile: &GeneratedProfile, init: InitRule) -> Cow<'_, BTreeSet<String>> {
+/// The small init lives under the container's filter: of what a profile lacks it needs some calls more, and of those any
+/// arguments.
+fn with_init(
+    profile: &GeneratedProfile,
+    init: InitRule,
+) -> (Cow<'_, BTreeSet<String>>, Cow<'_, CallArguments>) {
     match init {
-        InitRule::Program => Cow::Borrowed(profile.calls()),
+        InitRule::Program => (Cow::Borrowed(profile.calls()), Cow::Borrowed(profile.arguments())),
         InitRule::Small => {
             let more = bulkhead_init::CALLS.iter().map(|call| (*call).to_owned());
-            Cow::Owned(profile.calls().iter().cloned().chain(more).collect())
+            let mut arguments = profile.arguments().clone();
+            arguments.retain(|call, _| !bulkhead_init::CALLS.contains(&call.as_str()));
+            (Cow::Owned(profile.calls().iter().cloned().chain(more).collect()), Cow::Owned(arguments))
         }
     }
 }

@@ -278,7 +278,7 @@ fn exec_under_a_generated_profile_has_no_call_of_the_small_init() {
     let created = request(spec("ctr-1.6-user"));
     let calls = ["read".to_owned(), "write".to_owned()].into();
     let files = GeneratedFiles::new(FileRules::default(), Some("not told".to_owned()));
-    let profile = Arc::new(GeneratedProfile::new(calls, None, files));
+    let profile = Arc::new(GeneratedProfile::new(calls, Default::default(), None, files));
     let host = HostFacts { profile: Some(Arc::clone(&profile)), ..host(&created) };
     let granted = |keys: &str| grant(&created, &format!("{EXEC}\nseccomp = \"generated\"\n{keys}"));
     let filter = |confine: &ConfineSpec| confine.hardened().unwrap().seccomp.clone();

@@ -5,15 +5,19 @@
 //! that it denies: a program may go on at EPERM of setgroups(2) or EINVAL of splice(2), and not at ENOSYS.
 //!
 //! Limits: these formats have no order of rules, and libseccomp takes one comparison for each argument of a rule. Where
-//! the baseline denies several values of one argument, all but what can be said is allowed; [`Exported::wider`] names
-//! those calls.
+//! the baseline denies several values of one argument, all but what can be said is allowed; so are all values of the
+//! arguments of what runc calls itself, and of those that would make too many rules. [`Exported::wider`] names those calls.
+//! Values of several arguments are a rule for each combination. What is outside gets the errno of the default.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use bulkhead_profiles::{Action, Condition, Row as BaselineRow, Test, rows, syscall_name, syscall_number};
 use serde_json::{Value, json};
 
-use super::Profile;
+use super::{
+    Profile,
+    conditions::{Arguments, excludes, is_within, pieces},
+};
 
 /// Beyond the number of every call. Source: the kernel's tables end below 512 but for x32's.
 const NUMBERS_END: u32 = 512;
@@ -116,18 +120,21 @@ impl Profile {
             let Some(number) = syscall_number(name) else { continue };
             let of_call: Vec<&BaselineRow> =
                 rows().iter().filter(|row| row.number == number && !row.needs_memfd).collect();
-            match said(&of_call) {
-                Said::Always => plain.push(name),
-                Said::When(rules) => {
-                    for args in rules {
-                        conditional
-                            .push(json!({ "names": [name], "action": "SCMP_ACT_ALLOW", "args": args }));
-                    }
-                }
-                Said::Wider => {
-                    plain.push(name);
-                    wider.push(name.to_owned());
-                }
+            let none = Arguments::new();
+            let arguments = self.rows.get(name).map_or(&none, |row| &row.args);
+            let free = RUNC.contains(&name) && !arguments.is_empty();
+            let (rules, is_wider) = narrowed(name, &of_call, if free { &none } else { arguments });
+            if is_wider || free {
+                wider.push(name.to_owned());
+            }
+            if rules.iter().any(Vec::is_empty) {
+                plain.push(name);
+                continue;
+            }
+            for rule in rules {
+                let args: Vec<Value> =
+                    rule.iter().map(|one| comparison(one, arguments.contains_key(&one.arg))).collect();
+                conditional.push(json!({ "names": [name], "action": "SCMP_ACT_ALLOW", "args": args }));
             }
         }
         let mut syscalls = vec![json!({ "names": plain, "action": "SCMP_ACT_ALLOW" })];
@@ -165,14 +172,45 @@ fn names_in(section: &Value) -> impl Iterator<Item = &Value> {
     rules.flat_map(|rule| rule["names"].as_array().into_iter().flatten())
 }
 
-enum Said {
-    Always,
-    When(Vec<Vec<Value>>),
-    Wider,
+/// Rules that allow a call with these values of arguments, as far as the baseline does, and whether they allow more.
+fn narrowed(call: &str, of_call: &[&BaselineRow], arguments: &Arguments) -> (Vec<Vec<Condition>>, bool) {
+    let said = said(of_call);
+    let wider = said.is_none();
+    let baseline = said.unwrap_or_else(|| vec![Vec::new()]);
+    if arguments.is_empty() {
+        return (baseline, wider);
+    }
+    let Some(pieces) = pieces(call, arguments) else { return (baseline, true) };
+    let mut rules: Vec<Vec<Condition>> = Vec::new();
+    for (rule, piece) in baseline.iter().flat_map(|rule| pieces.iter().map(move |piece| (rule, piece))) {
+        if piece.iter().any(|one| rule.iter().any(|other| excludes(one, other) || excludes(other, one))) {
+            continue;
+        }
+        // One comparison for each argument: its value says more than what the baseline compares.
+        let of_piece = |one: &&Condition| piece.iter().any(|other| other.arg == one.arg);
+        let others = rule.iter().filter(|one| !of_piece(one));
+        let both: Vec<Condition> = others.chain(piece).copied().collect();
+        if !rules.contains(&both) {
+            rules.push(both);
+        }
+    }
+    // Of what is left the baseline denies some, or none any more.
+    rules.retain(|rule| !is_denied(rule, of_call));
+    let wider = !rules.iter().all(|rule| is_within(rule, of_call));
+    (rules, wider)
 }
 
-/// What the baseline's rows of one call come to, in rules without an order.
-fn said(of_call: &[&BaselineRow]) -> Said {
+/// Whether the baseline denies a call wherever a rule holds.
+fn is_denied(rule: &[Condition], of_call: &[&BaselineRow]) -> bool {
+    let holds = |wanted: &Condition| {
+        let same = |given: &&Condition| given.arg == wanted.arg && matches!(given.test, Test::Eq(_));
+        rule.iter().find(same).is_some_and(|given| !excludes(given, wanted))
+    };
+    of_call.iter().take_while(|row| !row.then.runs()).any(|row| row.args.iter().all(holds))
+}
+
+/// What the baseline's rows of one call come to, in rules without an order. `None`: they cannot be said so.
+fn said(of_call: &[&BaselineRow]) -> Option<Vec<Vec<Condition>>> {
     let (conditional, last) = match of_call.split_last() {
         Some((last, before)) if last.args.is_empty() => (before, last.then),
         _ => (of_call, Action::Errno(38)),
@@ -180,31 +218,35 @@ fn said(of_call: &[&BaselineRow]) -> Said {
     if last.runs() {
         let denied: Vec<&&BaselineRow> = conditional.iter().filter(|row| !row.then.runs()).collect();
         return match denied.as_slice() {
-            [] => Said::Always,
+            [] => Some(vec![Vec::new()]),
             // All but one value of one argument.
-            [BaselineRow { args: [Condition { arg, test: Test::Eq(value), .. }], .. }] => {
-                Said::When(vec![vec![json!({ "index": arg, "value": value, "op": "SCMP_CMP_NE" })]])
+            [BaselineRow { args: [Condition { arg, width, test: Test::Eq(value) }], .. }] => {
+                Some(vec![vec![Condition { arg: *arg, width: *width, test: Test::Ne(*value) }]])
             }
-            _ => Said::Wider,
+            _ => None,
         };
     }
     // Denied unless a rule allows it; a row that denies comes after those that allow, or says no more than the rest.
     let allowed = conditional.iter().filter(|row| row.then.runs());
-    let rules: Option<Vec<Vec<Value>>> =
-        allowed.map(|row| row.args.iter().map(comparison).collect()).collect();
-    rules.map_or(Said::Wider, Said::When)
+    let can_be_said = |one: &Condition| matches!(one.test, Test::Eq(_) | Test::Ne(_) | Test::MaskedEq { .. });
+    allowed.map(|row| row.args.iter().all(can_be_said).then(|| row.args.to_vec())).collect()
 }
 
-fn comparison(condition: &Condition) -> Option<Value> {
+/// `by_halves`: of a value the lower half alone, as the kernel reads it; else all of it.
+fn comparison(condition: &Condition, by_halves: bool) -> Value {
     let index = condition.arg;
-    Some(match condition.test {
+    match condition.test {
+        Test::Eq(value) if by_halves => {
+            json!({ "index": index, "value": u32::MAX, "valueTwo": value, "op": "SCMP_CMP_MASKED_EQ" })
+        }
         Test::Eq(value) => json!({ "index": index, "value": value, "op": "SCMP_CMP_EQ" }),
         Test::Ne(value) => json!({ "index": index, "value": value, "op": "SCMP_CMP_NE" }),
         Test::MaskedEq { mask, value } => {
             json!({ "index": index, "value": mask, "valueTwo": value, "op": "SCMP_CMP_MASKED_EQ" })
         }
-        Test::Lt(_) | Test::Le(_) | Test::Gt(_) | Test::Ge(_) => return None,
-    })
+        // The baseline has none of these, and `said` says none.
+        Test::Lt(_) | Test::Le(_) | Test::Gt(_) | Test::Ge(_) => Value::Null,
+    }
 }
 
 /// JSON as YAML of the block style. Texts are names and constants here, quoted all the same.

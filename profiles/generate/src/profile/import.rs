@@ -1,8 +1,9 @@
 //! A seccomp profile of OCI's or Docker's as one of ours.
 //!
-//! Ours names calls; of which arguments, the baseline says. So a file is taken where nothing else than that is left of it
-//! under the baseline: a call that it allows for some arguments has to be allowed wherever the baseline allows it. Arguments
-//! that the baseline compares by 32 bits, as the kernel reads them, are compared by these. What cannot be kept exactly is an
+//! Ours names calls, and values of some arguments; of the others, the baseline says. So a file is taken where nothing else
+//! than that is left of it under the baseline: a call that it allows for some arguments has to be allowed wherever the
+//! baseline allows it, or wherever some arguments have one of some values. Arguments that are compared by 32 bits, as the
+//! kernel reads them, are compared by these. What cannot be kept exactly is an
 //! [`ImportError`] that names it; the errno of a denial is not kept (here it is ENOSYS).
 //!
 //! Invariant: pure, and what comes out allows no call that the file or the baseline denies.
@@ -13,10 +14,15 @@ use std::{
 };
 
 use bulkhead_profiles::{
-    Condition, Row as BaselineRow, Test, Width, baseline_hash, is_elsewhere, rows, syscall_number,
+    Condition, Narrowing, Row as BaselineRow, Test, VALUES_MAX, baseline_hash, is_elsewhere, narrowings,
+    rows, syscall_number,
 };
 
-use super::{FORMAT, Key, Profile, Row, Site, baseline_numbers, file, runtime_needs};
+use super::{
+    FORMAT, Key, Profile, Row, Site, baseline_numbers,
+    conditions::{self, Arguments, covers, is_within},
+    file, runtime_needs,
+};
 use crate::{Command, Landlock};
 
 pub use super::file::ImportError;
@@ -40,7 +46,7 @@ impl Profile {
     pub fn import(text: &[u8], from: &Path) -> Result<Imported, ImportError> {
         let file = file::File::read(text)?;
         let mut notes = file.notes;
-        let (mut kept, mut taken, mut narrowed) = (BTreeSet::new(), Vec::new(), Vec::new());
+        let (mut kept, mut taken, mut narrowed) = (BTreeMap::new(), Vec::new(), Vec::new());
         for name in file.rules.keys().filter(|name| syscall_number(name).is_none()) {
             if !is_elsewhere(name) {
                 return Err(ImportError::Syscall(short(name)));
@@ -69,29 +75,35 @@ impl Profile {
                 }
                 continue;
             }
-            if !rules.allow.is_empty() && !covers(of_call, &rules.allow) {
-                return Err(ImportError::Arguments(short(name)));
+            let mut arguments = Arguments::new();
+            if !rules.allow.is_empty() && !covers(of_call, &[Vec::new()], &rules.allow) {
+                let said = values_of(name, of_call, &rules.allow);
+                arguments = said.ok_or_else(|| ImportError::Arguments(short(name)))?;
             }
             let every = [Vec::new()];
             let rules = if rules.allow.is_empty() { &every[..] } else { &rules.allow };
             if !rules.iter().all(|rule| is_within(rule, of_call)) {
                 narrowed.push(name.to_owned());
             }
-            kept.insert(name.to_owned());
+            kept.insert(name.to_owned(), arguments);
         }
-        let lacking: BTreeSet<&str> =
-            runtime_needs().into_iter().map(|(name, _)| name).filter(|name| !kept.contains(*name)).collect();
+        let lacking: BTreeSet<&str> = runtime_needs()
+            .into_iter()
+            .map(|(name, _)| name)
+            .filter(|name| !kept.contains_key(*name))
+            .collect();
         if !lacking.is_empty() {
             let lacking: Vec<&str> = lacking.into_iter().collect();
             notes.push(format!("lacks what the start of every container calls: {}", lacking.join(", ")));
         }
-        let numbers: BTreeSet<u32> = kept.iter().filter_map(|name| syscall_number(name)).collect();
+        let whole = kept.iter().filter(|(_, arguments)| arguments.is_empty());
+        let numbers: BTreeSet<u32> = whole.filter_map(|(name, _)| syscall_number(name)).collect();
         let widened = baseline_numbers()
             .is_subset(&numbers)
             .then(|| "the imported file allows every call of the baseline".to_owned());
         let site =
             Site { function: "imported".to_owned(), file: from.to_owned(), at: 0, callers: Vec::new() };
-        let row = |name: String| (name, Row { reasons: vec![site.clone()], args: BTreeMap::new() });
+        let row = |(name, args): (String, Arguments)| (name, Row { reasons: vec![site.clone()], args });
         let profile = Profile {
             format: FORMAT,
             key: Key {
@@ -135,90 +147,25 @@ fn allows(name: &str, rules: &file::Rules, otherwise: file::Otherwise) -> Result
     }
 }
 
-/// Whether one of the rules allows a call wherever the baseline's rows of it do.
-fn covers(of_call: &[&BaselineRow], rules: &[Vec<Condition>]) -> bool {
-    of_call.iter().enumerate().filter(|(_, row)| row.then.runs()).all(|(at, row)| {
-        let denied: Vec<&[Condition]> =
-            of_call[..at].iter().filter(|before| !before.then.runs()).map(|before| before.args).collect();
-        rules.iter().any(|rule| rule.iter().all(|wanted| holds_where(wanted, row.args, &denied)))
-    })
+/// Values of arguments that say the same as a call's rules, under the baseline, if any do.
+fn values_of(call: &str, of_call: &[&BaselineRow], rules: &[Vec<Condition>]) -> Option<Arguments> {
+    let known = narrowings().iter().filter(|known| known.syscall == call);
+    let said = known.filter_map(|known| {
+        let values = rules.iter().map(|rule| value_of(known, rule)).collect::<Option<BTreeSet<u32>>>()?;
+        (1..=VALUES_MAX).contains(&values.len()).then_some((known.arg, values))
+    });
+    let arguments: Arguments = said.collect();
+    let pieces = conditions::pieces(call, &arguments)?;
+    (!arguments.is_empty() && covers(of_call, &pieces, rules)).then_some(arguments)
 }
 
-/// Whether the baseline allows a call wherever a rule does.
-fn is_within(rule: &[Condition], of_call: &[&BaselineRow]) -> bool {
-    of_call.iter().enumerate().filter(|(_, row)| row.then.runs()).any(|(at, row)| {
-        let inside =
-            |wanted: &Condition| rule.iter().any(|given| given.arg == wanted.arg && implies(given, wanted));
-        let denies = of_call[..at].iter().filter(|before| !before.then.runs());
-        row.args.iter().all(inside)
-            && denies.into_iter().all(|before| {
-                before.args.iter().any(|denied| rule.iter().any(|given| excludes(given, denied)))
-            })
-    })
-}
-
-/// Whether a condition of a file's leaves out what a condition of the baseline's wants.
-fn excludes(given: &Condition, denied: &Condition) -> bool {
-    given.arg == denied.arg
-        && match (given.test, denied.test) {
-            (Test::Eq(value), denied) => !test(denied, value),
-            (Test::Ne(value), Test::Eq(other)) => value == other,
-            (Test::MaskedEq { mask, value }, Test::Eq(other)) => other & mask != value & mask,
-            (Test::MaskedEq { mask, value }, Test::MaskedEq { mask: also, value: other }) => {
-                (value ^ other) & mask & also != 0
-            }
-            _ => false,
-        }
-}
-
-/// Whether a condition holds wherever all of `given` do and none of `denied` does.
-fn holds_where(wanted: &Condition, given: &[Condition], denied: &[&[Condition]]) -> bool {
-    if given.iter().any(|given| given.arg == wanted.arg && implies(given, wanted)) {
-        return true;
-    }
-    let Test::Ne(value) = wanted.test else { return false };
-    denied.iter().any(|denied| match denied {
-        [one] if one.arg == wanted.arg => readable(one.width, wanted) && test(one.test, value),
-        _ => false,
-    })
-}
-
-fn implies(given: &Condition, wanted: &Condition) -> bool {
-    readable(given.width, wanted)
-        && match (given.test, wanted.test) {
-            (Test::Eq(value), wanted) => test(wanted, value),
-            (Test::MaskedEq { mask, value }, Test::MaskedEq { mask: less, value: other }) => {
-                less & !mask == 0 && value & less == other & less
-            }
-            (Test::MaskedEq { mask, value }, Test::Ne(other)) => other & mask != value & mask,
-            (given, wanted) => given == wanted,
-        }
-}
-
-/// Whether a condition says nothing of bits that the baseline does not look at.
-fn readable(width: Width, condition: &Condition) -> bool {
-    let fits = |value: u64| value <= u64::from(u32::MAX);
-    width == Width::Bits64
-        || match condition.test {
-            Test::MaskedEq { mask, value } => fits(mask) && fits(value),
-            Test::Eq(value)
-            | Test::Ne(value)
-            | Test::Lt(value)
-            | Test::Le(value)
-            | Test::Gt(value)
-            | Test::Ge(value) => fits(value),
-        }
-}
-
-fn test(test: Test, arg: u64) -> bool {
-    match test {
-        Test::Eq(value) => arg == value,
-        Test::Ne(value) => arg != value,
-        Test::Lt(value) => arg < value,
-        Test::Le(value) => arg <= value,
-        Test::Gt(value) => arg > value,
-        Test::Ge(value) => arg >= value,
-        Test::MaskedEq { mask, value } => arg & mask == value & mask,
+/// The one value of an argument that a rule allows.
+fn value_of(known: &Narrowing, rule: &[Condition]) -> Option<u32> {
+    let whole = u64::from(known.mask);
+    match rule.iter().find(|condition| condition.arg == known.arg)?.test {
+        Test::Eq(value) => u32::try_from(value).ok().map(|value| value & known.mask),
+        Test::MaskedEq { mask, value } if mask == whole => u32::try_from(value & mask).ok(),
+        _ => None,
     }
 }
 

@@ -1,24 +1,31 @@
 //! The profile: which system calls, each with the function that makes it, and what could not be decided.
 
+mod arguments;
 mod compare;
+mod conditions;
 mod export;
 mod file;
 mod import;
 mod rows;
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+};
 
+use bulkhead_model::CallArguments;
 use serde::{Deserialize, Serialize};
 
 use crate::{Command, Landlock, Member};
 
+pub(crate) use arguments::{Values, enforceable};
 pub use compare::Difference;
 pub use export::Exported;
 pub use import::{ImportError, Imported};
 pub(crate) use rows::{baseline_numbers, runtime_needs};
 
 /// Format of a stored profile.
-pub const FORMAT: u32 = 2;
+pub const FORMAT: u32 = 3;
 
 /// What decides a profile: the same key, the same profile.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,14 +65,24 @@ pub struct Profile {
     pub elf_bytes: u64,
 }
 
+impl Profile {
+    /// Values of arguments, by call.
+    #[must_use]
+    pub fn arguments(&self) -> CallArguments {
+        let narrowed = self.rows.iter().filter(|(_, row)| !row.args.is_empty());
+        narrowed.map(|(call, row)| (call.clone(), row.args.clone())).collect()
+    }
+}
+
 /// An allowed call.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Row {
     /// Where it is made; some of the places, if there are many.
     pub reasons: Vec<Site>,
-    /// Values of arguments, where all places agree that there are only these: argument number to values.
+    /// Values of arguments that [`bulkhead_profiles::narrowings`] lists, where all places agree that there are only these:
+    /// what is enforced. Argument number to values.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub args: BTreeMap<u8, Vec<u64>>,
+    pub args: BTreeMap<u8, BTreeSet<u32>>,
 }
 
 /// A place that enters the kernel.

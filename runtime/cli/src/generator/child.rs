@@ -75,11 +75,12 @@ fn answer() -> io::Result<()> {
                 // The profile holds without them.
                 reasons.clear();
             }
+            let arguments = profile.arguments();
             let calls: BTreeSet<String> = profile.rows.into_keys().collect();
             let (widened, files_widened) = (profile.widened, profile.landlock.widened);
             let files = rules(profile.landlock.rules);
             let bytes = reasons.len() as u64;
-            talk.say(&Line::Profile { calls, widened, files, files_widened, bytes }, &reasons)
+            talk.say(&Line::Profile { calls, arguments, widened, files, files_widened, bytes }, &reasons)
         }
     }
 }

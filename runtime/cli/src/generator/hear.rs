@@ -8,7 +8,8 @@ use std::{
 };
 
 use bulkhead_generate::Cache;
-use bulkhead_model::{FileRules, ProfileQuestion};
+use bulkhead_model::{CallArguments, FileRules, ProfileQuestion};
+use bulkhead_profiles::{VALUES_MAX, narrowing};
 
 use super::{LINE_BYTES_MAX, Line, NONE, REASONS_BYTES_MAX, baseline_calls};
 
@@ -22,6 +23,8 @@ const PUT_BYTES_MAX: u64 = 64 << 20;
 #[derive(Debug)]
 pub(super) struct Worked {
     pub(super) calls: BTreeSet<String>,
+    /// Values of their arguments.
+    pub(super) arguments: CallArguments,
     /// Why they are the baseline's.
     pub(super) widened: Option<String>,
     pub(super) files: FileRules,
@@ -64,7 +67,7 @@ pub(super) fn hear(
                     io::copy(&mut (&mut from).take(bytes), &mut io::sink())?;
                 }
             },
-            Line::Profile { calls, widened, files, files_widened, bytes } => {
+            Line::Profile { calls, mut arguments, widened, files, files_widened, bytes } => {
                 if bytes > REASONS_BYTES_MAX {
                     return Err(io::ErrorKind::FileTooLarge.into());
                 }
@@ -72,11 +75,13 @@ pub(super) fn hear(
                 let known = baseline_calls();
                 let calls: BTreeSet<_> = calls.into_iter().filter(|call| known.contains(call)).collect();
                 let widened = widened.or_else(|| no_narrower(&calls, &known).map(str::to_owned));
+                arguments.retain(|call, _| calls.contains(call) && widened.is_none());
+                let arguments = known_arguments(arguments);
                 let files_widened = files_widened.or_else(|| files.flaw().map(str::to_owned));
                 let files = if files_widened.is_some() { FileRules::default() } else { files };
                 let short = |why: String| why.chars().take(400).collect();
                 let (widened, files_widened) = (widened.map(short), files_widened.map(short));
-                return Ok(Worked { calls, widened, files, files_widened, reasons });
+                return Ok(Worked { calls, arguments, widened, files, files_widened, reasons });
             }
             Line::Failed(why) => return Err(io::Error::other(why.chars().take(300).collect::<String>())),
         }
@@ -86,6 +91,20 @@ pub(super) fn hear(
 /// Why a profile that a child calls narrow is not: whoever took a child over gains no narrow profile as wide as the baseline.
 fn no_narrower(calls: &BTreeSet<String>, baseline: &BTreeSet<String>) -> Option<&'static str> {
     baseline.is_subset(calls).then_some("its files can make every call of the baseline")
+}
+
+/// What of these can be enforced: of other arguments, and of too many values, all are allowed.
+fn known_arguments(mut arguments: CallArguments) -> CallArguments {
+    arguments.retain(|call, of_call| {
+        of_call.retain(|arg, values| {
+            let mask = narrowing(call, *arg).map_or(0, |known| known.mask);
+            (1..=VALUES_MAX).contains(&values.len())
+                && values.iter().all(|value| value & !mask == 0)
+                && mask != 0
+        });
+        !of_call.is_empty()
+    });
+    arguments
 }
 
 fn take(from: &mut impl Read, bytes: u64) -> io::Result<Vec<u8>> {

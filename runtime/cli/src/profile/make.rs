@@ -96,10 +96,14 @@ fn of_image(layout: &Layout, options: &GenerateOptions, found: &image::Unpacked)
 
 /// Leaves of a profile with its reasons what a launch would have of it.
 fn hold(profile: &mut Profile, stored: StoredProfile) {
-    let StoredProfile { version: _, key: _, calls, widened, files, files_widened, passing: _ } = stored;
+    let StoredProfile { version: _, key: _, calls, mut arguments, widened, files, files_widened, passing: _ } =
+        stored;
     profile.rows.retain(|name, _| calls.contains(name));
     for call in calls {
         profile.rows.entry(call).or_insert(Row { reasons: Vec::new(), args: Default::default() });
+    }
+    for (call, row) in &mut profile.rows {
+        row.args = arguments.remove(call).unwrap_or_default();
     }
     profile.widened = widened;
     match files_widened {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use bulkhead_model::FileRules;
+use bulkhead_model::{CallArguments, FileRules};
 
 use super::*;
 
@@ -41,8 +41,8 @@ fn kept_failure_that_does_not_say_why_is_no_narrow_profile() {
         let (widened, files_widened) = (of_calls.map(str::to_owned), of_files.map(str::to_owned));
         let calls = BTreeSet::from(["read".to_owned()]);
         let files = FileRules::default();
-        let stored =
-            StoredProfile { version: PROFILE_VERSION, key, calls, widened, files, files_widened, passing };
+        let (version, arguments) = (PROFILE_VERSION, CallArguments::new());
+        let stored = StoredProfile { version, key, calls, arguments, widened, files, files_widened, passing };
         keep_profile(&layout, &stored, b"").unwrap();
         assert_eq!(stored_profile(&layout, &key).unwrap().is_some(), counts, "{stored:?}");
     }
@@ -59,6 +59,7 @@ fn kept_rule_that_reaches_the_whole_root_is_not_believed_and_one_for_a_file_is()
             version: PROFILE_VERSION,
             key,
             calls: BTreeSet::new(),
+            arguments: CallArguments::new(),
             widened: None,
             files,
             files_widened: None,

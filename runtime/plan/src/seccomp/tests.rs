@@ -1,6 +1,6 @@
 #![allow(clippy::unwrap_used)]
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bulkhead_model::{FileRules, GeneratedFiles};
 
@@ -8,11 +8,16 @@ use super::*;
 
 fn profile(widened: Option<&str>) -> Arc<GeneratedProfile> {
     let calls = BTreeSet::from(["read".to_owned(), "write".to_owned()]);
-    Arc::new(GeneratedProfile::new(calls, widened.map(str::to_owned), whole_image()))
+    Arc::new(GeneratedProfile::new(calls, CallArguments::new(), widened.map(str::to_owned), whole_image()))
 }
 
 fn whole_image() -> GeneratedFiles {
     GeneratedFiles::new(FileRules::default(), Some("not told".to_owned()))
+}
+
+fn of(call: &str, argument: u8, value: u32) -> CallArguments {
+    let values = BTreeMap::from([(argument, BTreeSet::from([value]))]);
+    CallArguments::from([(call.to_owned(), values)])
 }
 
 fn pin(profile: &GeneratedProfile) -> ProfileRule {
@@ -25,7 +30,8 @@ fn pin_of_a_narrow_profile_takes_it_and_no_other() {
     let chosen = chosen(&pin(&profile), Some(&profile), &mut Changes::default()).unwrap();
     assert_eq!(chosen, Some(&profile));
 
-    let other = Arc::new(GeneratedProfile::new(BTreeSet::from(["read".to_owned()]), None, whole_image()));
+    let read = BTreeSet::from(["read".to_owned()]);
+    let other = Arc::new(GeneratedProfile::new(read, CallArguments::new(), None, whole_image()));
     let refusal = super::chosen(&pin(&profile), Some(&other), &mut Changes::default()).unwrap_err();
     assert!(refusal.to_string().contains(&other.hash().to_string()), "{refusal}");
 }
@@ -50,9 +56,34 @@ fn small_init_adds_no_call_to_a_pinned_profile_and_runs_under_one_that_has_its_c
     keeps_pin(&pin(&narrow), Some(&narrow), InitRule::Program).unwrap();
     keeps_pin(&ProfileRule::Generated, Some(&narrow), InitRule::Small).unwrap();
 
-    let calls = bulkhead_init::CALLS.iter().map(|call| (*call).to_owned()).collect();
-    let wide = GeneratedProfile::new(calls, None, whole_image());
+    let calls: BTreeSet<String> = bulkhead_init::CALLS.iter().map(|call| (*call).to_owned()).collect();
+    let wide = GeneratedProfile::new(calls.clone(), CallArguments::new(), None, whole_image());
     keeps_pin(&pin(&wide), Some(&wide), InitRule::Small).unwrap();
+    // Of prctl it has one option.
+    let narrowed = GeneratedProfile::new(calls, of("prctl", 0, 15), None, whole_image());
+    let refusal = keeps_pin(&pin(&narrowed), Some(&narrowed), InitRule::Small).unwrap_err();
+    assert!(refusal.to_string().contains("init = true would add prctl to"), "{refusal}");
+}
+
+#[test]
+fn small_init_has_any_argument_of_its_own_calls_and_no_exec_has() {
+    let calls = ["prctl", "read", "socket"].map(str::to_owned).into();
+    let mut arguments = of("prctl", 0, 15);
+    arguments.extend(of("socket", 0, 1));
+    let narrow = GeneratedProfile::new(calls, arguments.clone(), None, whole_image());
+    assert_eq!(*with_init(&narrow, InitRule::Program).1, arguments);
+    assert_eq!(*with_init(&narrow, InitRule::Small).1, of("socket", 0, 1));
+}
+
+#[test]
+fn pin_of_the_names_alone_does_not_take_a_profile_with_values_of_arguments() {
+    let names = profile(None);
+    let calls = names.calls().iter().cloned().chain(["socket".to_owned()]).collect::<BTreeSet<_>>();
+    let old = GeneratedProfile::new(calls.clone(), CallArguments::new(), None, whole_image());
+    let new = Arc::new(GeneratedProfile::new(calls, of("socket", 0, 1), None, whole_image()));
+    let refusal = chosen(&pin(&old), Some(&new), &mut Changes::default()).unwrap_err();
+    assert!(refusal.to_string().contains(&new.hash().to_string()), "{refusal}");
+    assert_eq!(chosen(&pin(&new), Some(&new), &mut Changes::default()).unwrap(), Some(&new));
 }
 
 #[test]

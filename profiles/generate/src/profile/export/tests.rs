@@ -70,3 +70,52 @@ fn call_that_the_baseline_denies_keeps_its_errno_and_one_that_it_allows_has_none
     // Outside of the profile, and what the baseline says is ENOSYS: the default.
     assert_eq!((errno("mkdir"), errno("memfd_create")), (None, None));
 }
+
+#[test]
+fn values_are_exported_as_they_are_compared_and_come_back_but_for_those_of_calls_that_runc_makes_itself() {
+    let mut profile =
+        of(&["fcntl", "getsockopt", "ioctl", "mprotect", "read", "setsockopt", "socket", "write"]);
+    let mut narrow = |call: &str, arg: u8, values: &[u32]| {
+        profile.rows.get_mut(call).unwrap().args.insert(arg, values.iter().copied().collect());
+    };
+    narrow("ioctl", 1, &[0x5401, 0x8004_5430]);
+    narrow("socket", 0, &[1, 2]);
+    narrow("socket", 1, &[1]);
+    narrow("getsockopt", 1, &[1]);
+    narrow("getsockopt", 2, &[3, 4]);
+    narrow("setsockopt", 1, &[1]);
+    narrow("mprotect", 2, &[0]);
+    narrow("fcntl", 1, &[3]);
+    let exported = profile.to_oci();
+    // The baseline's denied requests and options are none of these: with values the form says all.
+    assert_eq!(exported.wider, ["fcntl", "setsockopt"]);
+    let section: Value = serde_json::from_str(&exported.text).unwrap();
+    let rules = |call: &str| {
+        let rules = section["syscalls"].as_array().unwrap().iter();
+        rules
+            .filter(|rule| rule["names"].as_array().unwrap().iter().any(|name| name == call))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(rules("ioctl").len(), 2);
+    let request = json!([{ "index": 1, "value": u32::MAX, "valueTwo": 0x5401, "op": "SCMP_CMP_MASKED_EQ" }]);
+    assert_eq!(rules("ioctl")[0]["args"], request);
+    assert_eq!(rules("fcntl")[0]["args"], Value::Null);
+    assert_eq!(rules("getsockopt").len(), 2, "each of both with the other's");
+    // AF_UNIX, and of AF_INET streams of both protocols.
+    assert_eq!(rules("socket").len(), 3);
+
+    let imported = Profile::import(exported.text.as_bytes(), Path::new("x")).unwrap().profile;
+    for call in ["getsockopt", "ioctl", "mprotect", "socket"] {
+        assert_eq!(imported.rows[call].args, profile.rows[call].args, "{call}");
+    }
+    assert!(imported.rows["fcntl"].args.is_empty());
+}
+
+#[test]
+fn value_that_the_baseline_denies_is_not_exported() {
+    let mut profile = of(&["ioctl", "read", "write"]);
+    // TIOCSTI, and one that anybody may.
+    profile.rows.get_mut("ioctl").unwrap().args.insert(1, [0x5401, 0x5412].into());
+    let text = profile.to_oci().text;
+    assert!(text.contains(&0x5401.to_string()) && !text.contains(&0x5412.to_string()), "{text}");
+}

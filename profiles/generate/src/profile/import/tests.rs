@@ -109,7 +109,10 @@ fn what_cannot_be_kept_exactly_is_refused_by_name() {
     let one = |index: u32, value: u64, op: &str| json!([{ "index": index, "value": value, "op": op }]);
     for (file, named) in [
         (rule(allow(&["nosuchcall"], json!(null))), "nosuchcall"),
-        (rule(allow(&["socket"], one(0, 1, "SCMP_CMP_EQ"))), "socket is allowed for some arguments"),
+        (rule(allow(&["socket"], one(0, 1, "SCMP_CMP_GT"))), "socket is allowed for some arguments"),
+        // Flags of the type are not compared here.
+        (rule(allow(&["socket"], one(1, 1, "SCMP_CMP_EQ"))), "socket is allowed for some arguments"),
+        (rule(allow(&["ioctl"], one(1, 1 << 32, "SCMP_CMP_EQ"))), "ioctl is allowed for some arguments"),
         (rule(allow(&["mkdir"], one(1, 0o700, "SCMP_CMP_EQ"))), "mkdir is allowed for some arguments"),
         // The kernel does not see the upper half, so it says another thing than it seems to.
         (rule(allow(&["socketpair"], one(0, 1 << 32, "SCMP_CMP_NE"))), "socketpair is allowed for some"),
@@ -145,4 +148,30 @@ fn what_cannot_be_kept_exactly_is_refused_by_name() {
     let long = format!("{}{}", with(json!([])), " ".repeat(4 << 20));
     assert!(matches!(Profile::import(long.as_bytes(), Path::new("x")), Err(ImportError::TooLong)));
     import(&with(json!([]))).unwrap();
+}
+
+#[test]
+fn values_of_an_argument_that_profiles_name_are_kept_and_a_rule_that_is_no_product_of_values_is_refused() {
+    let eq = |index: u32, value: u64| json!({ "index": index, "value": value, "op": "SCMP_CMP_EQ" });
+    let low = |index: u32, value: u64| json!({ "index": index, "value": u32::MAX, "valueTwo": value, "op": "SCMP_CMP_MASKED_EQ" });
+    let imported = import(&with(json!([
+        allow(&["ioctl"], json!([eq(1, 0x5401)])),
+        allow(&["ioctl"], json!([low(1, 0x8004_5430)])),
+        allow(&["madvise", "fcntl"], json!(null)),
+        allow(&["mprotect"], json!([{ "index": 2, "value": 4, "valueTwo": 0, "op": "SCMP_CMP_MASKED_EQ" }])),
+    ])))
+    .unwrap();
+    let args = |call: &str| imported.profile.rows[call].args.clone();
+    assert_eq!(args("ioctl"), BTreeMap::from([(1, BTreeSet::from([0x5401, 0x8004_5430]))]));
+    assert_eq!(args("mprotect"), BTreeMap::from([(2, BTreeSet::from([0]))]));
+    assert_eq!((args("madvise"), args("fcntl")), (BTreeMap::new(), BTreeMap::new()));
+
+    let option = |level: u64, name: u64| allow(&["getsockopt"], json!([eq(1, level), eq(2, name)]));
+    let all = [option(1, 2), option(1, 3), option(6, 2), option(6, 3)];
+    let imported = import(&with(json!(all))).unwrap();
+    let values = |of: &[u32]| of.iter().copied().collect::<BTreeSet<u32>>();
+    let wanted = BTreeMap::from([(1, values(&[1, 6])), (2, values(&[2, 3]))]);
+    assert_eq!(imported.profile.rows["getsockopt"].args, wanted);
+    let said = import(&with(json!(all[..3]))).unwrap_err().to_string();
+    assert!(said.contains("getsockopt is allowed for some arguments"), "{said}");
 }

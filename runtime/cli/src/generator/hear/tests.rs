@@ -57,10 +57,37 @@ fn line(line: &Line) -> Vec<u8> {
 }
 
 fn profile(calls: BTreeSet<String>, bytes: u64) -> Vec<u8> {
-    line(&Line::Profile { calls, widened: None, files: FileRules::default(), files_widened: None, bytes })
+    of_arguments(calls, CallArguments::new(), bytes)
+}
+
+fn of_arguments(calls: BTreeSet<String>, arguments: CallArguments, bytes: u64) -> Vec<u8> {
+    let files = FileRules::default();
+    line(&Line::Profile { calls, arguments, widened: None, files, files_widened: None, bytes })
 }
 
 const MINUTE: Duration = Duration::from_secs(60);
+
+#[test]
+fn values_that_profiles_do_not_name_are_dropped_and_those_that_they_do_are_kept() {
+    let calls = ["ioctl", "read", "socket"].map(str::to_owned);
+    let of = |arguments: &[(u8, &[u32])]| {
+        arguments
+            .iter()
+            .map(|(arg, values)| (*arg, values.iter().copied().collect()))
+            .collect::<BTreeMap<_, _>>()
+    };
+    let said = CallArguments::from([
+        ("ioctl".to_owned(), of(&[(1, &[0x5401]), (2, &[1])])),
+        ("read".to_owned(), of(&[(0, &[1])])),
+        // Bits that are not compared; and no value at all.
+        ("socket".to_owned(), of(&[(0, &[]), (1, &[0x8_0001])])),
+        ("madvise".to_owned(), of(&[(2, &[4])])),
+    ]);
+    let line = of_arguments(calls.into(), said, 0);
+    let (worked, _) = hear_for(MINUTE, move |mut to| to.write_all(&line).unwrap());
+    let kept = CallArguments::from([("ioctl".to_owned(), of(&[(1, &[0x5401])]))]);
+    assert_eq!(worked.unwrap().arguments, kept);
+}
 
 #[test]
 fn child_that_calls_the_whole_baseline_narrow_is_not_believed_and_one_that_names_less_is() {
@@ -81,6 +108,7 @@ fn rule_of_a_child_that_reaches_more_than_a_file_leaves_none_and_one_for_a_file_
         let files = FileRules { execute: BTreeSet::from([path.into()]), read: BTreeSet::new() };
         let said = line(&Line::Profile {
             calls: BTreeSet::new(),
+            arguments: CallArguments::new(),
             widened: None,
             files: files.clone(),
             files_widened: None,
