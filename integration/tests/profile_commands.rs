@@ -305,6 +305,33 @@ fn program_runs_under_each_exported_form_with_runc_and_a_call_outside_of_it_is_n
     bench.assert_nothing_left();
 }
 
+/// nginx has pairs of streams alone; python, which runs under its profile, may ask for others.
+#[test]
+fn value_that_the_profile_lacks_is_denied_by_runc_under_the_exported_form_and_one_that_it_has_is_not() {
+    let bench = Bench::start(Release::V2_1, Cri::Off).unwrap();
+    import(&bench, CAT);
+    let (made, form) = (bench.daemon.dir().join("profile.json"), bench.daemon.dir().join("oci.json"));
+    let (path, form) = (made.to_str().unwrap(), form.to_str().unwrap());
+    let exec = "/usr/bin/curl -sf http://x/";
+    done(generate(&bench, &["-o", path, "--exec", exec, NAME], &["/usr/sbin/nginx"])).success().unwrap();
+    let exported = done(bulkhead(&bench, &["export", path, "--format", "oci"])).success().unwrap();
+    assert!(!exported.stderr.contains("socketpair"), "it says all of them: {}", exported.stderr);
+    fs::write(form, exported.stdout).unwrap();
+    let pair = |name: &str, kind: &str| {
+        let (id, python) = (bench.daemon.id(name), format!("import _socket; _socket.socketpair(1, {kind})"));
+        let args = ["run", "--rm", "--runtime", RUNC, "--seccomp", "--seccomp-profile", form, NAME, &id];
+        bench.daemon.ctr(&[&args[..], &["/usr/bin/python3", "-c", &python]].concat()).unwrap()
+    };
+    pair("stream", "1").success().unwrap();
+    let other = heard(RUNC, || {
+        let other = pair("datagram", "2");
+        assert_ne!(other.code(), 0);
+        Ok(other.stderr)
+    });
+    assert!(other.unwrap().contains("[Errno 38]"));
+    bench.assert_nothing_left();
+}
+
 #[test]
 fn file_of_docker_becomes_a_profile_without_what_the_baseline_denies_and_one_that_says_more_is_refused_by_name()
  {
