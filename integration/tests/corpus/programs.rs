@@ -129,7 +129,7 @@ pub(crate) const TOOLS: &[Tool] = &[
         class: Program,
         exec: &[],
         recorded: &[&["/usr/bin/rsync", "-a", "/etc/passwd", "/tmp/p"]],
-        enforced: &[&["/usr/bin/rsync", "-a", "--stats", "--out-format=%n", "/etc/pam.d/", "/tmp/q/"]],
+        enforced: &[&["/usr/bin/rsync", "-a", "--checksum", "--out-format=%n", "/etc/pam.d/", "/tmp/q/"]],
     },
     Tool {
         image: "xz",
