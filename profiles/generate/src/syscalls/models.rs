@@ -110,18 +110,32 @@ const SCHEDULED: &[&str] = &[
     "posix_spawnattr_setflags",
 ];
 
-/// Imports that a library calls only on a kernel older than any that this runs on, or to the same end as without them:
-/// library and functions.
+/// Imports that a library does not call: the library, its imports, and its exports that would bring them if another file
+/// could call one.
 ///
 /// Source: OpenSSL 3.0 and 3.5 providers/implementations/rands/seeding/rand_unix.c. `wait_random_seeded` runs only where
 /// getentropy(3) gave nothing, which it does not do for up to 256 bytes. Its first shmget(2) asks for a segment that only
 /// a kernel before 4.8 makes it create (Landlock came with 5.13): there is none, with a profile and without.
 /// shmat(2) and shmdt(2) come after that segment.
-const RULED_OUT: &[(&str, &[&str])] = &[("libcrypto.so.3", &["shmget", "shmat", "shmdt"])];
+///
+/// Source: Berkeley DB 5.3.28 os/os_map.c: `__os_attach` and `__os_detach` where `ENV_SYSTEM_MEM` is set, `__os_map`,
+/// `__os_detach` and `__os_unmapfile` where `ENV_LOCKDOWN` is. Both are flags of `DB_ENV->open` (env/env_open.c), the first also
+/// of an environment on disk that was made so (env/env_region.c, not of a private one). Who opens one has made it by
+/// db_env_create. A database without one has an environment of its own (`ENV_DBLOCAL`), which `__env_setup` (db/db.c) opens with
+/// `DB_PRIVATE`, neither of the two, and no home, for which Debian reads no DB_CONFIG (CVE-2017-10140).
+const RULED_OUT: &[(&str, &[&str], &[&str])] = &[
+    ("libcrypto.so.3", &["shmget", "shmat", "shmdt"], &[]),
+    (
+        "libdb-5.3.so",
+        &["shmget", "shmat", "shmdt", "shmctl", "mlock", "munlock"],
+        &["db_env_create", "__env_open", "__env_open_pp"],
+    ),
+];
 
-/// Whether a library's call of this import never happens here.
-pub(crate) fn is_ruled_out(soname: &str, import: &str) -> bool {
-    RULED_OUT.iter().any(|(library, imports)| soname == *library && imports.contains(&import))
+/// The imports that the library of this name does not call, and the exports that would bring them.
+pub(crate) fn ruled_out(soname: &str) -> Option<(&'static [&'static str], &'static [&'static str])> {
+    let (_, imports, causes) = RULED_OUT.iter().find(|(library, _, _)| soname == *library)?;
+    Some((imports, causes))
 }
 
 /// What a library asks dlsym for where the name goes through a table of its functions: the library, the names, and the

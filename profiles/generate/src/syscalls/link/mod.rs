@@ -8,6 +8,7 @@ mod data;
 mod graph;
 mod lookups;
 mod rare;
+mod ruled_out;
 
 use std::{
     borrow::Cow,
@@ -18,6 +19,7 @@ use std::{
 use graph::Graph;
 use lookups::Lookups;
 use rare::Rare;
+use ruled_out::RuledOut;
 
 use super::models;
 use super::summary::{Call, Function, Guard, Place, Site, Summary, Target, Value, handed_on};
@@ -93,6 +95,7 @@ struct Linker<'p> {
     set_id: Vec<Made>,
     lookups: Lookups,
     rare: Rare,
+    ruled_out: RuledOut,
     asked: &'p [(usize, Asked)],
     /// By module: whether somebody referred to the stretch of data.
     referred: Vec<Vec<bool>>,
@@ -109,6 +112,7 @@ pub(crate) fn link<'p>(modules: &'p [Rc<Summary>], roles: Roles<'p>, limits: &Li
         set_id: Vec::new(),
         lookups: Lookups::of(&graph),
         rare: Rare::of(&graph),
+        ruled_out: RuledOut::of(modules, roles.loaded),
         asked: roles.asked,
         referred: modules.iter().map(|module| vec![false; module.stretches.len()]).collect(),
         visits: 0,
@@ -323,9 +327,7 @@ impl Linker<'_> {
     fn call(&mut self, node: Node, known: Known, call: &Call, context: &Context) {
         let module = &self.graph.modules[node.module as usize];
         let name = self.graph.import_name(node.module, call.to);
-        if let (Some(name), Some(soname)) = (name, module.soname.as_deref())
-            && models::is_ruled_out(soname, name)
-        {
+        if name.is_some_and(|name| self.ruled_out.never(node.module, name)) {
             return;
         }
         let wrapped = name.filter(|name| *name == "syscall").and(module.soname.as_deref());
