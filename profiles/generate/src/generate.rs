@@ -12,7 +12,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::{
     Cache, Command, FilesError, Key, Landlock, Limits, Profile, Root, Row,
-    closure::{Closure, Program, Scope, language::Asked},
+    closure::{Closure, Program, Scope, language::Asked, texts},
     elf::Elf,
     landlock,
     profile::{FORMAT, Site, Values, baseline_numbers, enforceable, runtime_needs},
@@ -242,9 +242,12 @@ impl Analysis<'_> {
             if is_c_library(file) {
                 continue;
             }
+            let bytes = closure.bytes_of(file)?.unwrap_or_default();
+            let is_named = |name: &str| texts::ends_with(&bytes, name);
             for text in summary.texts.iter().filter(|text| text.starts_with('/')) {
                 let because = format!("its name is in the data of {}", file.display());
                 closure.add_command(std::slice::from_ref(text), Some(file), &because)?;
+                closure.private(text, file, &is_named)?;
             }
         }
         Ok(())

@@ -14,6 +14,7 @@ mod linkage;
 mod loader;
 mod script;
 mod search;
+mod supervised;
 pub(crate) mod texts;
 
 use std::{
@@ -209,7 +210,8 @@ impl<'r> Closure<'r> {
                 }
                 self.shell(found, argv)?;
                 self.interpreted(found, argv)?;
-                self.arguments(found, argv)
+                self.arguments(found, argv)?;
+                self.supervised(found, argv)
             }
             Err(error) => {
                 self.notes.insert(format!("{} cannot run: {error}", found.path.display()));
@@ -316,6 +318,10 @@ impl<'r> Closure<'r> {
                     "an argument of the script, which runs its arguments",
                 )?;
             }
+        }
+        let is_named = |name: &str| words.words.iter().any(|word| word.rsplit('/').next() == Some(name));
+        for word in words.words.iter().filter(|word| word.starts_with('/')) {
+            self.private(word, &found.path, &is_named)?;
         }
         for word in words.words {
             let because = format!("a word of the script {}", found.path.display());

@@ -64,6 +64,11 @@ pub(crate) fn is_of_the_loader_alone(
             .is_none()
 }
 
+/// Whether a text ends with this name: linkers keep one text for several that end alike.
+pub(crate) fn ends_with(bytes: &[u8], name: &str) -> bool {
+    memmem::find(bytes, format!("{name}\0").as_bytes()).is_some()
+}
+
 fn is_name(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"/._-+@:,".contains(&byte)
 }
