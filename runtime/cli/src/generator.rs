@@ -20,10 +20,10 @@ use std::{
     io::{self, Read as _},
     os::{
         fd::OwnedFd,
-        unix::{fs::DirBuilderExt as _, net::UnixStream},
+        unix::{fs::DirBuilderExt as _, net::UnixStream, process::ExitStatusExt as _},
     },
     path::{Path, PathBuf},
-    process::{Command, ExitCode, Stdio},
+    process::{Child, Command, ExitCode, ExitStatus, Stdio},
     thread,
     time::{Duration, Instant},
 };
@@ -37,6 +37,7 @@ use bulkhead_model::{
 use nix::{
     mount::{MsFlags, mount},
     sched::{CloneFlags, unshare},
+    sys::signal::Signal,
 };
 use serde::{Deserialize, Serialize};
 
@@ -58,6 +59,9 @@ const WAIT_MAX: Duration = Duration::from_secs(5);
 
 /// How long a person waits for that.
 const PERSON_WAITS_MAX: Duration = Duration::from_secs(60);
+
+/// How long a child that said nothing may take to end. One that is killed for its memory has that to give back first.
+const ENDS_MAX: Duration = Duration::from_secs(10);
 
 /// What a child says, a line each; bytes follow where it says how many.
 #[derive(Serialize, Deserialize)]
@@ -215,12 +219,35 @@ fn work_out(
         .stderr(Stdio::from(only.file()?))
         .spawn()?;
     let heard = hear::hear(ours, question, cache, Instant::now() + hear::TIME_MAX);
-    if heard.is_err() {
-        // It may still be at work; one that has ended is not there to be killed.
+    let Err(error) = heard else {
+        child.wait()?;
+        return heard;
+    };
+    // What has closed its end is about to end; anything else may still be at work.
+    let ended = if error.kind() == io::ErrorKind::UnexpectedEof { ended(&mut child)? } else { None };
+    if ended.is_none() {
         child.kill()?;
+        child.wait()?;
     }
-    let status = child.wait()?;
-    heard.map_err(|error| io::Error::other(format!("{error} ({status})")))
+    Err(match ended {
+        Some(status) if status.signal() == Some(Signal::SIGKILL as i32) => io::Error::other(
+            "it was killed, as it is where it needs more memory than a generator is given (1 GiB)",
+        ),
+        Some(status) => io::Error::other(format!("{error} ({status})")),
+        None => error,
+    })
+}
+
+/// How a child ended, if it does within [`ENDS_MAX`].
+fn ended(child: &mut Child) -> io::Result<Option<ExitStatus>> {
+    let until = Instant::now() + ENDS_MAX;
+    loop {
+        let status = child.try_wait()?;
+        if status.is_some() || Instant::now() > until {
+            return Ok(status);
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
 }
 
 /// The root that the layers make, read-only: one layer's directory, or an overlay, in a mount namespace of this process.

@@ -49,6 +49,9 @@ pub(super) fn hear(
     loop {
         let mut line = Vec::new();
         (&mut from).take(LINE_BYTES_MAX).read_until(b'\n', &mut line)?;
+        if line.is_empty() {
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "it ended without an answer"));
+        }
         match serde_json::from_slice(&line)? {
             Line::Get(hash) => {
                 let kept = is_hash(&hash).then(|| cache.get(&hash)).flatten();

@@ -152,3 +152,13 @@ fn child_that_says_a_byte_now_and_then_is_heard_until_its_time_is_up() {
     });
     assert_eq!(heard.unwrap_err().kind(), io::ErrorKind::TimedOut);
 }
+
+#[test]
+fn child_that_ends_without_an_answer_is_said_to_have_ended() {
+    let (heard, _) = hear_for(MINUTE, drop);
+    let error = heard.unwrap_err();
+    assert_eq!(
+        (error.kind(), error.to_string().as_str()),
+        (io::ErrorKind::UnexpectedEof, "it ended without an answer")
+    );
+}
