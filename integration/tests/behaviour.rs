@@ -9,7 +9,7 @@ mod events;
 
 use std::{thread, time::Duration};
 
-use alike::{answer, container, remove_container, same_under_both};
+use alike::{answer, container, remove_container, same_under_both, until_it_heeds_sigterm};
 use bulkhead_integration::{Bench, Cri, RUNC, StreamPaths, on_each_containerd, until};
 use events::told_to_the_end;
 
@@ -37,6 +37,7 @@ on_each_containerd! {
             });
             thread::sleep(Duration::from_millis(50));
             say("start", answer(tasks.start(id)));
+            until_it_heeds_sigterm(tasks, id);
             say("start again", answer(tasks.start(id)));
             say("state", state());
             say("delete while it runs", answer(tasks.delete(id)));
@@ -159,6 +160,7 @@ on_each_containerd! {
         let output = bench.daemon.ctr(&["task", "exec", "--cwd", "/no", "--exec-id", "e3", &id, "/bin/true"]).unwrap();
         assert!(!output.ok() && output.stderr.contains("chdir to cwd (\"/no\")"), "{output:?}");
         assert!(bench.exec(&id, &["/bin/true"]).unwrap().ok());
+        until_it_heeds_sigterm(&tasks, &id);
         tasks.kill(&id, 15, false).unwrap();
         assert_eq!(tasks.wait(&id).unwrap(), 0);
         bench.remove(&id).unwrap();

@@ -1,8 +1,8 @@
 //! One script of calls under runc's shim and under Bulkhead's: what they answer, line by line.
 
-use std::thread;
+use std::{fs, thread, time::Duration};
 
-use bulkhead_integration::{ALLOWED, BULKHEAD, Bench, RUNC, Result, Tasks, merge_report};
+use bulkhead_integration::{ALLOWED, BULKHEAD, Bench, RUNC, Result, Tasks, merge_report, until};
 use serde_json::json;
 
 /// What a client makes of an answer: a call that its state does not allow, that policy or a limit forbids or that is
@@ -58,6 +58,18 @@ pub(crate) fn container(bench: &Bench, runtime: &str, name: &str, command: &[&st
     args.extend(command);
     bench.daemon.ctr(&args).unwrap().success().unwrap();
     (bench.daemon.tasks().unwrap(), id)
+}
+
+/// Waits until the first process of a task has its handler of SIGTERM: one that comes before is dropped by the kernel.
+#[allow(dead_code, reason = "each suite uses a part")]
+pub(crate) fn until_it_heeds_sigterm(tasks: &Tasks, id: &str) {
+    let pid = tasks.state(id, "").unwrap().pid;
+    until("a handler of SIGTERM", Duration::from_secs(60), || {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap_or("0");
+        Ok(u64::from_str_radix(caught.trim(), 16).is_ok_and(|set| set & 1 << (15 - 1) != 0))
+    })
+    .unwrap();
 }
 
 pub(crate) fn remove_container(bench: &Bench, id: &str) {
