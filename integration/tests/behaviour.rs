@@ -171,7 +171,7 @@ on_each_containerd! {
         let bench = Bench::start(release, Cri::Off).unwrap();
         same_under_both(&bench, |bench, runtime, say| {
             // runc's shim ends with its container and may take an event along that it has not told yet.
-            let lives = if runtime == RUNC { 3 } else { 1 };
+            let lives = if runtime == RUNC { 10 } else { 1 };
             let told = (0..lives).find_map(|life| told_to_the_end(bench, runtime, life)).expect("the last event is told");
             // The kernel tells of it and of the death by two ways, and which is read first is nobody's promise.
             let (out_of_memory, others): (Vec<_>, Vec<_>) = told.into_iter().partition(|(topic, _)| topic == "oom");
