@@ -96,3 +96,14 @@ fn program_that_a_package_keeps_for_itself_is_of_the_closure_where_one_file_name
     put(image.path(), "/usr/bin/app", b"#!/usr/bin/sh\nhome=/usr/lib\nexec $home/more/real\n", 0o755);
     are(&programs(image.path(), &["app"]), &["/usr/bin/app", "/usr/bin/sh"]);
 }
+
+/// As git is: one program, that starts itself by the name that lies among its commands.
+#[test]
+fn of_a_collection_of_programs_only_the_one_that_is_called_as_who_names_it_is_of_the_closure() {
+    let kept: Vec<String> = (0..65).map(|number| format!("/usr/lib/app/x{number}")).collect();
+    let mut all: Vec<&str> = kept.iter().map(String::as_str).collect();
+    all.extend(["/usr/lib/app/app", "/usr/bin/sh"]);
+    let image =
+        image(&all, &[("/usr/bin/app", "#!/usr/bin/sh\nhome=/usr/lib/app\nPATH=$home:$PATH exec x1\n")]);
+    are(&programs(image.path(), &["app"]), &["/usr/bin/app", "/usr/bin/sh", "/usr/lib/app/app"]);
+}

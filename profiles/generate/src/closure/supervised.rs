@@ -36,7 +36,16 @@ const OF_PACKAGES: &[&str] = &[
 /// Deepest program below such a directory: /usr/lib/gcc has its compiler in x86_64-linux-gnu/12.
 const DEPTH_MAX: usize = 2;
 /// Most programs of one such directory: one with more is a collection (/usr/lib/git-core), and its users name what they run.
+/// Only what names it is looked for there by its own name: git starts itself by the first `git` that lies there or in PATH.
+/// Source: git's exec-cmd.c, `execv_git_cmd` and `setup_path`.
 const PROGRAMS_MAX: usize = 64;
+
+/// Programs that lie in a directory of one package.
+enum Kept {
+    Few(Vec<PathBuf>),
+    /// Where they are.
+    Collection(PathBuf),
+}
 
 impl Closure<'_> {
     /// Programs of the files and directories that the arguments of a program name.
@@ -116,7 +125,11 @@ impl Closure<'_> {
         by: &Path,
         names: &dyn Fn(&str) -> bool,
     ) -> Result<(), FilesError> {
-        let Some(programs) = self.programs_below(directory)? else { return Ok(()) };
+        let programs = match self.programs_below(directory)? {
+            Some(Kept::Few(programs)) => programs,
+            Some(Kept::Collection(at)) => by.file_name().map(|name| at.join(name)).into_iter().collect(),
+            None => return Ok(()),
+        };
         let because = format!("{} names it and {directory}", by.display());
         for program in programs {
             if program.file_name().is_some_and(|name| names(&name.to_string_lossy())) {
@@ -127,7 +140,7 @@ impl Closure<'_> {
         Ok(())
     }
 
-    fn programs_below(&mut self, directory: &str) -> Result<Option<Vec<PathBuf>>, FilesError> {
+    fn programs_below(&mut self, directory: &str) -> Result<Option<Kept>, FilesError> {
         let directory = directory.trim_end_matches('/');
         let parent = directory.rsplit_once('/').map_or("", |(parent, _)| parent);
         let of_one = |shared: &&&str| {
@@ -141,29 +154,29 @@ impl Closure<'_> {
             return Ok(None);
         };
         let mut programs = Vec::new();
-        let mut waiting = vec![(path, 0)];
+        let mut waiting = vec![(path.clone(), 0)];
         while let Some((at, depth)) = waiting.pop() {
-            for path in self.root.list(&at)? {
-                match self.root.find(&path)? {
+            for entry in self.root.list(&at)? {
+                match self.root.find(&entry)? {
                     Some(Found { path: real, kind: Kind::Directory })
-                        if depth < DEPTH_MAX && real == path =>
+                        if depth < DEPTH_MAX && real == entry =>
                     {
-                        waiting.push((path, depth + 1));
+                        waiting.push((entry, depth + 1));
                     }
                     Some(found)
                         if matches!(found.kind, Kind::Regular { executable: true, .. })
                             && self.is_program(&found)? =>
                     {
-                        programs.push(path);
+                        programs.push(entry);
                     }
                     _ => {}
                 }
                 if programs.len() > PROGRAMS_MAX {
-                    return Ok(None);
+                    return Ok(Some(Kept::Collection(path)));
                 }
             }
         }
-        Ok(Some(programs))
+        Ok(Some(Kept::Few(programs)))
     }
 
     /// Whether the kernel runs it itself, or a shell does.
