@@ -247,7 +247,7 @@ impl Analysis<'_> {
             for text in summary.texts.iter().filter(|text| text.starts_with('/')) {
                 let because = format!("its name is in the data of {}", file.display());
                 closure.add_command(std::slice::from_ref(text), Some(file), &because)?;
-                closure.private(text, file, &is_named)?;
+                closure.private(text, file, bytes.len(), &is_named)?;
             }
         }
         Ok(())
@@ -308,8 +308,11 @@ impl Analysis<'_> {
             row.reasons.push(origin.site());
         }
         let mut widened = self.widened;
-        if widened.is_none() && !self.unresolved.is_empty() {
-            widened = Some(format!("the number of {} system calls is not known", self.unresolved.len()));
+        if let (None, Some(site)) = (&widened, self.unresolved.first()) {
+            let (place, more) =
+                (format!("{} of {}", site.function, site.file.display()), self.unresolved.len() - 1);
+            let others = if more == 0 { String::new() } else { format!(", and at {more} other places") };
+            widened = Some(format!("the number of a system call is not known in {place}{others}"));
         }
         if let Some(why) = &widened {
             for number in baseline {

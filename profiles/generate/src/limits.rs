@@ -5,6 +5,8 @@
 pub struct Limits {
     /// Paths looked up.
     pub files_max: u64,
+    /// Names of listed directories that are gone over, each time.
+    pub names_max: u64,
     /// Longest file that is read.
     pub file_bytes_max: u64,
     /// Bytes read, of all files.
@@ -23,6 +25,7 @@ impl Limits {
     pub fn everyday() -> Self {
         Self {
             files_max: 400_000,
+            names_max: 16_000_000,
             file_bytes_max: 512 << 20,
             bytes_max: 2 << 30,
             members_max: 2_000,

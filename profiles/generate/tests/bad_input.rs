@@ -137,6 +137,16 @@ fn a_program_that_is_not_there_gets_the_baseline_with_the_reason() {
     assert_eq!(profile.rows.keys().cloned().collect::<BTreeSet<_>>(), baseline());
 }
 
+/// As mono's assemblies are, which the kernel may run through binfmt_misc.
+#[test]
+fn program_that_is_neither_elf_nor_a_script_is_read_without_an_error() {
+    let image = image_of_true();
+    put(image.path(), "bin/odd", b"MZ\x90\0true\0 /bin/tr\0ue\n exec x\0y");
+    let profile = of(image.path(), &["/bin/odd"], &Limits::everyday());
+    assert!(profile.widened.is_some(), "{:?}", profile.notes);
+    assert_within_baseline(&profile);
+}
+
 #[test]
 fn links_that_loop_and_links_to_the_host_lead_nowhere() {
     let image = TempDir::new().unwrap();
@@ -176,6 +186,7 @@ fn an_image_with_too_much_gets_the_baseline_with_the_reason() {
     let image = image_of_true();
     for (limits, what) in [
         (Limits { files_max: 5, ..Limits::everyday() }, "files to look at"),
+        (Limits { names_max: 5, ..Limits::everyday() }, "names to go over"),
         (Limits { bytes_max: 100_000, ..Limits::everyday() }, "bytes to read"),
         (Limits { file_bytes_max: 100_000, ..Limits::everyday() }, "bytes in one file"),
         (Limits { members_max: 1, ..Limits::everyday() }, "programs and libraries"),

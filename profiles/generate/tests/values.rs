@@ -170,3 +170,38 @@ fn element_of_an_array_of_the_frame_may_be_any_of_it() {
         assert!(!is_followed(&code("mov %rdi, (%rsi,%rdx,8)"), &[]));
     }
 }
+
+/// Two addresses in one vector register are how a compiler stores a structure of pointers.
+#[test]
+fn what_is_on_the_stack_is_not_known_once_its_address_went_through_a_vector_or_a_conditional_move() {
+    let set = [function("set", "mov 8(%rdi), %rax\nmovl $1, (%rax)\nret")];
+    let code = |moved: &str| {
+        format!(
+            "sub $40, %rsp\nmovl $0, (%rsp)\nlea 16(%rsp), %rdi\n{moved}\ncall set\ncmpl $0, (%rsp)\nje 1f"
+        )
+    };
+    for moved in [
+        "movq %rsp, %xmm0\npunpcklqdq %xmm0, %xmm0\nmovups %xmm0, 16(%rsp)",
+        "xor %eax, %eax\ntest %rdi, %rdi\ncmovne %rsp, %rax\nmov %rax, 24(%rsp)",
+    ] {
+        assert!(is_followed(&code(moved), &set), "{moved}");
+    }
+    assert!(!is_followed(&code("movq %rbx, %xmm0\nmovups %xmm0, 16(%rsp)"), &set));
+}
+
+#[test]
+fn error_of_a_swift_function_comes_back_in_a_register_that_others_keep() {
+    let fails = function("fails", "mov $1, %r12d\nret");
+    let of_swift = format!("{fails}.section swift5_types,\"a\"\n.long 0\n.text\n");
+    let code = "xor %r12d, %r12d\ncall fails\ntest %r12, %r12\nje 1f";
+    assert!(is_followed(code, &[of_swift]));
+    assert!(!is_followed(code, &[fails]));
+}
+
+#[test]
+fn function_that_goes_on_in_the_next_one_comes_back() {
+    let head = function("head", "mov $1, %eax");
+    let code = "call head\njmp 2f\n2:";
+    assert!(is_followed(code, &[head, function("tail", "ret")]));
+    assert!(!is_followed(code, &[function("head", "ud2"), function("tail", "ret")]));
+}

@@ -97,6 +97,8 @@ pub(crate) struct Closure<'r> {
     arguments: BTreeSet<Vec<String>>,
     /// The same with what it was given.
     done_with: BTreeSet<(PathBuf, Vec<String>)>,
+    /// Configurations that were read, and how deep in what includes them.
+    configured: BTreeMap<PathBuf, usize>,
     /// What could not be known.
     pub(crate) notes: BTreeSet<String>,
     /// By interpreter.
@@ -118,6 +120,7 @@ impl<'r> Closure<'r> {
             done: BTreeSet::new(),
             arguments: BTreeSet::new(),
             done_with: BTreeSet::new(),
+            configured: BTreeMap::new(),
             notes: BTreeSet::new(),
             said: BTreeMap::new(),
             loader,
@@ -321,7 +324,7 @@ impl<'r> Closure<'r> {
         }
         let is_named = |name: &str| words.words.iter().any(|word| word.rsplit('/').next() == Some(name));
         for word in words.words.iter().filter(|word| word.starts_with('/')) {
-            self.private(word, &found.path, &is_named)?;
+            self.private(word, &found.path, 0, &is_named)?;
         }
         for word in words.words {
             let because = format!("a word of the script {}", found.path.display());

@@ -40,6 +40,9 @@ const DEPTH_MAX: usize = 2;
 /// Source: git's exec-cmd.c, `execv_git_cmd` and `setup_path`.
 const PROGRAMS_MAX: usize = 64;
 
+/// To look for a name in so many bytes takes what it takes to list one.
+const NAME_BYTES: u64 = 4 << 10;
+
 /// Programs that lie in a directory of one package.
 enum Kept {
     Few(Vec<PathBuf>),
@@ -81,6 +84,11 @@ impl Closure<'_> {
 
     fn configuration(&mut self, by: &Found, file: &Found, depth: usize) -> Result<(), FilesError> {
         let Kind::Regular { executable: false, .. } = file.kind else { return Ok(()) };
+        // Again only where more of what it includes counts.
+        if self.configured.get(&file.path).is_some_and(|before| *before <= depth) {
+            return Ok(());
+        }
+        self.configured.insert(file.path.clone(), depth);
         let bytes = self.root.head(file, FILE_BYTES_MAX)?;
         if bytes.contains(&0) {
             return Ok(());
@@ -118,15 +126,19 @@ impl Closure<'_> {
         Ok(found)
     }
 
-    /// Programs below a directory of one package, which `by` names, as their names.
+    /// Programs below a directory of one package, which `by` names, as their names. To ask for a name is to go over `bytes`.
     pub(crate) fn private(
         &mut self,
         directory: &str,
         by: &Path,
+        bytes: usize,
         names: &dyn Fn(&str) -> bool,
     ) -> Result<(), FilesError> {
         let programs = match self.programs_below(directory)? {
-            Some(Kept::Few(programs)) => programs,
+            Some(Kept::Few(programs)) => {
+                self.root.count_names(programs.len() as u64 * (bytes as u64 / NAME_BYTES))?;
+                programs
+            }
             Some(Kept::Collection(at)) => by.file_name().map(|name| at.join(name)).into_iter().collect(),
             None => return Ok(()),
         };

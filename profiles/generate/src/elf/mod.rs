@@ -202,6 +202,15 @@ impl<'d> Elf<'d> {
         section(self.data, b".eh_frame")
     }
 
+    /// Whether it has code of Swift's: sections that its reflection needs, which stay in a file without names.
+    ///
+    /// Source: swift docs/Runtime.md and stdlib/public/runtime/SwiftRT-ELF-WASM.cpp.
+    pub(crate) fn is_swift(&self) -> bool {
+        [&b"swift5_protocols"[..], b"swift5_types", b"swift5_reflstr", b"swift5_typeref"]
+            .iter()
+            .any(|name| section(self.data, name).is_some())
+    }
+
     /// Functions that .symtab names, where the file is not stripped: address, length and name.
     pub(crate) fn debug_names(&self) -> Vec<(u64, u64, String)> {
         debug_names(self.data).unwrap_or_default()

@@ -4,6 +4,7 @@ use std::{
     cell::{Cell, RefCell},
     collections::{BTreeSet, HashMap},
     ffi::OsString,
+    os::unix::ffi::OsStrExt as _,
     path::{Component, Path, PathBuf},
     rc::Rc,
 };
@@ -30,6 +31,7 @@ pub struct Root {
     layers: Vec<Layer>,
     limits: Limits,
     lookups: Cell<u64>,
+    names: Cell<u64>,
     bytes: Cell<u64>,
     seen: RefCell<HashMap<PathBuf, Option<(usize, Kind)>>>,
     contents: RefCell<HashMap<PathBuf, Rc<Vec<u8>>>>,
@@ -49,6 +51,7 @@ impl Root {
             layers,
             limits: limits.clone(),
             lookups: Cell::new(0),
+            names: Cell::new(0),
             bytes: Cell::new(0),
             seen: RefCell::default(),
             contents: RefCell::default(),
@@ -61,6 +64,10 @@ impl Root {
     /// # Errors
     /// The image cannot be read, or has too much.
     pub fn find(&self, path: &Path) -> Result<Option<Found>, FilesError> {
+        // A word of data that was taken for a path; no call takes it.
+        if path.as_os_str().as_bytes().contains(&0) {
+            return Ok(None);
+        }
         let mut links = 0;
         let mut left: Vec<OsString> = Vec::new();
         push(&mut left, path);
@@ -156,6 +163,7 @@ impl Root {
                 return Err(FilesError::TooMuch { what: "files", limit: self.limits.files_max });
             }
         }
+        self.count_names(names.len() as u64)?;
         let mut there = Vec::new();
         for name in names {
             let full = path.join(name);
@@ -164,6 +172,18 @@ impl Root {
             }
         }
         Ok(there)
+    }
+
+    /// Counts names that were gone over: a directory may be listed as often as an image has words for it.
+    ///
+    /// # Errors
+    /// They are too many.
+    pub(crate) fn count_names(&self, more: u64) -> Result<(), FilesError> {
+        self.names.set(self.names.get().saturating_add(more));
+        if self.names.get() > self.limits.names_max {
+            return Err(FilesError::TooMuch { what: "names to go over", limit: self.limits.names_max });
+        }
+        Ok(())
     }
 
     /// What is at `path` itself, a link not followed. Its parents must be directories of the tree.

@@ -12,14 +12,9 @@ use super::{
 impl<M: Memory> Stepper<'_, M> {
     /// All that it writes is unknown.
     pub(super) fn other(&mut self, state: &mut State, instruction: &Instruction) {
+        Self::handed_on(state, instruction);
         if self.vector(state, instruction) || Self::plain(state, instruction) {
             return;
-        }
-        for at in 0..instruction.op_count() {
-            if instruction.op_kind(at) == OpKind::Register {
-                let value = Self::register(state, instruction.op_register(at));
-                Self::pointed_to(state, instruction, &value);
-            }
         }
         let info = self.info.info(instruction);
         for used in info.used_registers() {
@@ -41,6 +36,17 @@ impl<M: Memory> Stepper<'_, M> {
         }
         if instruction.rflags_modified() != 0 {
             state.flags = Flags::Unknown;
+        }
+    }
+
+    /// An address within the stack may be anywhere after this, whatever the instruction makes of it: two of them in one vector
+    /// register are how a compiler stores a structure of pointers.
+    pub(super) fn handed_on(state: &mut State, instruction: &Instruction) {
+        for at in 0..instruction.op_count() {
+            if instruction.op_kind(at) == OpKind::Register {
+                let value = Self::register(state, instruction.op_register(at));
+                Self::pointed_to(state, instruction, &value);
+            }
         }
     }
 
@@ -120,12 +126,6 @@ impl<M: Memory> Stepper<'_, M> {
         ) || instruction.mnemonic() == Mnemonic::Imul && instruction.op_count() > 1;
         if !plain || instruction.op0_kind() != OpKind::Register {
             return false;
-        }
-        for at in 0..instruction.op_count() {
-            if instruction.op_kind(at) == OpKind::Register {
-                let value = Self::register(state, instruction.op_register(at));
-                Self::pointed_to(state, instruction, &value);
-            }
         }
         Self::set(state, instruction.op0_register().full_register(), Val::Any);
         if instruction.rflags_modified() != 0 {

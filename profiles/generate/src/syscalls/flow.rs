@@ -29,6 +29,10 @@ const READ_BY_C: &[u8] = &[0, 1, 2, 6, 7, 8, 9, 10, 11];
 const ALL: &[u8] = &[0, 1, 2, 3, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15];
 /// What a callee leaves in whatever state, by the C convention.
 const NOT_KEPT: &[usize] = &[0, 1, 2, 6, 7, 8, 9, 10, 11];
+/// The same by Swift's, in which an error comes back in r12 and a task goes on with r13 and r14.
+///
+/// Source: LLVM's X86CallingConv.td, `CSR_64_SwiftError` and `CSR_64_SwiftTail`.
+const NOT_KEPT_BY_SWIFT: &[usize] = &[0, 1, 2, 6, 7, 8, 9, 10, 11, 12, 13, 14];
 /// The same by Go's.
 const NOT_KEPT_BY_GO: &[usize] = &[0, 1, 2, 3, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15];
 
@@ -128,7 +132,12 @@ impl Walk<'_, '_> {
 
     /// What a call leaves: the registers that the callee must keep. Go's keeps none.
     fn clobber(&self, state: &mut State) {
-        for register in if self.object.go { NOT_KEPT_BY_GO } else { NOT_KEPT } {
+        let not_kept = match self.object {
+            Object { go: true, .. } => NOT_KEPT_BY_GO,
+            Object { swift: true, .. } => NOT_KEPT_BY_SWIFT,
+            _ => NOT_KEPT,
+        };
+        for register in not_kept {
             state.registers[*register] = Val::Any;
         }
         state.flags = Flags::Unknown;

@@ -24,6 +24,7 @@ use crate::elf::{
 pub(crate) struct Object<'d> {
     pub(crate) elf: Elf<'d>,
     pub(crate) go: bool,
+    pub(crate) swift: bool,
     pub(super) frames: Vec<Frame>,
     /// All code lies within.
     code: Range<u64>,
@@ -98,6 +99,7 @@ impl<'d> Object<'d> {
         let Frames { frames, whole } = frames(&elf);
         let mut object = Self {
             go: false,
+            swift: elf.is_swift(),
             frames,
             code: code_of(&elf),
             starts: Vec::new(),

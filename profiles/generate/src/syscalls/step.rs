@@ -121,6 +121,7 @@ impl<'m, M: Memory> Stepper<'m, M> {
             | Mnemonic::Cmovle
             | Mnemonic::Cmovs
             | Mnemonic::Cmovns => {
+                Self::handed_on(state, instruction);
                 let (kept, moved) =
                     (self.operand(state, instruction, 0), self.operand(state, instruction, 1));
                 Self::set(state, instruction.op0_register(), kept.either(&moved));

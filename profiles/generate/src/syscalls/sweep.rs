@@ -86,7 +86,7 @@ impl Object<'_> {
             if let Some(outline) = range.outline.take().filter(|_| range.is_read_right()) {
                 outlines.insert(start, outline);
             }
-            if !range.way_out {
+            if !range.way_out && !range.ends_open {
                 swept.no_way_out.insert(start);
             }
             if range.plain && !range.falls_through {
