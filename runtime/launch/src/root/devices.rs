@@ -158,6 +158,7 @@ mod tests {
     use std::{
         fs,
         os::unix::fs::{FileTypeExt as _, MetadataExt as _, symlink},
+        sync::Mutex,
     };
 
     use oci_spec::runtime::LinuxDeviceBuilder;
@@ -175,11 +176,19 @@ mod tests {
             .unwrap()
     }
 
+    /// It is the whole process's, and each test has a thread of it.
+    static UMASK: Mutex<()> = Mutex::new(());
+
+    fn alone(root: &Path, asked: &[LinuxDevice]) -> Result<(), LaunchError> {
+        let _alone = UMASK.lock().unwrap();
+        make(root, asked)
+    }
+
     fn dev_with(asked: &[LinuxDevice]) -> (tempfile::TempDir, Result<(), LaunchError>) {
         let root = tempfile::tempdir().unwrap();
         fs::create_dir(root.path().join("dev")).unwrap();
         fs::write(root.path().join("dev/ptmx"), "").unwrap();
-        let made = make(root.path(), asked);
+        let made = alone(root.path(), asked);
         (root, made)
     }
 
@@ -214,17 +223,17 @@ mod tests {
         let (root, made) = dev_with(&[]);
         made.unwrap();
         let again = [device("/dev/snd/a")];
-        make(root.path(), &again).unwrap();
-        make(root.path(), &again).unwrap();
+        alone(root.path(), &again).unwrap();
+        alone(root.path(), &again).unwrap();
         let dev = root.path().join("dev");
         for (name, target) in [("null", "/dev/zero"), ("fd", "/proc")] {
             fs::remove_file(dev.join(name)).unwrap();
             symlink(target, dev.join(name)).unwrap();
-            assert!(make(root.path(), &[]).is_err(), "{name}");
+            assert!(alone(root.path(), &[]).is_err(), "{name}");
             fs::remove_file(dev.join(name)).unwrap();
-            make(root.path(), &[]).unwrap();
+            alone(root.path(), &[]).unwrap();
         }
-        assert!(make(root.path(), &[device("/dev/zero")]).is_err(), "a FIFO in the place of zero");
+        assert!(alone(root.path(), &[device("/dev/zero")]).is_err(), "a FIFO in the place of zero");
     }
 
     #[test]
@@ -235,10 +244,10 @@ mod tests {
         let (root, outside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         fs::create_dir(root.path().join("dev")).unwrap();
         symlink(outside.path(), root.path().join("dev/snd")).unwrap();
-        assert!(make(root.path(), &[device("/dev/snd/a")]).is_err());
+        assert!(alone(root.path(), &[device("/dev/snd/a")]).is_err());
         assert!(fs::read_dir(outside.path()).unwrap().next().is_none());
         let root = tempfile::tempdir().unwrap();
         symlink(outside.path(), root.path().join("dev")).unwrap();
-        assert!(make(root.path(), &[]).is_err());
+        assert!(alone(root.path(), &[]).is_err());
     }
 }
