@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! denied call ─► listener ─► errno of the program that denied it ─► the process goes on
-//!                              └► row: program, call, errno, how often, last pid and arguments ─► a file, once a second
+//!                              └► row: program, call, errno, value that was denied, how often, last pid and arguments
+//!                                  └► a file, once a second
 //!                                  └► a new row ─► an event of containerd's (`denied/event.rs`)
 //! ```
 //! The process waits for the answer, so a flood waits: no more than [`BATCH`] answers in [`WINDOW_MS`] for each process
@@ -28,7 +29,7 @@ use std::{
 
 use bulkhead_model::DENIED_ROWS_MAX as ROWS_MAX;
 use bulkhead_model::{DeniedCall, DeniedFile, EndedBadly};
-use bulkhead_profiles::{Call, syscall_name, told_errno};
+use bulkhead_profiles::{Call, narrowings, syscall_name, told_errno};
 use tokio::{
     io::Interest,
     time::{Instant, sleep_until, timeout},
@@ -61,9 +62,12 @@ pub(crate) struct Denied {
     rows: Mutex<Rows>,
 }
 
+/// Program, number of the call, errno, and the values that a profile compares: one that it denies is not to hide behind another.
+type Kind = (String, u32, u16, Vec<u32>);
+
 #[derive(Default)]
 struct Rows {
-    rows: BTreeMap<(String, u32, u16), DeniedCall>,
+    rows: BTreeMap<Kind, DeniedCall>,
     more: u64,
     ended: Option<EndedBadly>,
     changed: bool,
@@ -138,7 +142,8 @@ impl Denied {
         let program: String = program.chars().map(|c| if c.is_control() { '?' } else { c }).collect();
         let mut rows = self.rows.lock().unwrap_or_else(PoisonError::into_inner);
         rows.changed = true;
-        let key = (program, call.number, errno);
+        let syscall = syscall_name(call.number).map_or_else(|| format!("#{}", call.number), str::to_owned);
+        let key = (program, call.number, errno, compared(&syscall, errno, &call.args));
         if let Some(row) = rows.rows.get_mut(&key) {
             row.count += 1;
             (row.pid, row.args, row.last_unix) = (pid, call.args, now);
@@ -148,7 +153,6 @@ impl Denied {
             rows.more += 1;
             return (rows.more == 1).then_some(News::NoRoom);
         }
-        let syscall = syscall_name(call.number).map_or_else(|| format!("#{}", call.number), str::to_owned);
         tracing::warn!(program = key.0, syscall, pid, errno, "a call is denied");
         let row = DeniedCall {
             program: key.0.clone(),
@@ -179,6 +183,13 @@ impl Denied {
             tracing::warn!(%error, file = %self.file.display(), "what was denied is not written down");
         }
     }
+}
+
+/// What a profile compares of such a call, if that is what it answers so.
+fn compared(syscall: &str, errno: u16, args: &[u64; 6]) -> Vec<u32> {
+    let known = narrowings().iter().filter(|known| known.syscall == syscall && known.errno == errno);
+    // The kernel reads the lower half of these.
+    known.map(|known| args[usize::from(known.arg)] as u32 & known.mask).collect()
 }
 
 fn write_whole(path: &Path, file: &DeniedFile, tasks: &Path) -> io::Result<()> {

@@ -55,3 +55,17 @@ fn flood_of_one_call_is_told_once_and_of_many_programs_as_often_as_there_is_room
     assert_eq!(told.iter().filter(|news| **news == News::NoRoom).count(), 1);
     assert_eq!(told.last(), Some(&News::NoRoom));
 }
+
+#[test]
+fn value_that_a_profile_denies_does_not_hide_behind_another_of_the_same_call() {
+    let denied = Denied::new(PathBuf::from("c.json"), Path::new("tasks/c"));
+    let ioctl = |request| Call { arch: 0, number: 16, args: [3, request, 0x7fff_0000, 0, 0, 0] };
+    let (enotty, eperm) = (25, 1);
+    assert!(denied.note("program", 1, &ioctl(0x5413), enotty).is_some());
+    assert!(denied.note("program", 1, &ioctl(0x8912), enotty).is_some());
+    // What the kernel does not read of it makes no other of it.
+    assert!(denied.note("program", 1, &ioctl(1 << 32 | 0x5413), enotty).is_none());
+    // The baseline's answer is to whatever value.
+    assert!(denied.note("program", 1, &ioctl(0x5412), eperm).is_some());
+    assert!(denied.note("program", 1, &ioctl(0x541b), eperm).is_none());
+}
