@@ -40,6 +40,9 @@ const SOCKET_TYPE: u32 = 0xf;
 /// `PROT_EXEC`. The kernel reads a long here, and of it this bit. Source: include/uapi/asm-generic/mman-common.h.
 const EXECUTABLE: u32 = 4;
 
+/// `SHM_EXEC`. Source: include/uapi/linux/shm.h.
+const SHARED_EXECUTABLE: u32 = 0o100_000;
+
 const fn of(
     syscall: &'static str,
     arg: u8,
@@ -52,7 +55,8 @@ const fn of(
 
 /// Source: SYSCALL_DEFINE of each call, Linux 6.12: every one of these arguments is an `int` or `unsigned int`, but for
 /// `prot` of mmap, mprotect and pkey_mprotect and the flags of clone (`unsigned long`, of which it takes the lower half).
-/// Errnos: what the call's page of section 2 says of a value that this kernel does not have.
+/// Errnos: what the call's page of section 2 says of a value that this kernel does not have. A change of a mask raises
+/// `ARGUMENTS_VERSION` of bulkhead-model, and any change GENERATOR: what is kept was read with the old table.
 const NARROWINGS: &[Narrowing] = &[
     of("socket", 0, INT, EAFNOSUPPORT, "the family: which protocols' code can be reached at all"),
     of("socket", 1, SOCKET_TYPE, ESOCKTNOSUPPORT, "the type: stream, datagram, raw"),
@@ -81,6 +85,7 @@ const NARROWINGS: &[Narrowing] = &[
     of("mmap", 2, EXECUTABLE, EPERM, "PROT_EXEC: whether code can be brought along"),
     of("mprotect", 2, EXECUTABLE, EACCES, "PROT_EXEC: whether what was written can be executed"),
     of("pkey_mprotect", 2, EXECUTABLE, EACCES, "PROT_EXEC: whether what was written can be executed"),
+    of("shmat", 2, SHARED_EXECUTABLE, EACCES, "SHM_EXEC: whether what was written can be executed"),
 ];
 
 /// All arguments of which a profile says the values.
