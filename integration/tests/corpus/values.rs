@@ -60,11 +60,12 @@ pub(crate) fn allowed(profile: &Value) -> Arguments {
     of_call.collect()
 }
 
-/// The bits of an argument that are compared: of a socket's type not its flags, of a mapping whether it is executable.
+/// The bits of an argument that are compared: of a socket's type not its flags, of memory whether it is executable.
 fn mask(call: &str, arg: u8) -> u32 {
     match (call, arg) {
         ("socket" | "socketpair", 1) => 0xf,
         ("mmap" | "mprotect" | "pkey_mprotect", 2) => 4,
+        ("shmat", 2) => 0o100_000,
         _ => u32::MAX,
     }
 }
