@@ -84,6 +84,22 @@ pub enum Test {
     },
 }
 
+impl Test {
+    /// Whether an argument passes.
+    #[must_use]
+    pub fn holds(self, arg: u64) -> bool {
+        match self {
+            Test::Eq(value) => arg == value,
+            Test::Ne(value) => arg != value,
+            Test::Lt(value) => arg < value,
+            Test::Le(value) => arg <= value,
+            Test::Gt(value) => arg > value,
+            Test::Ge(value) => arg >= value,
+            Test::MaskedEq { mask, value } => arg & mask == value & mask,
+        }
+    }
+}
+
 /// A condition on one argument of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Condition {
@@ -102,15 +118,7 @@ impl Condition {
             Width::Bits32 => arg & 0xffff_ffff,
             Width::Bits64 => *arg,
         };
-        match self.test {
-            Test::Eq(value) => arg == value,
-            Test::Ne(value) => arg != value,
-            Test::Lt(value) => arg < value,
-            Test::Le(value) => arg <= value,
-            Test::Gt(value) => arg > value,
-            Test::Ge(value) => arg >= value,
-            Test::MaskedEq { mask, value } => arg & mask == value & mask,
-        }
+        self.test.holds(arg)
     }
 }
 

@@ -63,7 +63,7 @@ pub(super) fn is_within(rule: &[Condition], of_call: &[&BaselineRow]) -> bool {
 pub(super) fn excludes(given: &Condition, denied: &Condition) -> bool {
     given.arg == denied.arg
         && match (given.test, denied.test) {
-            (Test::Eq(value), denied) => !test(denied, value),
+            (Test::Eq(value), denied) => !denied.holds(value),
             (Test::Ne(value), Test::Eq(other)) => value == other,
             (Test::MaskedEq { mask, value }, Test::Eq(other)) => other & mask != value & mask,
             (Test::MaskedEq { mask, value }, Test::MaskedEq { mask: also, value: other }) => {
@@ -80,7 +80,7 @@ fn holds_where(wanted: &Condition, given: &[Condition], denied: &[&[Condition]])
     }
     let Test::Ne(value) = wanted.test else { return false };
     denied.iter().any(|denied| match denied {
-        [one] if one.arg == wanted.arg => readable(one.width, wanted) && test(one.test, value),
+        [one] if one.arg == wanted.arg => readable(one.width, wanted) && one.test.holds(value),
         _ => false,
     })
 }
@@ -88,7 +88,7 @@ fn holds_where(wanted: &Condition, given: &[Condition], denied: &[&[Condition]])
 fn implies(given: &Condition, wanted: &Condition) -> bool {
     readable(given.width, wanted)
         && match (given.test, wanted.test) {
-            (Test::Eq(value), wanted) => test(wanted, value),
+            (Test::Eq(value), wanted) => wanted.holds(value),
             (Test::MaskedEq { mask, value }, Test::MaskedEq { mask: less, value: other }) => {
                 less & !mask == 0 && value & less == other & less
             }
@@ -110,16 +110,4 @@ fn readable(width: Width, condition: &Condition) -> bool {
             | Test::Gt(value)
             | Test::Ge(value) => fits(value),
         }
-}
-
-fn test(test: Test, arg: u64) -> bool {
-    match test {
-        Test::Eq(value) => arg == value,
-        Test::Ne(value) => arg != value,
-        Test::Lt(value) => arg < value,
-        Test::Le(value) => arg <= value,
-        Test::Gt(value) => arg > value,
-        Test::Ge(value) => arg >= value,
-        Test::MaskedEq { mask, value } => arg & mask == value & mask,
-    }
 }

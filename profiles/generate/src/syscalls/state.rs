@@ -133,6 +133,7 @@ impl State {
     pub(crate) fn escape(&mut self, at: i32) {
         self.escaped_from = self.escaped_from.min(at);
     }
+
     /// Becomes what both know. Whether that is less than it was.
     pub(crate) fn join(&mut self, other: &Self, widen: bool) -> bool {
         let mut changed = false;
