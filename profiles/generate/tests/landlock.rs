@@ -2,14 +2,15 @@
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod support;
+
 use std::{
-    collections::BTreeMap,
     fs,
     os::unix::fs::{PermissionsExt as _, symlink},
     path::Path,
 };
 
-use bulkhead_generate::{Access, Command, Landlock, Layer, Limits, NoCache, RULES_AIM, Root, generate};
+use bulkhead_generate::{Access, Landlock, RULES_AIM};
 use tempfile::TempDir;
 
 const TRUE: &str = "/usr/bin/true";
@@ -49,16 +50,7 @@ fn image() -> TempDir {
 }
 
 fn of(root: &Path, argv: &[&str]) -> Landlock {
-    let limits = Limits::everyday();
-    let root = Root::of(Layer::open(root).unwrap(), &limits);
-    let command = Command {
-        argv: argv.iter().map(|word| (*word).to_owned()).collect(),
-        path: vec!["/usr/bin".to_owned()],
-        cwd: "/".to_owned(),
-        loader_environment: BTreeMap::new(),
-        exec: Vec::new(),
-    };
-    generate(&root, None, &command, &NoCache, &limits).unwrap().landlock
+    support::profile(root, argv, &[]).landlock
 }
 
 /// What the rules give on a path, as Landlock adds them up.

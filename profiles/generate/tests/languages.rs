@@ -3,14 +3,11 @@
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fs,
-    os::unix::fs::PermissionsExt as _,
-    process::Command as Process,
-};
+mod support;
 
-use bulkhead_generate::{Command, Layer, Limits, NoCache, Profile, Root, generate};
+use std::{collections::BTreeSet, fs, os::unix::fs::PermissionsExt as _, process::Command as Process};
+
+use bulkhead_generate::Profile;
 use bulkhead_profiles::syscall_number;
 use tempfile::TempDir;
 
@@ -66,16 +63,7 @@ impl Image {
 
     /// With a command that may be exec'd besides.
     fn profile_with(&self, argv: &[&str], exec: &[&str]) -> Profile {
-        let limits = Limits::everyday();
-        let root = Root::of(Layer::open(self.0.path()).unwrap(), &limits);
-        let command = Command {
-            argv: argv.iter().map(|word| (*word).to_owned()).collect(),
-            path: vec!["/usr/bin".to_owned()],
-            cwd: "/".to_owned(),
-            loader_environment: BTreeMap::new(),
-            exec: exec.iter().map(|path| vec![(*path).to_owned()]).collect(),
-        };
-        generate(&root, None, &command, &NoCache, &limits).unwrap()
+        support::profile(self.0.path(), argv, exec)
     }
 
     fn is_known(&self, argv: &[&str]) -> bool {

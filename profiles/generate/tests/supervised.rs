@@ -2,14 +2,10 @@
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fs,
-    os::unix::fs::PermissionsExt as _,
-    path::Path,
-};
+mod support;
 
-use bulkhead_generate::{Command, Layer, Limits, NoCache, Root, generate};
+use std::{collections::BTreeSet, fs, os::unix::fs::PermissionsExt as _, path::Path};
+
 use tempfile::TempDir;
 
 const TRUE: &str = "/usr/bin/true";
@@ -35,16 +31,7 @@ fn image(programs: &[&str], files: &[(&str, &str)]) -> TempDir {
 
 /// Programs of the closure, and nothing that is loaded.
 fn programs(root: &Path, argv: &[&str]) -> BTreeSet<String> {
-    let limits = Limits::everyday();
-    let root = Root::of(Layer::open(root).unwrap(), &limits);
-    let command = Command {
-        argv: argv.iter().map(|word| (*word).to_owned()).collect(),
-        path: vec!["/usr/bin".to_owned()],
-        cwd: "/".to_owned(),
-        loader_environment: BTreeMap::new(),
-        exec: Vec::new(),
-    };
-    let members = generate(&root, None, &command, &NoCache, &limits).unwrap().members;
+    let members = support::profile(root, argv, &[]).members;
     let paths = members.into_iter().map(|member| member.path.to_string_lossy().into_owned());
     paths.filter(|path| !path.contains(".so")).collect()
 }

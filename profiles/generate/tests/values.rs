@@ -3,14 +3,10 @@
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fs,
-    os::unix::fs::PermissionsExt as _,
-    process::Command as Process,
-};
+mod support;
 
-use bulkhead_generate::{Command, Layer, Limits, NoCache, Root, generate};
+use std::{collections::BTreeSet, fs, os::unix::fs::PermissionsExt as _, process::Command as Process};
+
 use bulkhead_profiles::syscall_number;
 use tempfile::TempDir;
 
@@ -38,16 +34,7 @@ fn calls(functions: &[String], strip: bool) -> BTreeSet<String> {
     let out = cc.arg("-o").arg(&program).arg(&source).output().unwrap();
     assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
     fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
-    let limits = Limits::everyday();
-    let root = Root::of(Layer::open(root.path()).unwrap(), &limits);
-    let command = Command {
-        argv: vec!["/program".to_owned()],
-        path: Vec::new(),
-        cwd: "/".to_owned(),
-        loader_environment: BTreeMap::new(),
-        exec: Vec::new(),
-    };
-    let profile = generate(&root, None, &command, &NoCache, &limits).unwrap();
+    let profile = support::profile(root.path(), &["/program"], &[]);
     assert_eq!(profile.widened, None);
     profile.rows.into_keys().collect()
 }
