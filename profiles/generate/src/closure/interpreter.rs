@@ -1,119 +1,164 @@
 //! Programs that run other languages, and where those keep native code.
 
 use std::{
-    collections::VecDeque,
-    path::{Path, PathBuf},
+    collections::{BTreeSet, VecDeque},
+    path::Path,
 };
 
 use super::Closure;
 use crate::files::{FilesError, Found, Kind};
 
-/// Name of a program (versions cut off), directories below which its native extensions are, and the variable that
-/// adds to them.
-const INTERPRETERS: &[(&str, &[&str], &str)] = &[
-    ("python", &["/usr/lib/python3", "/usr/local/lib", "/usr/lib"], "PYTHONPATH"),
-    (
-        "perl",
-        &[
+/// A language whose programs load native code that only their scripts name.
+#[derive(Debug)]
+pub(super) struct Interpreter {
+    /// Of the program, versions cut off.
+    names: &'static [&'static str],
+    /// Beginning of the name of the library that a program has in which the language is embedded (uwsgi).
+    embedded: Option<&'static str>,
+    /// Beginnings of directories below which native extensions are, of Debian and of what is built from source. Those below
+    /// /usr are looked for below each other prefix as well that the program is called from.
+    pub(super) directories: &'static [&'static str],
+    /// The variable that adds to them.
+    pub(super) variable: &'static str,
+    /// A directory of packages that scripts look for in each directory above their own.
+    pub(super) above: Option<&'static str>,
+}
+
+/// Source of the names of PHP's: sapi/*/config.m4; of what node looks for: its modules.md, "Loading from `node_modules`
+/// folders".
+const INTERPRETERS: &[Interpreter] = &[
+    Interpreter {
+        names: &["python"],
+        embedded: Some("libpython"),
+        directories: &["/usr/lib/python", "/usr/lib64/python", "/usr/local/lib/python"],
+        variable: "PYTHONPATH",
+        above: None,
+    },
+    Interpreter {
+        names: &["perl"],
+        embedded: Some("libperl.so"),
+        directories: &[
             "/usr/lib/x86_64-linux-gnu/perl",
-            "/usr/lib/x86_64-linux-gnu/perl-base",
-            "/usr/lib/x86_64-linux-gnu/perl5",
+            "/usr/lib/perl",
+            "/usr/local/lib/perl",
             "/usr/local/lib/x86_64-linux-gnu/perl",
         ],
-        "PERL5LIB",
-    ),
-    (
-        "ruby",
-        &[
+        variable: "PERL5LIB",
+        above: None,
+    },
+    Interpreter {
+        names: &["ruby"],
+        embedded: Some("libruby"),
+        directories: &[
             "/usr/lib/x86_64-linux-gnu/ruby",
             "/usr/lib/ruby",
             "/var/lib/gems",
             "/usr/local/lib/ruby",
             "/usr/local/bundle",
         ],
-        "RUBYLIB",
-    ),
-    ("php", &["/usr/lib/php", "/usr/local/lib/php/extensions"], "PHP_INI_SCAN_DIR"),
-    (
-        "node",
-        &[
+        variable: "RUBYLIB",
+        above: None,
+    },
+    Interpreter {
+        names: &["php", "php-fpm", "php-cgi", "phpdbg"],
+        embedded: Some("libphp"),
+        directories: &["/usr/lib/php", "/usr/local/lib/php/extensions"],
+        variable: "PHP_INI_SCAN_DIR",
+        above: None,
+    },
+    Interpreter {
+        names: &["node"],
+        embedded: Some("libnode.so"),
+        directories: &[
             "/usr/lib/node_modules",
             "/usr/local/lib/node_modules",
             "/usr/share/nodejs",
             "/usr/lib/x86_64-linux-gnu/nodejs",
         ],
-        "NODE_PATH",
-    ),
-    ("java", &["/usr/lib/jvm", "/opt/java"], "JAVA_HOME"),
-    ("lua", LUA, "LUA_CPATH"),
-    ("luajit", LUA, "LUA_CPATH"),
-    ("tclsh", &["/usr/lib/tcltk", "/usr/lib/x86_64-linux-gnu/tcltk", "/usr/local/lib/tcltk"], "TCLLIBPATH"),
-    ("R", &["/usr/lib/R", "/usr/local/lib/R"], "R_LIBS"),
-    ("beam.smp", &["/usr/lib/erlang", "/usr/local/lib/erlang"], "ERL_LIBS"),
-    ("guile", &["/usr/lib/x86_64-linux-gnu/guile", "/usr/local/lib/guile"], "GUILE_SYSTEM_EXTENSIONS_PATH"),
+        variable: "NODE_PATH",
+        above: Some("node_modules"),
+    },
+    // What lies beside a runtime's programs in its lib is its own; jlink(1) puts one anywhere.
+    Interpreter {
+        names: &["java"],
+        embedded: None,
+        directories: &["/usr/lib/jvm", "/opt/java"],
+        variable: "JAVA_HOME",
+        above: None,
+    },
+    Interpreter {
+        names: &["lua", "luajit"],
+        embedded: None,
+        directories: LUA,
+        variable: "LUA_CPATH",
+        above: None,
+    },
+    Interpreter {
+        names: &["tclsh"],
+        embedded: None,
+        directories: &["/usr/lib/tcltk", "/usr/lib/x86_64-linux-gnu/tcltk", "/usr/local/lib/tcltk"],
+        variable: "TCLLIBPATH",
+        above: None,
+    },
+    Interpreter {
+        names: &["R"],
+        embedded: None,
+        directories: &["/usr/lib/R", "/usr/local/lib/R"],
+        variable: "R_LIBS",
+        above: None,
+    },
+    Interpreter {
+        names: &["beam.smp"],
+        embedded: None,
+        directories: &["/usr/lib/erlang", "/usr/local/lib/erlang"],
+        variable: "ERL_LIBS",
+        above: None,
+    },
+    Interpreter {
+        names: &["guile"],
+        embedded: None,
+        directories: &["/usr/lib/x86_64-linux-gnu/guile", "/usr/local/lib/guile"],
+        variable: "GUILE_SYSTEM_EXTENSIONS_PATH",
+        above: None,
+    },
 ];
 
 /// Source: luaconf.h, `LUA_CPATH_DEFAULT`, as Debian and the project itself build it.
 const LUA: &[&str] = &["/usr/lib/x86_64-linux-gnu/lua", "/usr/lib/lua", "/usr/local/lib/lua"];
 
-/// Deepest directory below one of these.
-const DEPTH_MAX: usize = 8;
+/// Deepest directory below a place. pnpm puts packages in each other's.
+const DEPTH_MAX: usize = 24;
 
 impl Closure<'_> {
-    /// Native extensions, if this program is an interpreter: all that are installed, and those beside its script.
+    /// Native extensions, if this program is an interpreter: all that are installed, and those of its script.
     pub(super) fn interpreted(&mut self, found: &Found, argv: &[String]) -> Result<(), FilesError> {
-        let name = found.path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let name = file_name(&found.path);
         let plain = name.trim_end_matches(|c: char| c.is_ascii_digit() || c == '.');
-        let Some((_, directories, variable)) =
-            INTERPRETERS.iter().find(|(interpreter, _, _)| *interpreter == plain)
+        let scope = self.programs.iter().find(|program| program.path == found.path).map(|it| &it.scope.files);
+        let has =
+            |library: &str| scope.into_iter().flatten().any(|file| file_name(file).starts_with(library));
+        let Some(interpreter) = INTERPRETERS
+            .iter()
+            .find(|interpreter| interpreter.names.contains(&plain) || interpreter.embedded.is_some_and(has))
         else {
             return Ok(());
         };
-        let mut places: Vec<PathBuf> = Vec::new();
-        for directory in *directories {
-            let directory = Path::new(directory);
-            let (Some(parent), Some(stem)) = (directory.parent(), directory.file_name()) else { continue };
-            // python3.11 and perl5.36 have their version in their directory's name.
-            let stem = stem.to_string_lossy().into_owned();
-            let versioned = |path: &PathBuf| {
-                path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(&stem))
-            };
-            places.extend(
-                self.root
-                    .list(parent)?
-                    .into_iter()
-                    .filter(versioned)
-                    .filter(|path| plain != "python" || path.to_string_lossy().contains("python")),
-            );
-        }
-        if plain == "python" {
-            let local = self.root.list(Path::new("/usr/local/lib"))?;
-            places.extend(local.into_iter().filter(|path| path.to_string_lossy().contains("/python")));
-        }
-        if let Some(more) = self.command.loader_environment.get(*variable) {
-            places.extend(more.split(':').filter(|dir| dir.starts_with('/')).map(PathBuf::from));
-        }
-        let script = argv.iter().skip(1).find(|word| !word.starts_with('-'));
-        if let Some(script) = script {
-            let path = Path::new(&self.command.cwd).join(script);
-            if let Some(file) = self.root.file(&path)?
-                && let Some(directory) =
-                    file.path.parent().filter(|directory| directory.components().count() > 2)
-            {
-                places.push(directory.to_owned());
-            }
-        }
+        let language = interpreter.names[0];
+        let mut queue: VecDeque<_> =
+            self.places(interpreter, argv)?.into_iter().map(|place| (place, 0)).collect();
         let mut files = Vec::new();
-        let mut queue: VecDeque<(PathBuf, usize)> = places.into_iter().map(|place| (place, 0)).collect();
+        let mut done = BTreeSet::new();
         while let Some((place, depth)) = queue.pop_front() {
+            if !done.insert(place.clone()) {
+                continue;
+            }
             for path in self.root.list(&place)? {
-                let shared = path.to_string_lossy().contains(".so");
                 let Some(at) = self.root.find(&path)? else { continue };
                 match at.kind {
                     Kind::Directory if depth < DEPTH_MAX && at.path == path => {
-                        queue.push_back((path, depth + 1))
+                        queue.push_back((path, depth + 1));
                     }
-                    Kind::Regular { .. } if shared => files.push(at.path),
+                    Kind::Regular { .. } if is_extension(&path) => files.push(at.path),
                     _ => {}
                 }
             }
@@ -122,7 +167,17 @@ impl Closure<'_> {
             "{} runs what its script says; all its native extensions are taken in",
             found.path.display()
         ));
-        self.add_libraries(&found.path, &files, &format!("a native extension of {plain}"))?;
-        self.listen(found, plain, argv)
+        self.add_libraries(&found.path, &files, &format!("a native extension of {language}"))?;
+        if interpreter.names.contains(&plain) { self.listen(found, plain, argv) } else { Ok(()) }
     }
+}
+
+fn file_name(path: &Path) -> String {
+    path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+}
+
+/// Whether it may be code that a script loads. Source: node's addons.md, "`.node` extension".
+pub(crate) fn is_extension(path: &Path) -> bool {
+    let name = file_name(path);
+    name.contains(".so") || name.ends_with(".node")
 }

@@ -12,6 +12,7 @@ mod interpreter;
 pub(crate) mod language;
 mod linkage;
 mod loader;
+mod places;
 mod script;
 mod search;
 mod supervised;
@@ -130,15 +131,20 @@ impl<'r> Closure<'r> {
 
     /// Where a command is, as execvp(3) looks for it.
     pub(crate) fn which(&self, name: &str) -> Result<Option<Found>, FilesError> {
+        Ok(self.called(name)?.map(|(_, found)| found))
+    }
+
+    /// The same, and the path that it is called by: links on the way are not followed there.
+    fn called(&self, name: &str) -> Result<Option<(PathBuf, Found)>, FilesError> {
         let executable = |found: &Found| matches!(found.kind, Kind::Regular { executable: true, .. });
-        if name.contains('/') {
-            let path = Path::new(&self.command.cwd).join(name);
-            return Ok(self.root.file(&path)?.filter(executable));
-        }
-        for dir in &self.command.path {
-            let path = Path::new(&self.command.cwd).join(dir).join(name);
+        let cwd = Path::new(&self.command.cwd);
+        let paths = match name.contains('/') {
+            true => vec![cwd.join(name)],
+            false => self.command.path.iter().map(|dir| cwd.join(dir).join(name)).collect(),
+        };
+        for path in paths {
             if let Some(found) = self.root.file(&path)?.filter(executable) {
-                return Ok(Some(found));
+                return Ok(Some((path, found)));
             }
         }
         Ok(None)
@@ -166,9 +172,9 @@ impl<'r> Closure<'r> {
     /// Follows everything that was added.
     pub(crate) fn settle(&mut self) -> Result<(), FilesError> {
         while let Some(Waiting { found, by, because, argv, depth }) = self.queue.pop_front() {
+            // Called by another name an interpreter has other extensions.
             let is_new = self.done.insert(found.path.clone());
-            let with_arguments = argv.len() > 1 && self.done_with.insert((found.path.clone(), argv.clone()));
-            if !is_new && !with_arguments {
+            if !self.done_with.insert((found.path.clone(), argv.clone())) && !is_new {
                 continue;
             }
             self.member(&found.path, by.as_deref(), &because)?;

@@ -36,7 +36,9 @@ fn elf_kind(head: &[u8], path: &Path) -> Option<FileKind> {
     if !head.starts_with(&elf::ELFMAG) {
         return None;
     }
-    let library = path.file_name().is_some_and(|name| is_library(&name.to_string_lossy()));
+    let name = path.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
+    // Node's extensions are called so.
+    let library = is_library(&name) || name.ends_with(".node");
     let named = if library { FileKind::Library } else { FileKind::Program };
     let half = |at: usize| Some(u16::from_le_bytes(head.get(at..at + 2)?.try_into().ok()?));
     let (Some(kind), Some(count)) = (half(16), half(56)) else { return Some(FileKind::Program) };

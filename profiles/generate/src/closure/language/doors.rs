@@ -73,6 +73,7 @@ pub(super) const LANGUAGES: &[Language] = &[
         libraries: &[
             "/etc/perl",
             "/usr/share/perl",
+            "/usr/lib/perl",
             "/usr/lib/x86_64-linux-gnu/perl",
             "/usr/local/share/perl",
             "/usr/local/lib/perl",

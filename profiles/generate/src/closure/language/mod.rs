@@ -99,7 +99,7 @@ impl Closure<'_> {
                 }
             }
         }
-        if !SYSTEM.contains(&self.command.cwd.trim_end_matches('/')) && self.command.cwd != "/" {
+        if !is_of_the_system(Path::new(&self.command.cwd)) {
             self.scripts_below(language, Path::new(&self.command.cwd), &mut waiting)?;
         }
         let libraries = self.libraries(language)?;
@@ -277,14 +277,18 @@ fn is_named(file: &Path, by: &Path, name: &Path) -> bool {
     is_searched(&last) || by.ancestors().skip(1).any(|directory| directory == root)
 }
 
+/// Whether a directory belongs to no one application. Trailing slashes do not count.
+pub(super) fn is_of_the_system(directory: &Path) -> bool {
+    SYSTEM.iter().any(|system| directory == Path::new(system))
+}
+
 /// Directories whose scripts belong to the one at `script`.
-fn beside(script: &Path) -> Option<&Path> {
+pub(super) fn beside(script: &Path) -> Option<&Path> {
     let directory = script.parent()?;
-    let is_system = |directory: &Path| SYSTEM.iter().any(|system| directory == Path::new(system));
-    if is_system(directory) {
+    if is_of_the_system(directory) {
         return None;
     }
     // Its libraries are in lib, next to bin.
     let up = directory.parent().filter(|_| directory.ends_with("bin") || directory.ends_with("exe"));
-    Some(up.filter(|up| !is_system(up)).unwrap_or(directory))
+    Some(up.filter(|up| !is_of_the_system(up)).unwrap_or(directory))
 }

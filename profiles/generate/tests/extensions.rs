@@ -1,0 +1,178 @@
+//! Native extensions of languages where users' images have them: virtual environments, applications with their packages
+//! below them, interpreters outside of /usr. Interpreters are true(1) by their names, extensions a library.
+
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    os::unix::fs::{PermissionsExt as _, symlink},
+    path::Path,
+};
+
+use bulkhead_generate::{Access, Command, Layer, Limits, NoCache, Profile, Root, generate};
+use tempfile::TempDir;
+
+const TRUE: &str = "/usr/bin/true";
+const LIBC: &str = "/lib/x86_64-linux-gnu/libc.so.6";
+const LOADER: &str = "/lib64/ld-linux-x86-64.so.2";
+const EXTENSION: &str = "/lib/x86_64-linux-gnu/libm.so.6";
+
+struct Image(TempDir);
+
+impl Image {
+    /// With an interpreter at this path.
+    fn of(interpreter: &str) -> Self {
+        let image = Self(TempDir::new().unwrap());
+        image.copy(TRUE, interpreter);
+        image.copy(LIBC, "/lib/libc.so.6");
+        image.copy(LOADER, LOADER);
+        image
+    }
+
+    fn at(&self, path: &str) -> std::path::PathBuf {
+        let path = self.0.path().join(path.trim_start_matches('/'));
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        path
+    }
+
+    fn copy(&self, from: &str, to: &str) {
+        fs::write(self.at(to), fs::read(from).unwrap()).unwrap();
+        fs::set_permissions(self.at(to), fs::Permissions::from_mode(0o755)).unwrap();
+    }
+
+    fn put(self, path: &str, text: &str) -> Self {
+        fs::write(self.at(path), text).unwrap();
+        fs::set_permissions(self.at(path), fs::Permissions::from_mode(0o755)).unwrap();
+        self
+    }
+
+    fn link(self, at: &str, to: &str) -> Self {
+        symlink(to, self.at(at)).unwrap();
+        self
+    }
+
+    fn profile(&self, cwd: &str, argv: &[&str]) -> Profile {
+        let limits = Limits::everyday();
+        let root = Root::of(Layer::open(self.0.path()).unwrap(), &limits);
+        let command = Command {
+            argv: argv.iter().map(|word| (*word).to_owned()).collect(),
+            path: ["/opt/venv/bin", "/usr/local/bin", "/usr/bin"].map(str::to_owned).to_vec(),
+            cwd: cwd.to_owned(),
+            loader_environment: BTreeMap::new(),
+            exec: Vec::new(),
+        };
+        generate(&root, None, &command, &NoCache, &limits).unwrap()
+    }
+
+    /// Whether the extension at that path is of the closure; it is not there before and after.
+    fn loads(&self, extension: &str, cwd: &str, argv: &[&str]) -> bool {
+        self.copy(EXTENSION, extension);
+        let profile = self.profile(cwd, argv);
+        fs::remove_file(self.at(extension)).unwrap();
+        let member = profile.members.iter().any(|member| member.path == Path::new(extension));
+        let read = profile.landlock.rule_for(Path::new(extension)).map(|rule| rule.access);
+        assert_eq!(read, member.then_some(Access::Read), "{extension}");
+        member
+    }
+}
+
+#[test]
+fn extensions_of_a_virtual_environment_are_those_of_the_python_that_is_called_by_its_link() {
+    let image = Image::of("/usr/bin/python3.11")
+        .link("/usr/bin/python3", "python3.11")
+        .link("/opt/venv/bin/python3", "/usr/bin/python3")
+        .link("/opt/venv/bin/python", "python3")
+        .put("/opt/venv/bin/serve", "#!/opt/venv/bin/python3\n")
+        .put("/start.sh", "#!/usr/bin/sh\nexec python\n");
+    image.copy(TRUE, "/usr/bin/sh");
+    let extension = "/opt/venv/lib/python3.11/site-packages/a/b.cpython-311-x86_64-linux-gnu.so";
+    for argv in
+        [&["/opt/venv/bin/serve"][..], &["python", "-m", "a"], &["/opt/venv/bin/python3"], &["/start.sh"]]
+    {
+        assert!(image.loads(extension, "/", argv), "{argv:?}");
+    }
+    let other = "/srv/other/lib/python3.11/site-packages/a/b.cpython-311-x86_64-linux-gnu.so";
+    assert!(!image.loads(other, "/", &["/opt/venv/bin/serve"]));
+}
+
+#[test]
+fn extensions_below_the_script_or_the_working_directory_are_of_the_closure_and_of_the_systems_directories_not()
+ {
+    let image = Image::of("/usr/local/bin/python3.11")
+        .put("/app/main.py", "")
+        .put("/main.py", "")
+        .put("/srv/web/bin/serve", "#!/usr/local/bin/python3.11\n");
+    assert!(image.loads("/app/fast.abi3.so", "/", &["python3.11", "/app/main.py"]));
+    assert!(image.loads("/app/fast.abi3.so", "/app", &["python3.11", "-m", "main"]));
+    assert!(image.loads("/app/fast.abi3.so", "/app", &["python3.11", "main.py"]));
+    assert!(image.loads("/srv/web/lib/fast.so", "/", &["/srv/web/bin/serve"]));
+    for (cwd, argv) in [
+        ("/", &["python3.11", "-m", "main"][..]),
+        ("/", &["python3.11", "/main.py"]),
+        ("/usr/bin", &["python3.11", "/main.py"]),
+    ] {
+        assert!(!image.loads("/app/fast.abi3.so", cwd, argv), "{cwd} {argv:?}");
+    }
+}
+
+#[test]
+fn packages_of_node_are_found_above_the_script_and_its_extensions_by_their_name() {
+    let image =
+        Image::of("/usr/local/bin/node").put("/app/dist/server.js", "").put("/app/package.json", "{}");
+    let argv = &["node", "/app/dist/server.js"];
+    assert!(image.loads("/app/node_modules/@img/sharp/lib/sharp-linux-x64.node", "/", argv));
+    assert!(image.loads(
+        "/app/node_modules/.pnpm/a@1/node_modules/b/node_modules/c/build/Release/c.node",
+        "/",
+        argv
+    ));
+    assert!(image.loads("/node_modules/a/a.node", "/", argv));
+    assert!(image.loads("/app/build/Release/own.node", "/", argv));
+    assert!(!image.loads("/app2/node_modules/a/a.node", "/", argv));
+    assert!(!Image::of("/usr/bin/other").put("/app/x.js", "").loads(
+        "/app/node_modules/a/a.node",
+        "/",
+        &["other", "/app/x.js"]
+    ));
+}
+
+#[test]
+fn an_interpreter_outside_of_usr_has_the_extensions_of_its_own_prefix() {
+    for (interpreter, extension) in [
+        (
+            "/opt/conda/bin/python3.11",
+            "/opt/conda/lib/python3.11/lib-dynload/x.cpython-311-x86_64-linux-gnu.so",
+        ),
+        ("/opt/jre/bin/java", "/opt/jre/lib/server/libjvm.so"),
+        ("/usr/local/openjdk-8/jre/bin/java", "/usr/local/openjdk-8/jre/lib/amd64/server/libjvm.so"),
+        ("/opt/ruby/bin/ruby", "/opt/ruby/lib/ruby/3.3.0/x86_64-linux/socket.so"),
+        ("/opt/node/bin/node", "/opt/node/lib/node_modules/a/build/Release/a.node"),
+    ] {
+        let image = Image::of(interpreter);
+        assert!(image.loads(extension, "/", &[interpreter, "x"]), "{extension}");
+        let elsewhere = extension.replace("/lib/", "/share/");
+        assert!(!image.loads(&elsewhere, "/", &[interpreter, "x"]), "{elsewhere}");
+    }
+}
+
+#[test]
+fn what_a_file_of_paths_tells_python_of_is_a_place_of_extensions() {
+    let image = Image::of("/usr/local/bin/python3.11");
+    let argv = &["python3.11", "-m", "a"];
+    assert!(!image.loads("/src/a/fast.abi3.so", "/", argv));
+    let image = image.put("/usr/local/lib/python3.11/site-packages/a.pth", "# \nimport os\n/src/a\n/usr\n");
+    assert!(image.loads("/src/a/fast.abi3.so", "/", argv));
+    assert!(!image.loads("/usr/share/other/fast.abi3.so", "/", argv));
+}
+
+#[test]
+fn php_has_its_extensions_as_a_server_too() {
+    for name in ["php", "php-fpm", "php-fpm8.2", "php-cgi8.2"] {
+        let image = Image::of(&format!("/usr/local/sbin/{name}"));
+        let argv = &[&*format!("/usr/local/sbin/{name}"), "-F"];
+        let extension = "/usr/local/lib/php/extensions/no-debug-non-zts-20220829/opcache.so";
+        assert!(image.loads(extension, "/", argv), "{name}");
+        assert!(!image.loads("/usr/local/lib/python3.11/x.so", "/", argv), "{name}");
+    }
+}
