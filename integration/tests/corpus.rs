@@ -9,6 +9,8 @@ mod autopkgtests;
 mod cves;
 #[path = "corpus/made.rs"]
 mod made;
+#[path = "corpus/network.rs"]
+mod network;
 #[path = "corpus/programs.rs"]
 mod programs;
 #[path = "corpus/servers.rs"]
@@ -28,7 +30,8 @@ use std::{
 };
 
 use autopkgtests::{AUTOPKGTESTS, Autopkgtest, autopkgtest};
-use bulkhead_integration::{merge_report, need_root, run, until};
+use bulkhead_integration::{Output, merge_report, need_root, run, until};
+use network::Loopback;
 use programs::{Class, Server, Step, TOOLS, Tool};
 use serde_json::{Value, json};
 use servers::SERVERS;
@@ -115,6 +118,7 @@ fn row(image: &str, class: &str, profile: &Value, seen: &Run, seconds: f64) -> V
         "ratio": allowed.len() as f64 / seen.truth.len() as f64,
         "precision": hits as f64 / allowed.len() as f64,
         "recall": hits as f64 / seen.truth.len() as f64,
+        "unseen": allowed.difference(&seen.truth).collect::<Vec<_>>(),
         "false_denials": missing.len(),
         "missing": missing,
         "arguments_narrowed": arguments.values().map(std::collections::BTreeMap::len).sum::<usize>(),
@@ -208,18 +212,40 @@ fn say(to: &str, root: &Path, text: &str, expected: &str) -> bool {
     }
 }
 
-fn work(server: &Server, world: &World, steps: &[Step], signal: &dyn Fn(&str)) {
+/// What comes to a server from outside, however it was started.
+struct Outside<'a> {
+    signal: &'a dyn Fn(&str),
+    /// Runs a command beside it.
+    exec: &'a mut dyn FnMut(&[&str]) -> Output,
+}
+
+fn work(server: &Server, world: &World, steps: &[Step], outside: &mut Outside<'_>) {
     for step in steps {
+        let said = |to: &str, text: &str, expected: &str| {
+            let what = format!("{} to answer {text:?}", server.image);
+            until(&what, 2 * MINUTE, || Ok(say(to, &world.root, text, expected))).unwrap();
+        };
         match step {
-            Step::Say(text, expected) => {
-                until(&format!("{} to answer {text:?}", server.image), 4 * MINUTE, || {
-                    Ok(say(server.socket, &world.root, text, expected))
-                })
-                .unwrap()
+            Step::Say(text, expected) => said(server.socket, text, expected),
+            Step::To(to, text, expected) => said(to, text, expected),
+            Step::Client(script, expected) => client(server.image, world, script, expected),
+            Step::Exec(argv) => {
+                (outside.exec)(argv).success().unwrap();
             }
-            Step::Signal(name) => signal(name),
+            Step::Signal(name) => (outside.signal)(name),
         }
     }
+}
+
+fn client(image: &str, world: &World, script: &str, expected: &str) {
+    let mut last = String::new();
+    let there = until("", MINUTE / 2, || {
+        let output = run(Command::new("sh").args(["-c", script]).current_dir(&world.root), MINUTE).unwrap();
+        let found = output.stdout.contains(expected);
+        last = format!("{}{}", output.stdout, output.stderr);
+        Ok(found)
+    });
+    assert!(there.is_ok(), "{image}: {script}: {last}");
 }
 
 /// Tells it to end until it has: Apache loses what it is told while it restarts.
@@ -232,7 +258,12 @@ fn end(child: &mut Child, image: &str, tell: &dyn Fn(&Child)) {
     assert!(ended, "{image} does not end");
 }
 
+/// In a thread of its own, which has a network of its own.
 fn server(server: &Server) -> Value {
+    std::thread::scope(|scope| scope.spawn(|| server_alone(server)).join()).unwrap()
+}
+
+fn server_alone(server: &Server) -> Value {
     let image = server.image;
     let below = match image {
         "rust" | "go" => "base",
@@ -248,34 +279,55 @@ fn server(server: &Server) -> Value {
         "musl" => world.put("/server", &made::musl_server()),
         _ => {}
     }
-    for (path, text) in server.files {
+    let _network = Loopback::new();
+    for (path, text) in [("/etc/hosts", network::HOSTS), ("/etc/resolv.conf", network::RESOLV_CONF)] {
         world.put(path, text.as_bytes());
     }
+    world.put(network::CERTIFICATE, &network::certificate());
+    put_again(&world, server);
     let probe = server.probe.join(" ");
-    let (profile, file, seconds) = world.generate(server.argv, &[&probe]);
+    let exec: Vec<&str> = server.exec.iter().copied().chain([probe.as_str()]).collect();
+    let (profile, file, seconds) = world.generate(server.argv, &exec);
 
     let mut seen = Run::default();
     let mut probed = None;
     for (steps, is_first) in [(server.recorded, true), (server.enforced, false)] {
         empty_tmp(&world);
+        put_again(&world, server);
         let (mut command, trace) = world.traced(server.argv);
         let mut child = quiet(&mut command);
-        work(server, &world, steps, &|name| signal_traced(&child, name));
-        let (mut besides, trace_besides) = world.traced_besides(server.probe);
-        probed = Some(run(&mut besides, MINUTE).unwrap());
-        seen.add(&world, &trace_besides, is_first);
+        let mut besides = |argv: &[&str]| {
+            let (mut command, trace) = world.traced_besides(argv);
+            let output = run(&mut command, MINUTE).unwrap();
+            seen.add(&world, &trace, is_first);
+            output
+        };
+        let signal = |name: &str| signal_traced(&child, name);
+        work(server, &world, steps, &mut Outside { signal: &signal, exec: &mut besides });
+        probed = Some(besides(server.probe));
         end(&mut child, image, &|child| signal_traced(child, server.quit));
         seen.add(&world, &trace, is_first);
     }
 
     empty_tmp(&world);
+    put_again(&world, server);
     let mut child = quiet(&mut world.confined(&file, Network::Host, server.argv));
-    work(server, &world, server.enforced, &|name| world.signal_confined(name));
-    let bound = run(&mut world.confined_besides(server.probe), MINUTE).unwrap();
+    let signal = |name: &str| world.signal_confined(name);
+    let mut besides = |argv: &[&str]| run(&mut world.confined_besides(argv), MINUTE).unwrap();
+    work(server, &world, server.enforced, &mut Outside { signal: &signal, exec: &mut besides });
+    let bound = besides(server.probe);
     let probed = probed.unwrap();
     assert_eq!((&bound.stdout, bound.code()), (&probed.stdout, probed.code()), "{image}: {}", bound.stderr);
     end(&mut child, image, &|_| world.signal_confined(server.quit));
     row(image, "server", &profile, &seen, seconds)
+}
+
+/// The files as they are at first: a server may write its own.
+fn put_again(world: &World, server: &Server) {
+    for (path, text) in server.files {
+        world.put(path, text.as_bytes());
+    }
+    world.own("/data");
 }
 
 fn report(wanted: impl Fn(&str) -> bool) {

@@ -19,8 +19,14 @@ pub(crate) struct Tool {
 
 /// What a server is asked.
 pub(crate) enum Step {
-    /// Text that is sent, and text that comes back.
+    /// Text that is sent to [`Server::socket`], and text that comes back.
     Say(&'static str, &'static str),
+    /// The same to another socket: an address, or a path in the image.
+    To(&'static str, &'static str, &'static str),
+    /// A client outside of the container: a shell's script that starts in the image's root, until it prints the text.
+    Client(&'static str, &'static str),
+    /// A command that the operator runs in the container, and that must succeed.
+    Exec(&'static [&'static str]),
     Signal(&'static str),
 }
 
@@ -29,11 +35,14 @@ pub(crate) struct Server {
     /// Runs as this uid.
     pub(crate) user: Option<u32>,
     pub(crate) argv: &'static [&'static str],
+    /// Besides [`super::network::CERTIFICATE`]. Those below /data are of the user that it runs as.
     pub(crate) files: &'static [(&'static str, &'static str)],
-    /// A unix socket in the image.
+    /// An address, or a unix socket in the image.
     pub(crate) socket: &'static str,
     pub(crate) recorded: &'static [Step],
     pub(crate) enforced: &'static [Step],
+    /// Commands beside the probe that policy says are executed in it.
+    pub(crate) exec: &'static [&'static str],
     /// What is exec'd in its container while it serves.
     pub(crate) probe: &'static [&'static str],
     /// Ends it.

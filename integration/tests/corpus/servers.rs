@@ -1,28 +1,18 @@
 //! Servers of the corpus: what each is asked.
 
+#[path = "servers/haproxy.rs"]
+mod haproxy;
+#[path = "servers/memcached.rs"]
+mod memcached;
+#[path = "servers/nginx.rs"]
+mod nginx;
+#[path = "servers/others.rs"]
+mod others;
+#[path = "servers/redis.rs"]
+mod redis;
+
 use super::programs::{Server, Step};
 use Step::{Say, Signal};
-
-const NGINX: &str = "daemon off; pid /tmp/nginx.pid; error_log /tmp/error.log; worker_processes 2;
-events {}
-http { access_log /tmp/access.log; client_body_temp_path /tmp/body; proxy_temp_path /tmp/proxy;
-  fastcgi_temp_path /tmp/fastcgi; uwsgi_temp_path /tmp/uwsgi; scgi_temp_path /tmp/scgi;
-  server { listen unix:/tmp/it.sock; location / { return 200 served; } location /files/ { alias /etc/; sendfile on; } } }
-";
-const HAPROXY: &str = "global
-  stats socket /tmp/stats.sock mode 600
-defaults
-  mode http
-  timeout connect 5s
-  timeout client 5s
-  timeout server 5s
-frontend front
-  bind unix@/tmp/it.sock
-  http-request return status 200 content-type text/plain string served if { path / }
-  http-request deny
-";
-const LIGHTTPD: &str =
-    "server.document-root = \"/etc\"\nserver.bind = \"/tmp/it.sock\"\nserver.errorlog = \"/tmp/error.log\"\n";
 
 const APACHE: &str = "ServerRoot /etc
 ServerName it
@@ -38,7 +28,6 @@ DocumentRoot /etc/pam.d
 ";
 
 const GET: Step = Say("GET / HTTP/1.0\r\n\r\n", "served");
-const GET_FILE: Step = Say("GET /files/debian_version HTTP/1.0\r\n\r\n", "200 OK");
 
 /// PostgreSQL's words for a beginning, as postgres without a password: the length, version 3.0, a user.
 const BEGIN: &[u8; 23] = b"\0\0\0\x17\0\x03\0\0user\0postgres\0\0";
@@ -74,97 +63,12 @@ macro_rules! sql {
 }
 
 pub(crate) const SERVERS: &[Server] = &[
-    Server {
-        image: "nginx",
-        user: Some(33),
-        argv: &["/usr/sbin/nginx"],
-        files: &[("/etc/nginx/nginx.conf", NGINX)],
-        socket: "/tmp/it.sock",
-        recorded: &[GET, Signal("HUP"), GET_FILE],
-        enforced: &[
-            GET_FILE,
-            Say("GET /files/none HTTP/1.0\r\n\r\n", "404"),
-            Signal("USR1"),
-            GET,
-            Signal("HUP"),
-            GET,
-        ],
-        probe: &["/usr/sbin/nginx", "-t", "-q"],
-        quit: "QUIT",
-    },
-    Server {
-        image: "redis",
-        user: Some(33),
-        argv: &["/usr/bin/redis-server", "/etc/it.conf"],
-        files: &[("/etc/it.conf", "port 0\nunixsocket /tmp/it.sock\ndir /tmp\nappendonly yes\n")],
-        socket: "/tmp/it.sock",
-        recorded: &[Say("SET a 1\r\n", "+OK"), Say("GET a\r\n", "$1"), Say("BGSAVE\r\n", "saving")],
-        enforced: &[
-            Say("LPUSH l 1 2 3\r\n", ":3"),
-            Say("SORT l DESC\r\n", "$1\r\n3"),
-            Say("BGREWRITEAOF\r\n", "rewriting"),
-            Say("NOSUCH\r\n", "-ERR"),
-            Say("EVAL 'return 7' 0\r\n", ":7"),
-            Say("SAVE\r\n", "+OK"),
-            Say("INFO\r\n", "redis_version"),
-        ],
-        probe: &["/usr/bin/redis-cli", "-s", "/tmp/it.sock", "ping"],
-        quit: "TERM",
-    },
-    Server {
-        image: "memcached",
-        user: Some(33),
-        argv: &["/usr/bin/memcached", "-s", "/tmp/it.sock"],
-        files: &[],
-        socket: "/tmp/it.sock",
-        recorded: &[Say("set a 0 0 1\r\n1\r\n", "STORED"), Say("get a\r\n", "VALUE")],
-        enforced: &[
-            Say("incr none 1\r\n", "NOT_FOUND"),
-            Say("stats\r\n", "uptime"),
-            Say("flush_all\r\n", "OK"),
-            Say("x\r\n", "ERROR"),
-        ],
-        probe: &["/usr/bin/memcached", "-V"],
-        quit: "TERM",
-    },
-    Server {
-        image: "haproxy",
-        user: Some(33),
-        argv: &["/usr/sbin/haproxy", "-db", "-f", "/etc/it.cfg"],
-        files: &[("/etc/it.cfg", HAPROXY)],
-        socket: "/tmp/it.sock",
-        recorded: &[GET],
-        enforced: &[GET, Say("GET /none HTTP/1.0\r\n\r\n", "403"), Say("nonsense\r\n\r\n", "400"), GET],
-        probe: &["/usr/sbin/haproxy", "-c", "-q", "-f", "/etc/it.cfg"],
-        quit: "KILL",
-    },
-    Server {
-        image: "lighttpd",
-        user: Some(33),
-        argv: &["/usr/sbin/lighttpd", "-D", "-f", "/etc/it.conf"],
-        files: &[("/etc/it.conf", LIGHTTPD)],
-        socket: "/tmp/it.sock",
-        recorded: &[Say("GET /passwd HTTP/1.0\r\n\r\n", "200 OK")],
-        enforced: &[
-            Say("GET /none HTTP/1.0\r\n\r\n", "404"),
-            Signal("HUP"),
-            Say("GET /group HTTP/1.0\r\n\r\n", "200 OK"),
-            Say("nonsense\r\n\r\n", "400"),
-        ],
-        probe: &["/usr/sbin/lighttpd", "-tt", "-f", "/etc/it.conf"],
-        quit: "TERM",
-    },
-    Server {
-        image: "socat",
-        user: Some(33),
-        argv: &["/usr/bin/socat", "UNIX-LISTEN:/tmp/it.sock,fork", "PIPE"],
-        files: &[],
-        socket: "/tmp/it.sock",
-        recorded: &[Say("one\n", "one")],
-        enforced: &[Say("two\n", "two"), Say("three\n", "three")],
-        probe: &["/usr/bin/socat", "-u", "OPEN:/etc/debian_version", "UNIX-CONNECT:/tmp/it.sock"],
-        quit: "TERM",
-    },
+    nginx::NGINX,
+    redis::REDIS,
+    memcached::MEMCACHED,
+    haproxy::HAPROXY,
+    others::LIGHTTPD,
+    others::SOCAT,
     Server {
         image: "apache",
         user: Some(33),
@@ -183,6 +87,7 @@ pub(crate) const SERVERS: &[Server] = &[
             Say("HEAD /login HTTP/1.0\r\n\r\n", "200 OK"),
             Say("nonsense\r\n\r\n", "400"),
         ],
+        exec: &[],
         probe: &["/usr/sbin/apache2", "-t", "-f", "/etc/it.conf"],
         quit: "TERM",
     },
@@ -194,6 +99,7 @@ pub(crate) const SERVERS: &[Server] = &[
         socket: "127.0.0.1:18576",
         recorded: &[GET],
         enforced: &[Say("GET /none HTTP/1.0\r\n\r\n", "404"), GET, Say("nonsense\r\n\r\n", "400")],
+        exec: &[],
         probe: &["/server", "probe", "127.0.0.1:18576"],
         quit: "TERM",
     },
@@ -205,6 +111,7 @@ pub(crate) const SERVERS: &[Server] = &[
         socket: "127.0.0.1:18577",
         recorded: &[GET],
         enforced: &[GET, Signal("HUP"), GET],
+        exec: &[],
         probe: &["/server", "probe"],
         quit: "TERM",
     },
@@ -216,6 +123,7 @@ pub(crate) const SERVERS: &[Server] = &[
         socket: "127.0.0.1:18574",
         recorded: &[GET],
         enforced: &[GET, GET],
+        exec: &[],
         probe: &["/server", "probe"],
         quit: "KILL",
     },
@@ -233,6 +141,7 @@ pub(crate) const SERVERS: &[Server] = &[
             Signal("HUP"),
             GET,
         ],
+        exec: &[],
         probe: &["/server", "probe"],
         quit: "TERM",
     },
@@ -249,6 +158,7 @@ pub(crate) const SERVERS: &[Server] = &[
             Say("GET /push HTTP/1.0\r\n\r\n", "refused"),
             Say("nonsense\r\n\r\n", "400"),
         ],
+        exec: &[],
         probe: &["/server", "probe", "127.0.0.1:18579"],
         quit: "TERM",
     },
@@ -289,6 +199,7 @@ const fn postgres(image: &'static str) -> Server {
             sql!("SELECT 'then', now() - pg_postmaster_start_time()", "then"),
             sql!("CHECKPOINT", "CHECKPOINT"),
         ],
+        exec: &[],
         probe: &["/usr/lib/postgresql/15/bin/pg_isready", "-h", "/tmp"],
         quit: "INT",
     }

@@ -79,6 +79,14 @@ impl World {
         fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
     }
 
+    /// Has a directory that is there be of the user, as a volume is.
+    pub(crate) fn own(&self, path: &str) {
+        let path = self.root.join(path.trim_start_matches('/'));
+        if let (Some(user), true) = (self.user, path.exists()) {
+            ok(Command::new("chown").args(["-R", &format!("{user}:{user}")]).arg(path));
+        }
+    }
+
     fn bulkhead(&self, args: &[&str]) -> String {
         let mut command = Command::new(bulkhead_dir().unwrap().join("bulkhead"));
         ok(command.arg("--root").arg(self.dir.path()).args(args)).stdout
@@ -97,8 +105,11 @@ impl World {
         let before = children_seconds();
         let answer: Value = serde_json::from_str(&self.bulkhead(&args)).unwrap();
         let seconds = children_seconds() - before;
-        // As in a container; only now, as it is none of the image's files.
+        // As in a container; only now, as they are none of the image's files.
         ok(Command::new("mount").args(["-t", "proc", "proc"]).arg(self.root.join("proc")));
+        let shared = self.root.join("dev/shm");
+        fs::create_dir_all(&shared).unwrap();
+        ok(Command::new("mount").args(["-t", "tmpfs", "-o", "size=64m", "shm"]).arg(shared));
         (answer["profile"].clone(), file, seconds)
     }
 
