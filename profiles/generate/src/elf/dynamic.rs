@@ -31,6 +31,8 @@ pub(crate) struct Dynamic {
     pub(crate) unknown: bool,
     /// Names of symbols and libraries: what the loader reads and no code does.
     pub(crate) strings: std::ops::Range<u64>,
+    /// The symbols themselves, with their addresses: the same.
+    pub(crate) symbol_table: std::ops::Range<u64>,
 }
 
 #[derive(Clone, Debug)]
@@ -131,6 +133,7 @@ impl Dynamic {
             Written::Own(_) | Written::Resolved(_) => None,
         });
         let count = mentioned.max().unwrap_or(0).max(count(elf, &table)).min(SYMBOLS_MAX);
+        found.symbol_table = table.symbols..table.symbols.saturating_add(count * SYMBOL_BYTES);
         for at in 0..count {
             let Some(symbol) =
                 elf.bytes(table.symbols.saturating_add(at * SYMBOL_BYTES), SYMBOL_BYTES as usize)

@@ -196,8 +196,10 @@ impl Walk<'_, '_> {
                 self.unresolved = true;
                 break;
             };
-            // Without a bound the table ends where its entries lead elsewhere.
-            if bound.is_none() && !self.object.same_frame(self.entry, to) {
+            // Without a bound the table ends where its entries lead elsewhere. What a register of that width holds at most
+            // bounds no table: the compiler knew better.
+            if bound.is_none_or(is_width) && !self.object.same_frame(self.entry, to) {
+                self.unresolved = true;
                 break;
             }
             match index.entry {
@@ -231,7 +233,10 @@ impl Walk<'_, '_> {
         }
         let mut args = Vec::with_capacity(read.len() + usize::from(SLOTS));
         for place in read {
-            argument(&mut args, *place, &state.registers[usize::from(*place)]);
+            let value = &state.registers[usize::from(*place)];
+            if *place == 0 || !matches!(value, Val::Variable(_)) {
+                argument(&mut args, *place, value);
+            }
         }
         if let Val::Stack(top) = state.registers[RSP] {
             for slot in 0..SLOTS {
@@ -271,6 +276,11 @@ impl Walk<'_, '_> {
         }
         recent
     }
+}
+
+/// Whether this is all that so many whole bytes can hold.
+fn is_width(most: u64) -> bool {
+    matches!(most, 0xff | 0xffff | 0xffff_ffff)
 }
 
 fn argument(args: &mut Vec<(Place, Value)>, place: Place, value: &Val) {

@@ -41,6 +41,12 @@ pub(crate) fn set_id_numbers() -> BTreeSet<u32> {
 pub(crate) const PER_THREAD: (&str, &str) =
     ("runtime.runPerThreadSyscall", "syscall.runtime_doAllThreadsSyscall");
 
+/// Numbers of calls that Go keeps in a variable, which it sets on other machines alone.
+///
+/// Source: `fcntl64Syscall` of Go's syscall/flock_linux.go, internal/syscall/unix/fcntl_linux_32bit.go (`FcntlSyscall`, to Go 1.19)
+/// and golang.org/x/sys unix/fcntl.go: `SYS_FCNTL`, and `SYS_FCNTL64` where the machine has 32 bits.
+pub(crate) const VARIABLES: &[u64] = &[72];
+
 /// What a library passes to syscall(3) where only a table of its own functions says who is called: the library by the
 /// beginning of its name, and all numbers that its source has.
 ///

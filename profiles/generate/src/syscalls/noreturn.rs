@@ -40,6 +40,12 @@ const NEVER_RETURN: &[&str] = &[
     "__cxa_call_unexpected",
 ];
 
+/// What Go's functions call where their stack is too small, to begin again with the same arguments on a larger one: nothing is
+/// known there that was not at the beginning.
+///
+/// Source: Go cmd/internal/obj/x86/obj6.go, `stacksplit`.
+const GO_BEGINS_AGAIN: &str = "runtime.morestack";
+
 impl Object<'_> {
     pub(super) fn imports_that_never_return(&self) -> BTreeSet<u32> {
         let is_own = |name: &str| self.exports.iter().any(|(export, _)| export == name);
@@ -55,6 +61,7 @@ impl Object<'_> {
                 self.no_way_out.contains(&to)
                     || self.names.get(&to).is_some_and(|name| {
                         NEVER_RETURN.contains(&name.as_str()) && !UNRESERVED.contains(&name.as_str())
+                            || self.go && name.starts_with(GO_BEGINS_AGAIN)
                     })
             }
         }

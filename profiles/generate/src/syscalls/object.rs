@@ -12,6 +12,7 @@ use super::{
     address::{AddressMap, AddressSet},
     data::Stretches,
     function::Callee,
+    models,
     operand::Memory,
     outline::Outline,
 };
@@ -61,6 +62,8 @@ pub(crate) struct Object<'d> {
     pub(crate) strings: std::ops::Range<u64>,
     /// Addresses, other than of functions, that code or data names.
     pub(crate) referred: AddressSet,
+    /// Words of 8 bytes, by their number, that an instruction names and may write to, where Go's linker made the file.
+    pub(super) stored: AddressSet,
     pub(super) callees: RefCell<AddressMap<Callee>>,
     pub(super) never_returning: BTreeSet<u32>,
     /// By address: whether a call of it comes back twice.
@@ -90,6 +93,13 @@ impl Memory for Object<'_> {
         }
         let bytes = self.elf.bytes(address, bytes).filter(|bytes| bytes.len() <= 8)?;
         Some(bytes.iter().rev().fold(0, |value, byte| value << 8 | u64::from(*byte)))
+    }
+
+    fn variable_at(&self, address: u64) -> Option<u64> {
+        let value = self.elf.u64(address).filter(|value| self.go && models::VARIABLES.contains(value))?;
+        let is_named = (address..address + 8).any(|at| self.referred.contains(&at));
+        let is_stored = [address, address + 7].iter().any(|at| self.stored.contains(&(at / 8)));
+        (!is_named && !is_stored && !self.own_at.contains_key(&address)).then_some(value)
     }
 }
 
@@ -123,6 +133,7 @@ impl<'d> Object<'d> {
             resolvers: BTreeSet::new(),
             strings: dynamic.strings.clone(),
             referred: AddressSet::default(),
+            stored: AddressSet::default(),
             callees: RefCell::default(),
             never_returning: BTreeSet::new(),
             twice: RefCell::default(),
@@ -231,8 +242,15 @@ impl<'d> Object<'d> {
             // Linkers that keep constants apart from code are young: it has them there too.
             for segment in &self.elf.segments {
                 let Some(bytes) = self.elf.data.get(segment.bytes.clone()) else { continue };
-                let skip = usize::try_from(segment.start.next_multiple_of(8) - segment.start).unwrap_or(0);
-                for word in bytes.get(skip..).unwrap_or_default().chunks_exact(8) {
+                let first = segment.start.next_multiple_of(8);
+                let skip = usize::try_from(first - segment.start).unwrap_or(0);
+                for (at, word) in
+                    (first..).step_by(8).zip(bytes.get(skip..).unwrap_or_default().chunks_exact(8))
+                {
+                    // Who asks the loader for a symbol of an address gets that: there is no other reader.
+                    if dynamic.symbol_table.contains(&at) {
+                        continue;
+                    }
                     let address = u64::from_le_bytes(word.try_into().unwrap_or_default());
                     if self.elf.is_code(address) {
                         pointers.insert(address);

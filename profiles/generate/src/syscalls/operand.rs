@@ -14,6 +14,10 @@ pub(crate) trait Memory {
     fn import_at(&self, address: u64) -> Option<u32>;
     /// A word that no one writes to.
     fn constant_at(&self, address: u64, bytes: usize) -> Option<u64>;
+    /// The number of a call that a variable of Go's has there from the start.
+    fn variable_at(&self, _address: u64) -> Option<u64> {
+        None
+    }
 }
 
 /// The number of the register that `register` is part of.
@@ -88,6 +92,13 @@ impl<M: Memory> Stepper<'_, M> {
         }
     }
 
+    /// Whether this makes rbp a frame pointer, as Go's functions do: it leads to where the caller's lies.
+    pub(super) fn is_frame_pointer(state: &State, instruction: &Instruction, value: &Val) -> bool {
+        let callers = Val::Entry { place: 5, low: false, plus: 0 };
+        instruction.op0_register() == Register::RBP
+            && matches!(value, Val::Stack(at) if state.slot(*at) == callers)
+    }
+
     /// The address of the memory operand, if it is known.
     pub(crate) fn address(&self, state: &State, instruction: &Instruction) -> Val {
         if instruction.segment_prefix() != Register::None {
@@ -119,7 +130,9 @@ impl<M: Memory> Stepper<'_, M> {
                 if let Some(import) = self.memory.import_at(at) {
                     return Val::Import(import);
                 }
-                self.memory.constant_at(at, bytes).map_or(Val::Any, Val::One)
+                let variable = || self.memory.variable_at(at).filter(|_| bytes == 8);
+                let constant = self.memory.constant_at(at, bytes).map(Val::One);
+                constant.or_else(|| variable().map(Val::Variable)).unwrap_or(Val::Any)
             }
             _ => Val::Any,
         }

@@ -65,7 +65,9 @@ impl<'m, M: Memory> Stepper<'m, M> {
                     // An element of an array: what is written through it may be any.
                     state.escape(i32::MIN);
                 }
-                Self::pointed_to(state, instruction, &value);
+                if !Self::is_frame_pointer(state, instruction, &value) {
+                    Self::pointed_to(state, instruction, &value);
+                }
                 Self::set(state, instruction.op0_register(), value);
             }
             Mnemonic::Push => {

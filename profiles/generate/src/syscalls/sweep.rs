@@ -23,6 +23,7 @@ pub(super) struct Swept {
     no_way_out: AddressSet,
     plain: AddressSet,
     referred: AddressSet,
+    stored: AddressSet,
     instructions: u64,
     /// Some code computes with the address of the global offset table.
     computes: bool,
@@ -93,7 +94,8 @@ impl Object<'_> {
                 swept.plain.insert(start);
             }
         }
-        let Swept { labels, mut jumps, no_way_out, plain, referred, instructions, links, computes } = swept;
+        let Swept { labels, mut jumps, no_way_out, plain, referred, stored, instructions, links, computes } =
+            swept;
         if computes {
             self.stretches.clear();
         }
@@ -102,6 +104,7 @@ impl Object<'_> {
         self.jumps = jumps;
         self.labels.extend(labels);
         self.referred.extend(referred);
+        self.stored = stored;
         self.no_way_out = no_way_out;
         self.swept += instructions;
         // A jump to where another function begins is a call of that one.
@@ -127,6 +130,11 @@ impl Object<'_> {
             decoder.decode_out(&mut instruction);
             swept.instructions += 1;
             swept.computes |= self.stretches.computes(&instruction);
+            if self.go && instruction.op0_kind() == OpKind::Memory && instruction.is_ip_rel_memory_operand() {
+                let at = instruction.ip_rel_memory_address();
+                let bytes = instruction.memory_size().size().max(1) as u64;
+                swept.stored.extend(at / 8..=at.saturating_add(bytes - 1) / 8);
+            }
             let data = self.referred(&instruction);
             range.plain &= data.is_empty();
             if instruction.mnemonic() == Mnemonic::Syscall {

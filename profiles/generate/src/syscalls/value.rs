@@ -22,6 +22,8 @@ pub(crate) enum Val {
         low: bool,
         plus: i32,
     },
+    /// What a variable has from the start: the number of a call, and nothing to be compared.
+    Variable(u64),
     /// The stack pointer at entry, plus this.
     Stack(i32),
     /// The address of an import.
@@ -87,6 +89,7 @@ impl Val {
             Self::Entry { place, low: _, plus } => Self::Entry { place: *place, low: true, plus: *plus },
             Self::AtMost(most) => Self::AtMost((*most).min(0xffff_ffff)),
             Self::Part(32.., part) => part.low(),
+            Self::Variable(value) => Self::Variable(*value),
             Self::Any
             | Self::Part(..)
             | Self::Stack(_)
@@ -139,7 +142,7 @@ impl Val {
 
     pub(crate) fn value(&self) -> Value {
         match self {
-            Self::One(value) => Value::One(*value),
+            Self::One(value) | Self::Variable(value) => Value::One(*value),
             Self::OneOf(values) => Value::OneOf(values.to_vec()),
             Self::Entry { place, low, plus } => Value::Entry { place: *place, low: *low, plus: *plus },
             _ => Value::Any,

@@ -20,7 +20,7 @@ pub(super) struct Graph<'p> {
     imports: Vec<Vec<Vec<Node>>>,
     /// By number of function: places that decide something, there or further on.
     relevant: Vec<u32>,
-    /// By number of function: places that are a name to look up or a number for syscall(3), of which any is not all.
+    /// By number of function: places that are a name to look up or a number of a call, of which any is not all.
     particular: Vec<u32>,
     /// By number of function: whether anything is to be found there, or further on.
     leads: Vec<bool>,
@@ -171,11 +171,23 @@ impl<'p> Graph<'p> {
                 self.add(*caller, handed(call, theirs), &mut queue);
             }
         }
-        let lookups = models::LOOKUPS.iter().map(|name| (*name, super::RSI));
-        for (name, place) in lookups.chain([("syscall", super::RDI)]) {
+        for name in models::LOOKUPS {
             for node in self.exported(name).to_vec() {
                 let number = self.number(node);
-                self.particular[number] |= bit(place);
+                self.particular[number] |= bit(super::RSI);
+                queue.push(node);
+            }
+        }
+        for node in self.nodes() {
+            let sites = &self.modules[node.module as usize].functions[node.function as usize].sites;
+            let numbers = sites.iter().filter_map(|site| match site.number {
+                Value::Entry { place, .. } => Some(bit(place)),
+                _ => None,
+            });
+            let places = numbers.fold(0, |places, place| places | place);
+            if places != 0 {
+                let number = self.number(node);
+                self.particular[number] |= places;
                 queue.push(node);
             }
         }
