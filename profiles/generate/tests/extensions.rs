@@ -1,5 +1,5 @@
 //! Native extensions of languages where users' images have them: virtual environments, applications with their packages
-//! below them, interpreters outside of /usr. Interpreters are true(1) by their names, extensions a library.
+//! below them, interpreters outside of /usr. Interpreters and extensions are a function by their names.
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
@@ -8,15 +8,25 @@ use std::{
     fs,
     os::unix::fs::{PermissionsExt as _, symlink},
     path::Path,
+    process::Command as Process,
+    sync::LazyLock,
 };
 
 use bulkhead_generate::{Access, Command, Layer, Limits, NoCache, Profile, Root, generate};
 use tempfile::TempDir;
 
-const TRUE: &str = "/usr/bin/true";
-const LIBC: &str = "/lib/x86_64-linux-gnu/libc.so.6";
-const LOADER: &str = "/lib64/ld-linux-x86-64.so.2";
-const EXTENSION: &str = "/lib/x86_64-linux-gnu/libm.so.6";
+/// A program, and a library.
+static FILES: LazyLock<[Vec<u8>; 2]> = LazyLock::new(|| {
+    [&["-static", "-no-pie"][..], &["-shared", "-fPIC"]].map(|flags| {
+        let directory = TempDir::new().unwrap();
+        let (source, to) = (directory.path().join("source.c"), directory.path().join("to"));
+        fs::write(&source, "void _start(void) { for (;;); }").unwrap();
+        let mut cc = Process::new("cc");
+        cc.args(["-O1", "-nostdlib", "-o"]).arg(&to).arg(&source).args(flags);
+        assert!(cc.status().unwrap().success());
+        fs::read(&to).unwrap()
+    })
+});
 
 struct Image(TempDir);
 
@@ -24,9 +34,7 @@ impl Image {
     /// With an interpreter at this path.
     fn of(interpreter: &str) -> Self {
         let image = Self(TempDir::new().unwrap());
-        image.copy(TRUE, interpreter);
-        image.copy(LIBC, "/lib/libc.so.6");
-        image.copy(LOADER, LOADER);
+        image.copy(&FILES[0], interpreter);
         image
     }
 
@@ -36,8 +44,8 @@ impl Image {
         path
     }
 
-    fn copy(&self, from: &str, to: &str) {
-        fs::write(self.at(to), fs::read(from).unwrap()).unwrap();
+    fn copy(&self, bytes: &[u8], to: &str) {
+        fs::write(self.at(to), bytes).unwrap();
         fs::set_permissions(self.at(to), fs::Permissions::from_mode(0o755)).unwrap();
     }
 
@@ -67,7 +75,7 @@ impl Image {
 
     /// Whether the extension at that path is of the closure; it is not there before and after.
     fn loads(&self, extension: &str, cwd: &str, argv: &[&str]) -> bool {
-        self.copy(EXTENSION, extension);
+        self.copy(&FILES[1], extension);
         let profile = self.profile(cwd, argv);
         fs::remove_file(self.at(extension)).unwrap();
         let member = profile.members.iter().any(|member| member.path == Path::new(extension));
@@ -85,7 +93,7 @@ fn extensions_of_a_virtual_environment_are_those_of_the_python_that_is_called_by
         .link("/opt/venv/bin/python", "python3")
         .put("/opt/venv/bin/serve", "#!/opt/venv/bin/python3\n")
         .put("/start.sh", "#!/usr/bin/sh\nexec python\n");
-    image.copy(TRUE, "/usr/bin/sh");
+    image.copy(&FILES[0], "/usr/bin/sh");
     let extension = "/opt/venv/lib/python3.11/site-packages/a/b.cpython-311-x86_64-linux-gnu.so";
     for argv in
         [&["/opt/venv/bin/serve"][..], &["python", "-m", "a"], &["/opt/venv/bin/python3"], &["/start.sh"]]
@@ -107,13 +115,41 @@ fn extensions_below_the_script_or_the_working_directory_are_of_the_closure_and_o
     assert!(image.loads("/app/fast.abi3.so", "/app", &["python3.11", "-m", "main"]));
     assert!(image.loads("/app/fast.abi3.so", "/app", &["python3.11", "main.py"]));
     assert!(image.loads("/srv/web/lib/fast.so", "/", &["/srv/web/bin/serve"]));
+    assert!(image.loads("/app/fast.abi3.so", "/", &["python3.11", "-m", "main", "--chdir", "/app"]));
+    assert!(image.loads("/app/fast.abi3.so", "/", &["python3.11", "-m", "main", "--app-dir=/app"]));
     for (cwd, argv) in [
-        ("/", &["python3.11", "-m", "main"][..]),
+        ("/", &["python3.11", "-m", "main", "--chdir", "/"][..]),
+        ("/", &["python3.11", "-m", "main"]),
         ("/", &["python3.11", "/main.py"]),
         ("/usr/bin", &["python3.11", "/main.py"]),
     ] {
         assert!(!image.loads("/app/fast.abi3.so", cwd, argv), "{cwd} {argv:?}");
     }
+}
+
+#[test]
+fn extensions_of_where_a_shell_script_goes_and_of_the_scripts_that_it_names_are_of_the_closure() {
+    let image = Image::of("/usr/bin/node")
+        .put("/app/dist/main.js", "")
+        .put("/usr/lib/tool.js", "")
+        .put("/entry/run.sh", "#!/usr/bin/sh\ncd /app && exec node dist/main.js\n")
+        .put("/entry/named.sh", "exec node --enable-source-maps /app/dist/main.js\n")
+        .put("/entry/other.sh", "ls /app; exec node /usr/lib/tool.js\n");
+    image.copy(&FILES[0], "/usr/bin/sh");
+    let extension = "/app/node_modules/a/a.node";
+    for argv in [
+        &["sh", "-c", "cd /app; node dist/main.js"][..],
+        &["sh", "/entry/run.sh"],
+        &["sh", "/entry/named.sh"],
+        // The interpreter is looked at before the script that goes there.
+        &["sh", "-c", "node; sh /entry/run.sh"],
+    ] {
+        assert!(image.loads(extension, "/", argv), "{argv:?}");
+    }
+    for argv in [&["sh", "-c", "ls /app; node main.js"][..], &["sh", "/entry/other.sh"]] {
+        assert!(!image.loads(extension, "/", argv), "{argv:?}");
+    }
+    assert!(!image.loads("/usr/lib/x/a.node", "/", &["sh", "/entry/other.sh"]));
 }
 
 #[test]

@@ -162,6 +162,7 @@ fn the_script_that_a_shell_is_given_is_followed_as_a_word_and_as_a_file() {
     );
     image.cc("usr/bin/tool", &["-static", "-fno-pie", "-no-pie"], &call);
     image.put("app/run.sh", "set -e\ntool now\n");
+    image.put("app/has-run.sh", "sh -e /app/run.sh\n");
     image.put("app/hands-on.sh", "exec \"$@\"\n");
     let runs = |argv: &[&str]| {
         let members = image.profile(argv).members;
@@ -174,6 +175,7 @@ fn the_script_that_a_shell_is_given_is_followed_as_a_word_and_as_a_file() {
         &["sh", "-c", "\"$0\" \"$@\"", "tool", "x"],
         &["sh", "/app/run.sh"],
         &["sh", "-e", "/app/run.sh", "x"],
+        &["sh", "/app/has-run.sh"],
         &["sh", "/app/hands-on.sh", "tool", "x"],
     ] {
         assert!(runs(argv), "{argv:?}");

@@ -143,6 +143,7 @@ impl Closure<'_> {
         else {
             return Ok(());
         };
+        self.interpreters.insert((found.path.clone(), argv.to_vec()));
         let language = interpreter.names[0];
         let mut queue: VecDeque<_> =
             self.places(interpreter, argv)?.into_iter().map(|place| (place, 0)).collect();

@@ -102,6 +102,10 @@ pub(crate) struct Closure<'r> {
     configured: BTreeMap<PathBuf, usize>,
     /// What could not be known.
     pub(crate) notes: BTreeSet<String>,
+    /// Directories that shell scripts speak of.
+    entered: BTreeSet<PathBuf>,
+    /// Interpreters, and what each was given.
+    interpreters: BTreeSet<(PathBuf, Vec<String>)>,
     /// By interpreter.
     said: BTreeMap<PathBuf, language::Said>,
     loader: search::Loader,
@@ -123,6 +127,8 @@ impl<'r> Closure<'r> {
             done_with: BTreeSet::new(),
             configured: BTreeMap::new(),
             notes: BTreeSet::new(),
+            entered: BTreeSet::new(),
+            interpreters: BTreeSet::new(),
             said: BTreeMap::new(),
             loader,
             linkages: HashMap::new(),
@@ -171,16 +177,27 @@ impl<'r> Closure<'r> {
 
     /// Follows everything that was added.
     pub(crate) fn settle(&mut self) -> Result<(), FilesError> {
-        while let Some(Waiting { found, by, because, argv, depth }) = self.queue.pop_front() {
-            // Called by another name an interpreter has other extensions.
-            let is_new = self.done.insert(found.path.clone());
-            if !self.done_with.insert((found.path.clone(), argv.clone())) && !is_new {
-                continue;
+        let mut entered = self.entered.len();
+        loop {
+            while let Some(Waiting { found, by, because, argv, depth }) = self.queue.pop_front() {
+                // Called by another name an interpreter has other extensions.
+                let is_new = self.done.insert(found.path.clone());
+                if !self.done_with.insert((found.path.clone(), argv.clone())) && !is_new {
+                    continue;
+                }
+                self.member(&found.path, by.as_deref(), &because)?;
+                self.program(&found, &argv, depth)?;
             }
-            self.member(&found.path, by.as_deref(), &because)?;
-            self.program(&found, &argv, depth)?;
+            if entered == self.entered.len() {
+                return Ok(());
+            }
+            entered = self.entered.len();
+            for (path, argv) in self.interpreters.clone() {
+                if let Some(found) = self.root.file(&path)? {
+                    self.interpreted(&found, &argv)?;
+                }
+            }
         }
-        Ok(())
     }
 
     pub(crate) fn member(&mut self, path: &Path, by: Option<&Path>, because: &str) -> Result<(), FilesError> {
@@ -329,6 +346,7 @@ impl<'r> Closure<'r> {
             }
         }
         let is_named = |name: &str| words.words.iter().any(|word| word.rsplit('/').next() == Some(name));
+        self.enter(&words)?;
         for word in words.words.iter().filter(|word| word.starts_with('/')) {
             self.private(word, &found.path, 0, &is_named)?;
         }

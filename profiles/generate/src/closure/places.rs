@@ -12,6 +12,7 @@ use super::{
     Closure,
     interpreter::Interpreter,
     language::{beside, is_of_the_system},
+    script::Words,
 };
 use crate::files::{FilesError, Found, Kind};
 
@@ -22,7 +23,42 @@ const PATHS_BYTES_MAX: u64 = 64 << 10;
 /// What tells the directory of a whole application from those of its scripts.
 const OF_A_WHOLE: &[&str] = &["package.json", "pyproject.toml", "setup.py", "Gemfile", "composer.json"];
 
+/// Most directories that scripts speak of.
+const ENTERED_MAX: usize = 256;
+/// Directories that a script's own is not, though one lies there.
+const SHARED: &[&str] = &[
+    "/lib",
+    "/usr/lib",
+    "/usr/share",
+    "/usr/local/lib",
+    "/usr/local/share",
+    "/opt",
+    "/var",
+    "/home",
+    "/tmp",
+];
+
 impl Closure<'_> {
+    /// Where a shell script goes, and where the files are that it names: an interpreter may be started there, or of one.
+    pub(super) fn enter(&mut self, words: &Words) -> Result<(), FilesError> {
+        let cwd = Path::new(&self.command.cwd);
+        let named = words.words.iter().filter(|word| word.starts_with('/'));
+        for word in words.entered.iter().chain(named) {
+            let directory = match self.root.find(&cwd.join(word))? {
+                Some(found) if found.kind == Kind::Directory && words.entered.contains(word) => found.path,
+                Some(Found { path, kind: Kind::Regular { .. } }) => match beside(&path) {
+                    Some(directory) => directory.to_owned(),
+                    None => continue,
+                },
+                _ => continue,
+            };
+            if !is_shared(&directory) && self.entered.len() < ENTERED_MAX {
+                self.entered.insert(directory);
+            }
+        }
+        Ok(())
+    }
+
     /// Directories below which all native code is the language's.
     pub(super) fn places(&self, of: &Interpreter, argv: &[String]) -> Result<Vec<PathBuf>, FilesError> {
         let mut places = BTreeSet::new();
@@ -44,6 +80,13 @@ impl Closure<'_> {
         }
         let cwd = Path::new(&self.command.cwd);
         let mut own = vec![cwd.to_owned()];
+        own.extend(self.entered.iter().cloned());
+        // `gunicorn --chdir DIR`, `uvicorn --app-dir=DIR`.
+        let values = argv.iter().skip(1).map(|word| word.split_once('=').map_or(&**word, |(_, value)| value));
+        for word in values.filter(|word| word.starts_with('/')) {
+            let directory = self.root.find(Path::new(word))?.filter(|found| found.kind == Kind::Directory);
+            own.extend(directory.map(|found| found.path).filter(|directory| !is_shared(directory)));
+        }
         for word in argv.iter().skip(1).filter(|word| !word.starts_with('-')) {
             if let Some(file) = self.root.file(&cwd.join(word))? {
                 own.extend(beside(&file.path).map(Path::to_owned));
@@ -137,4 +180,8 @@ impl Closure<'_> {
             Ok(None)
         }
     }
+}
+
+fn is_shared(directory: &Path) -> bool {
+    is_of_the_system(directory) || SHARED.iter().any(|shared| directory == Path::new(shared))
 }

@@ -8,7 +8,10 @@ const SCRIPT_BYTES_MAX: usize = 1 << 20;
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Words {
     pub(super) words: BTreeSet<String>,
+    /// Scripts that it reads, or has a shell read.
     pub(super) sourced: BTreeSet<String>,
+    /// Directories that it changes to.
+    pub(super) entered: BTreeSet<String>,
     /// `"$@"` and the like.
     pub(super) runs_arguments: bool,
 }
@@ -61,8 +64,11 @@ pub(super) fn words(script: &[u8]) -> Words {
             if word.is_empty() || word.starts_with('-') {
                 continue;
             }
-            if previous == "." || previous == "source" {
+            if previous == "." || previous == "source" || is_shell(previous) {
                 found.sourced.insert(word.to_owned());
+            }
+            if previous == "cd" || previous == "pushd" {
+                found.entered.insert(word.to_owned());
             }
             found.words.insert(word.to_owned());
             previous = word;
