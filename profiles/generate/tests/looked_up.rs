@@ -438,21 +438,23 @@ fn function_in_data_of_the_larger_code_models_can_run() {
 
 /// Berkeley DB's shared memory is of environments, which its db_env_create makes.
 #[test]
-fn shared_memory_of_an_environment_is_of_programs_that_make_one() {
+fn shared_memory_and_directories_of_an_environment_are_of_programs_that_make_one() {
     let image = Image::new();
-    image.library("lib/libsystem.so", "void shmget(void) { call(SYS_sysinfo); }", &[]);
-    let library = "void shmget(void); void attach(void) { shmget(); } void (*open)(void);\n\
+    let system = "void shmget(void) { call(SYS_sysinfo); } void mkdir(void) { call(SYS_getpriority); }";
+    image.library("lib/libsystem.so", system, &[]);
+    let library = "void shmget(void); void __os_mkdir(void); void attach(void) { shmget(); __os_mkdir(); } void (*open)(void);\n\
+        void mkdir(void); void __os_mkdir(void) { mkdir(); }\n\
         void db_create(void) { open = attach; call(SYS_umask); } void db_env_create(void) { db_create(); }";
     image.library("lib/libdb-5.3.so", library, &["-lsystem"]);
     let flags = ["-l:libdb-5.3.so", "-lsystem", "-ldl"];
     image.program("void db_create(void); void _start(void) { db_create(); }", &flags);
-    assert_allows(&image.calls(), &["umask"], &["sysinfo"]);
+    assert_allows(&image.calls(), &["umask"], &["sysinfo", "getpriority"]);
     for asks in [
         "void db_env_create(void); void _start(void) { db_env_create(); }",
         "void db_create(void); void _start(void) { db_create(); ((void (*)(void))dlsym(0, \"db_env_create\"))(); }",
     ] {
         image.program(asks, &flags);
-        assert_allows(&image.calls(), &["umask", "sysinfo"], &[]);
+        assert_allows(&image.calls(), &["umask", "sysinfo", "getpriority"], &[]);
     }
 }
 

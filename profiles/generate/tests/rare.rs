@@ -27,22 +27,29 @@ fn calls_of(main: &str, flags: &[&str]) -> BTreeSet<String> {
 }
 
 fn profile_of(main: &str, flags: &[&str]) -> Profile {
+    profile_with(main, flags, None)
+}
+
+/// `library`: its name, its text.
+fn profile_with(main: &str, flags: &[&str], library: Option<(&str, &str)>) -> Profile {
     let image = TempDir::new().unwrap();
     let root = image.path();
     let source = root.join("source.c");
     fs::write(&source, format!("#include <pthread.h>\n#include <string.h>\n{main}")).unwrap();
     fs::create_dir_all(root.join("lib64")).unwrap();
-    let program = root.join("program");
-    let mut cc = Process::new("cc");
-    let out = cc
-        .args(["-O1", "-w", "-D_GNU_SOURCE"])
-        .args(flags)
-        .arg("-o")
-        .arg(&program)
-        .arg(&source)
-        .output()
-        .unwrap();
-    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    let cc = |to: &str, from: &[&str]| {
+        let mut cc = Process::new("cc");
+        cc.current_dir(root).args(["-O1", "-w", "-D_GNU_SOURCE"]).args(from).arg("-o").arg(to);
+        let out = cc.output().unwrap();
+        assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    };
+    let to = library.map(|(name, text)| {
+        let (to, soname) = (format!("lib64/{name}"), format!("-Wl,-soname,{name}"));
+        fs::write(root.join("library.c"), text).unwrap();
+        cc(&to, &["-shared", "-fPIC", &soname, "library.c"]);
+        to
+    });
+    cc("program", &[flags, &["source.c"], to.as_deref().as_slice()].concat());
     let found = Process::new("cc").arg("-print-file-name=libc.so.6").output().unwrap();
     let libc = fs::canonicalize(String::from_utf8(found.stdout).unwrap().trim()).unwrap();
     for (from, to) in [(libc.to_str().unwrap(), "lib64/libc.so.6"), (LOADER, &LOADER[1..])] {
@@ -104,4 +111,68 @@ fn call_that_a_static_program_takes_from_a_struct_of_its_own_is_unresolved() {
         let profile = profile_of(&main(last), &["-static-pie", "-s"]);
         assert_eq!(profile.unresolved.len(), 1, "{last}: {:?}", profile.unresolved);
     }
+}
+
+#[test]
+fn a_loader_sets_the_timer_of_profiles_for_no_program_that_does_not_set_one_itself() {
+    let none = calls("int main(void) { return 0; }");
+    assert!(!none.contains("setitimer"), "{none:?}");
+    let sets = calls(
+        "#include <sys/time.h>\nint main(void) { struct itimerval v = { 0 }; return setitimer(0, &v, 0); }",
+    );
+    assert!(sets.contains("setitimer"), "{sets:?}");
+}
+
+/// libcap's table of wrappers, as its source has it.
+const LIBCAP: &str = "#include <sys/syscall.h>\n#include <sys/prctl.h>\n#include <unistd.h>\n#include <grp.h>\n\
+    int capset(void *, void *); static int overrode = 1;\n\
+    static long three(long n, long a, long b, long c) { return syscall(n, a, b, c); }\n\
+    static struct { long (*three)(long, long, long, long); } table = { three };\n\
+    __attribute__((weak)) void psx_load_syscalls(void *at) { overrode = 0; }\n\
+    void cap_set_syscall(void *new) { if (new) table.three = new; else psx_load_syscalls(&table); }\n\
+    __attribute__((constructor)) static void initialise(void) { cap_set_syscall(0); }\n\
+    int cap_set_proc(void *h, void *d) { return overrode ? table.three(SYS_capset, (long)h, (long)d, 0) : capset(h, d); }\n\
+    int cap_setuid(int id) { return overrode ? table.three(SYS_setuid, id, 0, 0) : setuid(id); }\n\
+    int cap_setgroups(int n, gid_t *g) { return overrode ? table.three(SYS_setgroups, n, (long)g, 0) : setgroups(n, g); }\n\
+    int cap_drop_bound(int c) { return overrode ? table.three(SYS_prctl, 24, c, 0) : prctl(24, c, 0, 0, 0); }\n";
+
+#[test]
+fn numbers_of_libcaps_table_are_of_programs_that_put_something_there() {
+    let calls = |main: &str| {
+        let profile = profile_with(main, &["-rdynamic"], Some(("libcap.so.2", LIBCAP)));
+        assert_eq!(profile.widened, None);
+        profile.rows.into_keys().collect::<BTreeSet<String>>()
+    };
+    let sets = "int cap_set_proc(void *, void *); int main(void) { return cap_set_proc(0, 0); }";
+    let by_libc = calls(sets);
+    assert!(by_libc.contains("capset") && !by_libc.contains("capget"), "{by_libc:?}");
+    for other in [
+        "void psx_load_syscalls(void *at) {}",
+        "void cap_set_syscall(void *); void *by(void) { return cap_set_syscall; }",
+    ] {
+        let by_table = calls(&format!("{other}\n{sets}"));
+        assert!(by_table.contains("capset") && by_table.contains("capget"), "{other}: {by_table:?}");
+    }
+}
+
+/// libcrypto's wait for a kernel of before 4.8, alone and grown into a function that does something else, too.
+#[test]
+fn what_waits_for_a_kernel_that_seeded_nothing_does_not_run() {
+    let calls = |more: &str| {
+        let text = format!(
+            "#include <sys/shm.h>\n#include <sys/select.h>\n#include <sys/sysinfo.h>\n#include <fcntl.h>\n\
+             static __attribute__((noinline)) int wait_random_seeded(void) {{ fd_set set; {more}\n\
+             if (shmget(114, 1, 0) != -1) return 1; return select(open(\"/dev/random\", 0), &set, 0, 0, 0); }}\n\
+             int RAND_bytes(void) {{ return wait_random_seeded(); }}"
+        );
+        let main = "int RAND_bytes(void); int main(void) { return RAND_bytes(); }";
+        let profile = profile_with(main, &[], Some(("libcrypto.so.3", &text)));
+        assert_eq!(profile.widened, None);
+        profile.rows.into_keys().collect::<BTreeSet<String>>()
+    };
+    let selects = |calls: &BTreeSet<String>| calls.contains("pselect6") || calls.contains("select");
+    let alone = calls("");
+    assert!(!selects(&alone), "{alone:?}");
+    let grown = calls("struct sysinfo info; sysinfo(&info);");
+    assert!(selects(&grown) && grown.contains("sysinfo"), "{grown:?}");
 }

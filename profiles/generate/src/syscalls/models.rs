@@ -116,9 +116,16 @@ const SCHEDULED: &[&str] = &[
     "posix_spawnattr_setflags",
 ];
 
-/// Imports that a library does not call: the library, its imports, and its exports that would bring them if another file
-/// could call one.
-///
+/// Imports that a library does not call.
+pub(crate) struct NotCalled {
+    library: &'static str,
+    pub(crate) imports: &'static [&'static str],
+    /// Names that would bring them if another file had one, as its import or its own, or could look it up.
+    pub(crate) causes: &'static [&'static str],
+    /// Other imports, by which the version is told of which this is true.
+    pub(crate) has: &'static [&'static str],
+}
+
 /// Source: OpenSSL 3.0 and 3.5 providers/implementations/rands/seeding/rand_unix.c. `wait_random_seeded` runs only where
 /// getentropy(3) gave nothing, which it does not do for up to 256 bytes. Its first shmget(2) asks for a segment that only
 /// a kernel before 4.8 makes it create (Landlock came with 5.13): there is none, with a profile and without.
@@ -128,20 +135,79 @@ const SCHEDULED: &[&str] = &[
 /// `__os_detach` and `__os_unmapfile` where `ENV_LOCKDOWN` is. Both are flags of `DB_ENV->open` (env/env_open.c), the first also
 /// of an environment on disk that was made so (env/env_region.c, not of a private one). Who opens one has made it by
 /// db_env_create. A database without one has an environment of its own (`ENV_DBLOCAL`), which `__env_setup` (db/db.c) opens with
-/// `DB_PRIVATE`, neither of the two, and no home, for which Debian reads no DB_CONFIG (CVE-2017-10140).
-const RULED_OUT: &[(&str, &[&str], &[&str])] = &[
-    ("libcrypto.so.3", &["shmget", "shmat", "shmdt"], &[]),
-    (
-        "libdb-5.3.so",
-        &["shmget", "shmat", "shmdt", "shmctl", "mlock", "munlock"],
-        &["db_env_create", "__env_open", "__env_open_pp"],
-    ),
+/// `DB_PRIVATE`, neither of the two, and no home, for which Debian reads no DB_CONFIG (CVE-2017-10140). os/os_mkdir.c is all that
+/// has mkdir(2) and chmod(2): for os_open.c where `ENV.dir_mode` is set, which only `DB_ENV->set_intermediate_dir_mode` and
+/// DB_CONFIG do.
+///
+/// Source: libcap 2.66 libcap/cap_proc.c and cap_alloc.c. syscall(3) is behind `struct syscaller_s`, of which a function is called
+/// only where `_libcap_overrode_syscalls` is not 0; libc's functions are called otherwise, setuid(3) and setgroups(3) among them.
+/// It is 0 once `_libcap_initialize`, the library's initialiser, has called `psx_load_syscalls`, unless that is libpsx's.
+/// cap_set_syscall is how others put functions of their own there.
+const NOT_CALLED: &[NotCalled] = &[
+    NotCalled { library: "libcrypto.so.3", imports: &["shmget", "shmat", "shmdt"], causes: &[], has: &[] },
+    NotCalled {
+        library: "libdb-5.3.so",
+        imports: &["shmget", "shmat", "shmdt", "shmctl", "mlock", "munlock", "mkdir", "chmod"],
+        causes: &["db_env_create", "__env_open", "__env_open_pp", "__os_mkdir", "__db_mkpath"],
+        has: &[],
+    },
+    NotCalled {
+        library: "libcap.so.2",
+        imports: &["syscall"],
+        causes: &["psx_load_syscalls", "cap_set_syscall"],
+        has: &["capset", "prctl", "setuid", "setgroups"],
+    },
 ];
 
-/// The imports that the library of this name does not call, and the exports that would bring them.
-pub(crate) fn ruled_out(soname: &str) -> Option<(&'static [&'static str], &'static [&'static str])> {
-    let (_, imports, causes) = RULED_OUT.iter().find(|(library, _, _)| soname == *library)?;
-    Some((imports, causes))
+/// The imports that the library of this name does not call.
+pub(crate) fn not_called(soname: &str) -> Option<&'static NotCalled> {
+    NOT_CALLED.iter().find(|rule| soname == rule.library)
+}
+
+/// A function of a library's own that does not run, told by what it calls: the library, one of these calls, and all imports that
+/// the function has. One that has others is another, or has been made part of another.
+///
+/// Source: OpenSSL 3.0 and 3.5 providers/implementations/rands/seeding/rand_unix.c, `wait_random_seeded`, for which see
+/// [`NOT_CALLED`].
+const NOT_RUN: (&str, &str, &[&str]) = (
+    "libcrypto.so.3",
+    "shmget",
+    &[
+        "shmget",
+        "shmat",
+        "OPENSSL_atexit",
+        "uname",
+        "atoi",
+        "strtol",
+        "__isoc23_strtol",
+        "strchr",
+        "open",
+        "open64",
+        "read",
+        "select",
+        "close",
+        "__fdelt_chk",
+        "__errno_location",
+        "__stack_chk_fail",
+    ],
+);
+
+/// Whether a function of the library of this name that has these imports does not run.
+pub(crate) fn not_run<'n>(soname: &str, mut imports: impl Iterator<Item = &'n str> + Clone) -> bool {
+    let (library, call, all) = NOT_RUN;
+    soname == library && imports.clone().any(|name| name == call) && imports.all(|name| all.contains(&name))
+}
+
+/// A call that a loader makes only where the environment asks it to count how much time each function of a library takes.
+///
+/// Source: glibc elf/dl-profile.c `_dl_start_profile`, which LD_PROFILE asks for, is all that calls gmon/profil.c in ld.so, and goes on
+/// whatever that returns (read in 2.30; of Debian's 2.36 the code, which has one place that calls setitimer(2)).
+const PROFILING: (&str, &str) = ("ld-linux-x86-64.so.2", "setitimer");
+
+/// Whether the file of this name makes this call only where it is asked to by LD_PROFILE.
+pub(crate) fn is_profiling(soname: &str, number: u32) -> bool {
+    let (library, call) = PROFILING;
+    soname == library && syscall_number(call) == Some(number)
 }
 
 /// What a library asks dlsym for where the name goes through a table of its functions: the library, the names, and the

@@ -315,6 +315,10 @@ impl Linker<'_> {
         };
         for number in numbers {
             let number = u32::try_from(number & 0xffff_ffff).unwrap_or(u32::MAX);
+            let soname = self.graph.modules[node.module as usize].soname.as_deref();
+            if soname.is_some_and(|soname| models::is_profiling(soname, number)) {
+                continue;
+            }
             match self.rare.site(node, number) {
                 Some(waiting) => waiting.sites.push((number, made.clone())),
                 None => {
@@ -340,7 +344,7 @@ impl Linker<'_> {
             Asked::NoNumber => None,
         });
         for target in self.targets(node.module, call.to) {
-            if !self.graph.leads(target) {
+            if !self.graph.leads(target) || self.ruled_out.never_runs(target) {
                 continue;
             }
             self.lookups.called(&self.graph, node, call, target, context, names);
