@@ -101,6 +101,19 @@ fn number_in_a_variable_that_nothing_of_a_go_program_writes_is_known() {
     assert_eq!(go(&program("set(&fcntl64Syscall)"), ""), None);
 }
 
+/// So many functions that one begins at whatever distance from the entry point.
+#[test]
+fn functions_of_a_large_go_program_are_where_its_entry_point_says() {
+    let program = |number: &str| {
+        format!(
+            "import (\"net/http\"; _ \"net/http/pprof\"; \"os\")\nfunc raw(n uintptr)\nfunc framed(n uintptr)\n\
+             func main() {{ framed({number}); http.ListenAndServe(os.Args[0], nil) }}"
+        )
+    };
+    makes(go(&program("99"), RAW), &["sysinfo", "accept4", "sendfile"]);
+    assert_eq!(go(&program("uintptr(len(os.Args))"), RAW), None);
+}
+
 /// A static program of functions in the processor's own words, each of a frame of its own.
 fn assembled(functions: &[(&str, &str)], data: &str) -> Option<Vec<String>> {
     let root = TempDir::new().unwrap();

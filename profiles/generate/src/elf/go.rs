@@ -7,6 +7,8 @@ use super::Elf;
 
 /// Begins the table: the magic of Go 1.20 and later, and of 1.18; two zero bytes, instructions of 1 byte, pointers of 8.
 const HEADERS: [[u8; 8]; 2] = [[0xf1, 0xff, 0xff, 0xff, 0, 0, 1, 8], [0xf0, 0xff, 0xff, 0xff, 0, 0, 1, 8]];
+/// Begins the name of a program's entry point. Source: Go cmd/link/internal/ld/lib.go, `entryname`.
+const ENTRY: &[u8] = b"_rt0_";
 /// Most functions that are looked at.
 const FUNCTIONS_MAX: u64 = 2_000_000;
 
@@ -36,11 +38,20 @@ fn table(elf: &Elf<'_>, at: u64) -> Option<Vec<(u64, u64, String)>> {
     let offset = |index: u64| Some(u64::from(elf.i32(functions.checked_add(index * 8)?)?.cast_unsigned()));
     let starts: Option<Vec<u64>> = (0..=count).map(offset).collect();
     let starts = starts?;
-    // Newer linkers leave out where the text begins; the program's entry point must be one of its functions then. A
-    // program with C code in it begins in the C library's own code: there what the table says counts.
+    let name = |index: u64| {
+        let data = elf.i32(functions.checked_add(index * 8 + 4)?)?.cast_unsigned();
+        let name = elf.i32(functions.checked_add(u64::from(data) + 4)?)?.cast_unsigned();
+        Some(elf.text(names.checked_add(u64::from(name))?).unwrap_or_default())
+    };
+    // Newer linkers leave out where the text begins; the program's entry point must be the function of that name then:
+    // in a large program one begins at most addresses that are guessed. A program with C code in it begins in the C
+    // library's own code: there what the table says counts.
     let guesses = elf.code().flat_map(|segment| [segment.start, segment.start.saturating_add(0x1000)]);
-    let fits =
-        |text: &u64| elf.entry.checked_sub(*text).is_some_and(|entry| starts.binary_search(&entry).is_ok());
+    let fits = |text: &u64| {
+        let entry = elf.entry.checked_sub(*text).and_then(|entry| starts.binary_search(&entry).ok());
+        let name = entry.and_then(|index| name(index as u64));
+        name.is_some_and(|name| name.starts_with(ENTRY))
+    };
     let is_said = |text: &u64| {
         let last = starts.iter().max().and_then(|last| text.checked_add(last.saturating_sub(1)));
         *text != 0 && elf.is_code(*text) && last.is_some_and(|last| elf.is_code(last))
@@ -49,9 +60,7 @@ fn table(elf: &Elf<'_>, at: u64) -> Option<Vec<(u64, u64, String)>> {
     let text = std::iter::once(text).chain(guesses).find(fits).or(said)?;
     let mut found = Vec::with_capacity(starts.len());
     for (index, pair) in (0u64..).zip(starts.windows(2)) {
-        let data = elf.i32(functions.checked_add(index * 8 + 4)?)?.cast_unsigned();
-        let name = elf.i32(functions.checked_add(u64::from(data) + 4)?)?.cast_unsigned();
-        let name = elf.text(names.checked_add(u64::from(name))?).unwrap_or_default();
+        let name = name(index)?;
         let (start, end) = (text.checked_add(pair[0])?, text.checked_add(pair[1])?);
         if start < end {
             found.push((start, end, String::from_utf8_lossy(name).into_owned()));
