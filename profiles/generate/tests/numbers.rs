@@ -35,10 +35,15 @@ fn go(text: &str, assembly: &str) -> Option<Vec<String>> {
     let (root, source) = (TempDir::new().unwrap(), TempDir::new().unwrap());
     fs::write(source.path().join("go.mod"), "module made\n\ngo 1.18\n").unwrap();
     fs::write(source.path().join("main.go"), format!("package main\n{text}")).unwrap();
-    let assembly = format!("#include \"textflag.h\"\n{assembly}");
-    fs::write(source.path().join("calls_amd64.s"), assembly).unwrap();
+    // Go's own assembler does not assemble for programs with C code.
+    let with_c = assembly.is_empty();
+    if !with_c {
+        let assembly = format!("#include \"textflag.h\"\n{assembly}");
+        fs::write(source.path().join("calls_amd64.s"), assembly).unwrap();
+    }
     let mut build = Process::new("go");
-    build.current_dir(source.path()).env("CGO_ENABLED", "0").env("GOTOOLCHAIN", "local");
+    let with_c = if with_c { "1" } else { "0" };
+    build.current_dir(source.path()).env("CGO_ENABLED", with_c).env("GOTOOLCHAIN", "local");
     build.args(["build", "-trimpath", "-ldflags=-s -w", "-o"]).arg(root.path().join("program"));
     run(&mut build);
     known(root.path())
@@ -68,6 +73,21 @@ fn number_that_go_hands_on_through_a_frame_is_known() {
     let constant = syscall_number("getpgrp").unwrap().to_string();
     makes(go(&program(&constant), RAW), &["sysinfo", "getpgrp"]);
     assert_eq!(go(&program("len(os.Args)"), RAW), None);
+}
+
+/// Such a program begins in the C library's code, so that its entry point tells nothing of where Go's code begins.
+#[test]
+fn number_that_go_hands_on_in_a_program_with_c_code_is_known() {
+    let program = |number: &str| {
+        format!(
+            "// int one(void) {{ return 1; }}\nimport \"C\"\nimport (\"os\"; \"os/exec\"; \"syscall\")\n\
+             func main() {{ _ = os.Args; syscall.RawSyscall(uintptr({number}), uintptr(C.one()), 0, 0)\n\
+             exec.Command(\"/x\").Run() }}"
+        )
+    };
+    let constant = syscall_number("getpgrp").unwrap().to_string();
+    makes(go(&program(&constant), ""), &["getpgrp", "clone", "execve"]);
+    assert_eq!(go(&program("len(os.Args)"), ""), None);
 }
 
 #[test]

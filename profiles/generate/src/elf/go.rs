@@ -57,7 +57,8 @@ fn table(elf: &Elf<'_>, at: u64) -> Option<Vec<(u64, u64, String)>> {
         *text != 0 && elf.is_code(*text) && last.is_some_and(|last| elf.is_code(last))
     };
     let said = Some(text).filter(is_said);
-    let text = std::iter::once(text).chain(guesses).find(fits).or(said)?;
+    let told = || module_text(elf, at, functions, *starts.first()?, *starts.last()?);
+    let text = std::iter::once(text).chain(guesses).find(fits).or(said).or_else(told)?;
     let mut found = Vec::with_capacity(starts.len());
     for (index, pair) in (0u64..).zip(starts.windows(2)) {
         let name = name(index)?;
@@ -67,4 +68,29 @@ fn table(elf: &Elf<'_>, at: u64) -> Option<Vec<(u64, u64, String)>> {
         }
     }
     Some(found)
+}
+
+/// Where the text begins by the description of the module, which newer linkers leave that to: it has this table, its
+/// functions, and where the first begins and the last ends. Not read where the loader writes these addresses (PIE).
+///
+/// Source: Go runtime/symtab.go, `moduledata`: pcHeader, five slices, ftab, findfunctab, minpc, maxpc, text.
+fn module_text(elf: &Elf<'_>, table: u64, functions: u64, first: u64, last: u64) -> Option<u64> {
+    let segments = elf.segments.iter().filter(|segment| !segment.executable);
+    let words = segments.filter_map(|segment| {
+        let skip = usize::try_from(segment.start.next_multiple_of(8) - segment.start).ok()?;
+        let bytes = elf.data.get(segment.bytes.clone())?.get(skip..)?;
+        Some((segment.start + skip as u64, bytes.chunks_exact(8)))
+    });
+    let is_table = |word: &[u8]| word == table.to_le_bytes();
+    let places = words.flat_map(|(start, words)| {
+        (0u64..).zip(words).filter(|(_, word)| is_table(word)).map(move |(at, _)| start + at * 8)
+    });
+    let text = |module: u64| {
+        let word = |field: u64| elf.u64(module.checked_add(field * 8)?);
+        let text = word(22)?;
+        let (least, most) = (text.checked_add(first)?, text.checked_add(last)?);
+        let is_it = word(16)? == functions && word(20)? == least && word(21)? == most;
+        (is_it && elf.is_code(text) && elf.is_code(most.checked_sub(1)?)).then_some(text)
+    };
+    places.filter_map(text).next()
 }
