@@ -242,3 +242,61 @@ fn address_in_the_table_of_symbols_is_read_by_the_loader_alone() {
     let pointed_to = "void (*volatile at)(long, long) = any;";
     assert_eq!(compiled("any(111, 1); at(n, 1);", pointed_to, &flags), None);
 }
+
+/// A program that asks dlsym for what it is told, with a library that makes any call and one with a table of names.
+fn asks(library: &str, besides: &str) -> Option<Vec<String>> {
+    let root = TempDir::new().unwrap();
+    let at = |name: &str| root.path().join(name);
+    fs::create_dir(at("lib")).unwrap();
+    let shared = |name: &str, text: &str| {
+        fs::write(
+            at("source.c"),
+            format!(
+                "static void *kept = &kept; void **data_{}(void) {{ return &kept; }}\n{text}",
+                name.len()
+            ),
+        )
+        .unwrap();
+        let mut cc = Process::new("cc");
+        cc.args(["-O1", "-w", "-fno-stack-protector", "-nostdlib", "-shared", "-fPIC", "-o"]);
+        run(cc.arg(at("lib").join(name)).arg(at("source.c")).arg(format!("-Wl,-soname,{name}")));
+        fs::set_permissions(at("lib").join(name), fs::Permissions::from_mode(0o755)).unwrap();
+    };
+    shared("ld.so", "void _start(void) {}");
+    shared(
+        "libcalls.so",
+        "long syscall(long n) { __asm__ volatile(\"syscall\" : \"+a\"(n) :: \"rcx\", \"r11\", \"memory\"); return n; }\n\
+         void *dlsym(void *h, const char *name) { return 0; }",
+    );
+    shared(
+        library,
+        "const char *audit_syscall_to_name(int n) { return \"read\\0syscall\" + n; }\nvoid audit_open(void) {}",
+    );
+    let text = format!(
+        "void *dlsym(void *, const char *); const char *audit_syscall_to_name(int); void audit_open(void);\n\
+         long syscall(long); char name[9];\n\
+         void _start(void) {{ audit_open(); syscall(99); {besides}; void (*f)(void) = dlsym(0, name); f(); for (;;); }}"
+    );
+    fs::write(at("program.c"), text).unwrap();
+    let mut cc = Process::new("cc");
+    cc.args([
+        "-O1",
+        "-w",
+        "-fno-stack-protector",
+        "-nostdlib",
+        "-pie",
+        "-fPIE",
+        "-Wl,--dynamic-linker,/lib/ld.so",
+        "-o",
+    ]);
+    cc.arg(at("program")).arg(at("program.c")).arg(at("lib/libcalls.so")).arg(at("lib").join(library));
+    run(&mut cc);
+    known(root.path())
+}
+
+#[test]
+fn name_in_a_table_of_calls_is_one_that_dlsym_is_asked_for_where_somebody_asks_for_the_table() {
+    makes(asks("libaudit.so.1", ""), &["sysinfo"]);
+    assert_eq!(asks("libaudit.so.1", "name[0] = *audit_syscall_to_name(5)"), None);
+    assert_eq!(asks("libother.so.1", ""), None);
+}

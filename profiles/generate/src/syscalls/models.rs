@@ -47,12 +47,15 @@ pub(crate) const PER_THREAD: (&str, &str) =
 /// and golang.org/x/sys unix/fcntl.go: `SYS_FCNTL`, and `SYS_FCNTL64` where the machine has 32 bits.
 pub(crate) const VARIABLES: &[u64] = &[72];
 
-/// What a library passes to syscall(3) where only a table of its own functions says who is called: the library by the
-/// beginning of its name, and all numbers that its source has.
+/// What a library passes to syscall(3) where only a table of its own functions says who is called, or a variable has the
+/// number: the library by its name, and all numbers that its source has.
 ///
-/// Source: libcap libcap/cap_proc.c, `_cap_syscall3` and `_cap_syscall6` behind `struct syscaller_s`.
-const WRAPPERS: &[(&str, &[&str])] =
-    &[("libcap.so.2", &["capget", "capset", "prctl", "setuid", "setgid", "setgroups", "chroot", "execve"])];
+/// Source: libcap libcap/cap_proc.c, `_cap_syscall3` and `_cap_syscall6` behind `struct syscaller_s`; libseccomp 2.5.4
+/// src/system.c, where each number is that of seccomp(2), which src/arch.c finds by its name.
+const WRAPPERS: &[(&str, &[&str])] = &[
+    ("libcap.so.2", &["capget", "capset", "prctl", "setuid", "setgid", "setgroups", "chroot", "execve"]),
+    ("libseccomp.so.2", &["seccomp"]),
+];
 
 /// The numbers that a file hands to syscall(3) where they could not be followed, if a model says so.
 pub(crate) fn wrapped(soname: &str) -> Option<Vec<u64>> {
@@ -289,6 +292,35 @@ const LIBPAM: &[&str] = &[
 pub(crate) fn looked_up(soname: &str) -> Option<(&'static [&'static str], &'static [&'static str])> {
     let (_, names, wrappers) = LOOKED_UP.iter().find(|(library, _, _)| soname == *library)?;
     Some((names, wrappers))
+}
+
+/// Libraries that look nothing up themselves and hand none of their texts to others but by these exports: the rest are
+/// tables of names, those of all system calls among them, and words of messages.
+///
+/// Source: libaudit 3.0.9 lib/lookup_table.c; libseccomp 2.5.4 src/api.c.
+const TABLES: &[(&str, &[&str])] = &[
+    (
+        "libaudit.so.1",
+        &[
+            "audit_action_to_name",
+            "audit_errno_to_name",
+            "audit_field_to_name",
+            "audit_flag_to_name",
+            "audit_fstype_to_name",
+            "audit_ftype_to_name",
+            "audit_machine_to_name",
+            "audit_msg_type_to_name",
+            "audit_operator_to_symbol",
+            "audit_syscall_to_name",
+            "audit_uringop_to_name",
+        ],
+    ),
+    ("libseccomp.so.2", &["seccomp_syscall_resolve_num_arch"]),
+];
+
+/// Who is handed a text of the library of this name, if only these can hand one on.
+pub(crate) fn tells(soname: &str) -> Option<&'static [&'static str]> {
+    TABLES.iter().find(|(library, _)| soname == *library).map(|(_, exports)| *exports)
 }
 
 /// Functions of which somebody asks whether they can run, whatever they do themselves.

@@ -8,7 +8,7 @@ use std::collections::{BTreeSet, HashSet};
 use super::{
     super::{
         models,
-        summary::{Call, Value},
+        summary::{Call, Summary, Value},
     },
     Context, Node, RSI, evaluate,
     graph::Graph,
@@ -88,7 +88,12 @@ impl Lookups {
     pub(super) fn found(&mut self, graph: &Graph<'_>) -> (Vec<Node>, Vec<(u32, u8)>) {
         let mut names: BTreeSet<&str> = BTreeSet::new();
         if self.any && !std::mem::replace(&mut self.handed_out.1, true) {
-            names.extend(graph.modules.iter().flat_map(|module| &module.names).map(String::as_str));
+            let tells = |module: &Summary| {
+                let exports = module.soname.as_deref().and_then(models::tells);
+                exports.is_none_or(|exports| looks_up(module) || imports_any(graph, exports))
+            };
+            let told = graph.modules.iter().filter(|module| tells(module));
+            names.extend(told.flat_map(|module| &module.names).map(String::as_str));
         }
         names.extend(self.names.difference(&self.handed_out.0).map(String::as_str));
         let data = super::data::named(graph.modules, |name| names.contains(name));
@@ -96,6 +101,10 @@ impl Lookups {
         self.handed_out.0.clone_from(&self.names);
         (found, data)
     }
+}
+
+fn looks_up(module: &Summary) -> bool {
+    module.imports.iter().any(|import| models::LOOKUPS.contains(&import.as_str()))
 }
 
 fn imports_any(graph: &Graph<'_>, names: &[&str]) -> bool {
