@@ -84,6 +84,18 @@ fn program_that_a_package_keeps_for_itself_is_of_the_closure_where_one_file_name
     are(&programs(image.path(), &["app"]), &["/usr/bin/app", "/usr/bin/sh"]);
 }
 
+/// As PostgreSQL has its pgxs/config/missing, and says of a file that it is missing.
+#[test]
+fn script_below_a_directory_of_its_own_is_of_the_closure_where_its_directory_is_named_with_it() {
+    let real = ["/usr/bin/sh", "/usr/bin/other"];
+    let kept = ("/usr/lib/app/config/missing", "#!/usr/bin/sh\nother\n");
+    let app = |names: &str| format!("#!/usr/bin/sh\nhome=/usr/lib/app\necho {names}\n");
+    let image = image(&real, &[kept, ("/usr/bin/app", &app("missing"))]);
+    are(&programs(image.path(), &["app"]), &["/usr/bin/app", "/usr/bin/sh"]);
+    put(image.path(), "/usr/bin/app", app("$home/config/missing").as_bytes(), 0o755);
+    are(&programs(image.path(), &["app"]), &["/usr/bin/app", "/usr/bin/other", "/usr/bin/sh", kept.0]);
+}
+
 /// As git is: one program, that starts itself by the name that lies among its commands.
 #[test]
 fn of_a_collection_of_programs_only_the_one_that_is_called_as_who_names_it_is_of_the_closure() {

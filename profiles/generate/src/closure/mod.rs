@@ -345,7 +345,7 @@ impl<'r> Closure<'r> {
                 )?;
             }
         }
-        let is_named = |name: &str| words.words.iter().any(|word| word.rsplit('/').next() == Some(name));
+        let is_named = |name: &str| words.words.iter().any(|word| is_path_of(word, name));
         self.enter(&words)?;
         for word in words.words.iter().filter(|word| word.starts_with('/')) {
             self.private(word, &found.path, 0, &is_named)?;
@@ -390,4 +390,9 @@ impl<'r> Closure<'r> {
             None => Ok(None),
         }
     }
+}
+
+/// Whether a word is a name, or a path that ends with it.
+fn is_path_of(word: &str, name: &str) -> bool {
+    word.strip_suffix(name).is_some_and(|before| before.is_empty() || before.ends_with('/'))
 }

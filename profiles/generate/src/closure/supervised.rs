@@ -4,7 +4,8 @@
 //! ```text
 //! supervisord -c FILE   ─► FILE, what it includes ─► absolute paths, and the value of `command`
 //! runsvdir DIR          ─► DIR/*/run, finish, log/run
-//! "/usr/lib/gcc", "cc1" ─► the program of that name below it, where one file names both
+//! "/usr/lib/gcc", "cc1" ─► the program of that name below it, where one file names both; a script that lies deeper by its
+//!                          directory's name, too
 //! ```
 //! Invariant: nothing is added for a directory that many packages share, nor for a file that no argument names.
 
@@ -45,7 +46,8 @@ const NAME_BYTES: u64 = 4 << 10;
 
 /// Programs that lie in a directory of one package.
 enum Kept {
-    Few(Vec<PathBuf>),
+    /// And as what they are named.
+    Few(Vec<(PathBuf, String)>),
     /// Where they are.
     Collection(PathBuf),
 }
@@ -139,12 +141,15 @@ impl Closure<'_> {
                 self.root.count_names(programs.len() as u64 * (bytes as u64 / NAME_BYTES))?;
                 programs
             }
-            Some(Kept::Collection(at)) => by.file_name().map(|name| at.join(name)).into_iter().collect(),
+            Some(Kept::Collection(at)) => {
+                let own = by.file_name().map(|name| (at.join(name), name.to_string_lossy().into_owned()));
+                own.into_iter().collect()
+            }
             None => return Ok(()),
         };
         let because = format!("{} names it and {directory}", by.display());
-        for program in programs {
-            if program.file_name().is_some_and(|name| names(&name.to_string_lossy())) {
+        for (program, name) in programs {
+            if names(&name) {
                 let word = program.to_string_lossy().into_owned();
                 self.add_command(&[word], Some(by), &because)?;
             }
@@ -179,7 +184,12 @@ impl Closure<'_> {
                         if matches!(found.kind, Kind::Regular { executable: true, .. })
                             && self.is_program(&found)? =>
                     {
-                        programs.push(entry);
+                        let is_script = self.root.head(&found, 2)? == b"#!";
+                        // Of a script below it (PostgreSQL's pgxs/config/missing) the name alone may be any word.
+                        let named = if is_script && depth > 0 { 2 } else { 1 };
+                        let parts: Vec<_> = entry.iter().map(|part| part.to_string_lossy()).collect();
+                        let name = parts[parts.len().saturating_sub(named)..].join("/");
+                        programs.push((entry, name));
                     }
                     _ => {}
                 }
