@@ -212,3 +212,30 @@ fn php_has_its_extensions_as_a_server_too() {
         assert!(!image.loads("/usr/local/lib/python3.11/x.so", "/", argv), "{name}");
     }
 }
+
+/// As those of a JDK are: a few lines around the launcher of libjli.so, which loads the machine.
+#[test]
+fn programs_that_link_javas_launcher_have_its_machine_and_others_have_not() {
+    let image = Image::of("/usr/lib/jvm/17/bin/other");
+    let cc = |arguments: &[&str], text: &str| {
+        fs::write(image.at("/source.c"), text).unwrap();
+        let mut cc = std::process::Command::new("cc");
+        let out = cc.arg(image.at("/source.c")).args(arguments).output().unwrap();
+        assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    };
+    for (from, to) in [
+        ("/lib64/ld-linux-x86-64.so.2", "/lib64/ld-linux-x86-64.so.2"),
+        ("/lib/x86_64-linux-gnu/libc.so.6", "/lib/libc.so.6"),
+    ] {
+        image.copy(&fs::read(from).unwrap(), to);
+    }
+    let (program, library) = ("/usr/lib/jvm/17/bin/javac", "/usr/lib/jvm/17/lib/libjli.so");
+    let library = image.at(library).to_string_lossy().into_owned();
+    cc(&["-shared", "-Wl,-soname,libjli.so", "-o", &library], "int JLI_Launch(void) { return 0; }");
+    let to = image.at(program).to_string_lossy().into_owned();
+    let text = "int JLI_Launch(void); int main(void) { return JLI_Launch(); }";
+    cc(&[&library, "-Wl,-rpath,$ORIGIN/../lib", "-o", &to], text);
+    let machine = "/usr/lib/jvm/17/lib/server/libjvm.so";
+    assert!(image.loads(machine, "/", &[program]));
+    assert!(!image.loads(machine, "/", &["/usr/lib/jvm/17/bin/other"]));
+}

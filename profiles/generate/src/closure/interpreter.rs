@@ -81,7 +81,8 @@ const INTERPRETERS: &[Interpreter] = &[
     // What lies beside a runtime's programs in its lib is its own; jlink(1) puts one anywhere.
     Interpreter {
         names: &["java"],
-        embedded: None,
+        // What starts the machine for javac, keytool and the others of a JDK.
+        embedded: Some("libjli.so"),
         directories: &["/usr/lib/jvm", "/opt/java"],
         variable: "JAVA_HOME",
         above: None,
