@@ -300,3 +300,21 @@ fn name_in_a_table_of_calls_is_one_that_dlsym_is_asked_for_where_somebody_asks_f
     assert_eq!(asks("libaudit.so.1", "name[0] = *audit_syscall_to_name(5)"), None);
     assert_eq!(asks("libother.so.1", ""), None);
 }
+
+/// 5 ms are 5000000, which in a program of Go's lies somewhere in its code.
+#[test]
+fn number_in_a_function_of_go_is_known_where_data_has_an_address_within_it() {
+    let inside = format!(
+        "{RAW}DATA ·inside+0(SB)/8, $·framed+8(SB)
+GLOBL ·inside(SB), NOPTR, $8
+"
+    );
+    let program = |number: &str| {
+        format!(
+            "import \"os\"\nvar inside uintptr\nfunc raw(n uintptr)\nfunc framed(n uintptr)\n\
+             func main() {{ framed({number}); println(len(os.Args), inside) }}"
+        )
+    };
+    makes(go(&program(&syscall_number("sysinfo").unwrap().to_string()), &inside), &["sysinfo"]);
+    assert_eq!(go(&program("uintptr(len(os.Args))"), &inside), None);
+}

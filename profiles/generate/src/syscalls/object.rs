@@ -29,6 +29,8 @@ pub(crate) struct Object<'d> {
     pub(super) frames: Vec<Frame>,
     /// All code lies within.
     code: Range<u64>,
+    /// The code that Go's own table of functions lists.
+    go_code: Range<u64>,
     /// Where functions are known to begin, in order.
     starts: Vec<u64>,
     /// Where jumps lead, in order.
@@ -112,6 +114,7 @@ impl<'d> Object<'d> {
             swift: elf.is_swift(),
             frames,
             code: code_of(&elf),
+            go_code: 0..0,
             starts: Vec::new(),
             jumps: Vec::new(),
             labels: BTreeSet::new(),
@@ -166,6 +169,8 @@ impl<'d> Object<'d> {
             frames.push(Frame { start, end, landing_pads: false });
             self.names.insert(start, name);
         }
+        self.go_code = frames.iter().map(|frame| frame.start).min().unwrap_or(0)
+            ..frames.iter().map(|frame| frame.end).max().unwrap_or(0);
         // cgo's C code has frames of the ordinary kind.
         frames.append(&mut self.frames);
         frames.sort_unstable();
@@ -328,9 +333,12 @@ impl<'d> Object<'d> {
         self.import_at.values().chain(&self.root_imports).copied().collect()
     }
 
-    /// Addresses of code in data and in operands that no function was seen to begin at.
+    /// Addresses of code in data and in operands that no function was seen to begin at, and that may be called.
+    ///
+    /// In Go's own code none is: a function value has where a function begins, and the address of a block is in a table
+    /// that its own function jumps through. Other numbers only look like one, as that of a few milliseconds does.
     pub(crate) fn labels(&self) -> impl Iterator<Item = u64> {
-        self.labels.iter().copied()
+        self.labels.iter().copied().filter(|label| !self.go_code.contains(label))
     }
 
     pub(crate) fn is_code(&self, address: u64) -> bool {
