@@ -43,6 +43,7 @@ pub fn generate(
         cache,
         limits,
         summaries: HashMap::new(),
+        by_content: HashMap::new(),
         calls: BTreeMap::new(),
         args: BTreeMap::new(),
         unresolved: BTreeSet::new(),
@@ -98,6 +99,8 @@ struct Analysis<'a> {
     cache: &'a dyn Cache,
     limits: &'a Limits,
     summaries: HashMap<PathBuf, Option<Rc<Summary>>>,
+    /// By hash: one program may have many names.
+    by_content: HashMap<String, Rc<Summary>>,
     calls: BTreeMap<u32, BTreeSet<Site>>,
     args: BTreeMap<u32, Values>,
     unresolved: BTreeSet<Site>,
@@ -272,14 +275,20 @@ impl Analysis<'_> {
         hash.update(GENERATOR);
         hash.update(bytes);
         let hash = hex(&hash.finalize());
-        if let Some(summary) = self.cache.get(&hash).and_then(|bytes| stored::read(&bytes)) {
-            return Some(Rc::new(summary));
+        if let Some(summary) = self.by_content.get(&hash) {
+            return Some(Rc::clone(summary));
         }
-        let summary = summarise(elf, self.limits);
-        if let Some(bytes) = stored::bytes(&summary) {
-            self.cache.put(&hash, &bytes);
-        }
-        Some(Rc::new(summary))
+        let kept = self.cache.get(&hash).and_then(|bytes| stored::read(&bytes));
+        let summary = kept.unwrap_or_else(|| {
+            let summary = summarise(elf, self.limits);
+            if let Some(bytes) = stored::bytes(&summary) {
+                self.cache.put(&hash, &bytes);
+            }
+            summary
+        });
+        let summary = Rc::new(summary);
+        self.by_content.insert(hash, Rc::clone(&summary));
+        Some(summary)
     }
 
     fn profile(
