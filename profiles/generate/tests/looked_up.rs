@@ -320,6 +320,48 @@ fn constant_name_is_the_only_one_found_also_through_a_wrapper() {
     assert_allows(&image.calls(), &["getcwd", "sysinfo", "sync"], &[]);
 }
 
+/// Nothing is found by no name: where a call has one or none, it is that one.
+#[test]
+fn name_that_may_be_none_is_still_the_only_one_found() {
+    let library = "void found(void) { call(SYS_getcwd); }\n\
+                   void silent(void) { call(SYS_sync); }";
+    let image = Image::new();
+    image.library("lib/libx.so", library, &[]);
+    let program = |other: &str| {
+        format!(
+            "const char *text(void) {{ return \"silent\"; }}\n\
+             void _start(int n) {{ text(); dlsym(0, n ? \"found\" : {other}); call(SYS_exit); }}"
+        )
+    };
+    let flags = ["-Wl,--no-as-needed", "-lx", "-ldl", "-O2"];
+    image.program(&program("0"), &flags);
+    assert_allows(&image.calls(), &["getcwd"], &["sync"]);
+    // An address that is no text may be any.
+    image.program(&program("(char *)1"), &flags);
+    assert_allows(&image.calls(), &["getcwd", "sync"], &[]);
+}
+
+/// A part of a function that nothing but its table of jumps leads to runs where that function does, and only there.
+#[test]
+fn part_that_a_table_of_jumps_leads_to_runs_with_its_function() {
+    let library = format!(
+        "__asm__(\".text\\n\"\n\
+         \".type part, @function\\npart: .cfi_startproc\\nmov ${}, %eax\\nsyscall\\nret\\n.cfi_endproc\\n\"\n\
+         \".size part, .-part\\n.globl chooses\\n.type chooses, @function\\nchooses: .cfi_startproc\\n\"\n\
+         \"lea 2f(%rip), %rdx\\nmovslq (%rdx,%rdi,4), %rax\\nadd %rdx, %rax\\njmp *%rax\\n1: ret\\n.cfi_endproc\\n\"\n\
+         \".size chooses, .-chooses\\n.section .rodata\\n2: .long 1b - 2b, part - 2b\\n.text\");\n\
+         void quiet(void) {{ call(SYS_umask); }}",
+        syscall_number("sync").unwrap()
+    );
+    let image = Image::new();
+    image.library("lib/libx.so", &library, &[]);
+    let flags = ["-lx"];
+    image.program("void chooses(int); void _start(int n) { chooses(n); call(SYS_exit); }", &flags);
+    assert_allows(&image.calls(), &["sync", "exit"], &["umask"]);
+    image.program("void quiet(void); void _start(int n) { quiet(); call(SYS_exit); }", &flags);
+    assert_allows(&image.calls(), &["umask", "exit"], &["sync"]);
+}
+
 /// A function that only the file's own code calls through its global offset table is called with those arguments.
 #[test]
 fn number_of_a_call_through_the_global_offset_table_is_known() {

@@ -62,25 +62,25 @@ impl Lookups {
         let own = &graph.modules[by.module as usize];
         let name = call.args.iter().find(|(place, _)| *place == RSI).map(|(_, value)| value);
         let addresses = name.and_then(|value| evaluate(value, context));
-        let Some(addresses) = addresses else {
-            let known = own.soname.as_deref().and_then(models::looked_up);
-            match (known.filter(|(_, wrappers)| !imports_any(graph, wrappers)), asked) {
-                (Some((names, _)), _) => self.names.extend(names.iter().map(|name| (*name).to_owned())),
-                (None, Some(asked)) => self.names.extend(asked.iter().cloned()),
-                (None, None) => self.taken(by.module, target),
-            }
-            return;
-        };
-        for address in addresses {
+        let mut is_known = addresses.is_some();
+        // Nothing is found by no name.
+        for address in addresses.into_iter().flatten().filter(|address| *address != 0) {
             let texts: Vec<&str> = match name.and_then(Value::constants) {
                 Some(_) => own.literal(address).into_iter().collect(),
                 // It came from a caller: in whichever file that was.
                 None => graph.modules.iter().filter_map(|module| module.literal(address)).collect(),
             };
-            if texts.is_empty() {
-                self.taken(by.module, target);
-            }
+            is_known &= !texts.is_empty();
             self.names.extend(texts.into_iter().map(str::to_owned));
+        }
+        if is_known {
+            return;
+        }
+        let known = own.soname.as_deref().and_then(models::looked_up);
+        match (known.filter(|(_, wrappers)| !imports_any(graph, wrappers)), asked) {
+            (Some((names, _)), _) => self.names.extend(names.iter().map(|name| (*name).to_owned())),
+            (None, Some(asked)) => self.names.extend(asked.iter().cloned()),
+            (None, None) => self.taken(by.module, target),
         }
     }
 
