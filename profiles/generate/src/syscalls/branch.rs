@@ -38,6 +38,34 @@ impl Way {
     }
 }
 
+/// What learning changes of a state.
+pub(crate) enum Before {
+    Nothing,
+    Register(usize, Val),
+    Guards(Rc<Vec<Guard>>),
+}
+
+impl Way {
+    /// What [`Way::learn`] will change.
+    pub(crate) fn kept_by(&self, state: &State) -> Before {
+        match self {
+            Self::Never | Self::Same => Before::Nothing,
+            Self::Holds(register, _) => Before::Register(*register, state.registers[*register].clone()),
+            Self::Passes(_) => Before::Guards(Rc::clone(&state.guards)),
+        }
+    }
+}
+
+impl Before {
+    pub(crate) fn put_back(self, state: &mut State) {
+        match self {
+            Self::Nothing => {}
+            Self::Register(register, value) => state.registers[register] = value,
+            Self::Guards(guards) => state.guards = guards,
+        }
+    }
+}
+
 /// The way on which `condition` holds.
 pub(crate) fn taken(state: &State, condition: ConditionCode) -> Way {
     let (left, test, bits, register) = match &state.flags {

@@ -119,10 +119,11 @@ impl Walk<'_, '_> {
             Way::Never => {}
             Way::Same => self.jump(instruction.near_branch_target(), state),
             way => {
-                let mut taken = state.clone();
-                if way.learn(&mut taken) {
-                    self.jump(instruction.near_branch_target(), &taken);
+                let before = way.kept_by(state);
+                if way.learn(state) {
+                    self.jump(instruction.near_branch_target(), state);
                 }
+                before.put_back(state);
             }
         }
         let mut negated = *instruction;
@@ -191,6 +192,12 @@ impl Walk<'_, '_> {
     /// A jump through a table.
     fn table(&mut self, state: &State, index: Index, target: impl Fn(u64) -> Option<u64>) {
         let bound = index.most.or_else(|| branch::most_chosen(state, index.entry?));
+        let most = bound.map_or(TABLE_MAX, |most| most + 1).min(TABLE_MAX);
+        let heads: Vec<u64> = (0..most)
+            .map_while(&target)
+            .take_while(|to| self.object.same_frame(self.entry, *to) && !self.object.is_start(*to))
+            .collect();
+        self.order.add(self.head, &heads);
         for at in 0..bound.map_or(TABLE_MAX, |most| most + 1) {
             let Some(to) = target(at).filter(|to| self.object.is_code(*to)) else {
                 self.unresolved = true;
@@ -231,7 +238,8 @@ impl Walk<'_, '_> {
         if matches!(to, Callee::Address(to) if self.object.is_silent(to)) {
             return;
         }
-        let mut args = Vec::with_capacity(read.len() + usize::from(SLOTS));
+        let is_told = |place: &&u8| state.registers[usize::from(**place)].is_told();
+        let mut args = Vec::with_capacity(read.iter().filter(is_told).count());
         for place in read {
             let value = &state.registers[usize::from(*place)];
             if *place == 0 || !matches!(value, Val::Variable(_)) {

@@ -18,6 +18,7 @@ use iced_x86::{Code, Decoder, DecoderOptions, FlowControl, Instruction, Mnemonic
 use super::{
     dead::is_dead,
     object::Object,
+    order::{Order, Turn},
     state::State,
     step::Stepper,
     summary::{Call, Guard, Place, Site, Target, Value},
@@ -26,7 +27,7 @@ use super::{
 
 /// Most instructions looked at for one function, repetitions included.
 const STEPS_MAX: u64 = 4_000_000;
-/// Joins of one block after which a value that still changes is given up.
+/// Joins that changed one block's head after which a value that still changes is given up.
 const JOINS_MAX: u32 = 4;
 
 /// What was found out about a function.
@@ -105,7 +106,8 @@ pub(crate) struct Walk<'o, 'd> {
     heads: BTreeMap<u64, usize>,
     /// Where a run from each head ended.
     ran: BTreeMap<u64, u64>,
-    queue: BTreeSet<u64>,
+    pub(super) order: Order<'o, 'd>,
+    queue: BTreeSet<Turn>,
     /// There was a jump that was not understood.
     pub(super) unresolved: bool,
     /// Head of the block that is being run.
@@ -132,6 +134,7 @@ impl<'o, 'd> Walk<'o, 'd> {
             blocks: Vec::new(),
             heads: BTreeMap::new(),
             ran: BTreeMap::new(),
+            order: Order::of(object, entry),
             queue: BTreeSet::new(),
             unresolved: false,
             head: entry,
@@ -153,7 +156,7 @@ impl<'o, 'd> Walk<'o, 'd> {
     }
 
     fn settle(&mut self) {
-        while let Some(head) = self.queue.pop_first() {
+        while let Some((_, _, head)) = self.queue.pop_first() {
             if self.steps > STEPS_MAX {
                 self.gave_up = true;
                 self.queue.clear();
@@ -208,21 +211,22 @@ impl<'o, 'd> Walk<'o, 'd> {
         }
         if let Some(number) = self.heads.get(&at) {
             let block = &mut self.blocks[*number];
-            block.joins += 1;
-            if block.state.join(state, block.joins > JOINS_MAX) {
-                self.queue.insert(at);
+            if block.state.join(state, block.joins >= JOINS_MAX) {
+                block.joins += 1;
+                self.queue.insert(self.order.turn(at));
             }
             return;
         }
         self.heads.insert(at, self.blocks.len());
         let within = Within::of(self.object, at);
         self.blocks.push(Block { state: state.clone(), joins: 0, made: Made::default(), within });
-        self.queue.insert(at);
+        self.order.add(self.head, &[at]);
+        self.queue.insert(self.order.turn(at));
         // A run that went over this address must end here from now on.
         if let Some((before, end)) = self.ran.range(..at).next_back()
             && *end > at
         {
-            self.queue.insert(*before);
+            self.queue.insert(self.order.turn(*before));
         }
     }
 
@@ -291,7 +295,7 @@ impl<'o, 'd> Walk<'o, 'd> {
         let last = std::mem::take(&mut self.made);
         let mut found = Found {
             heads: self.heads.into_keys().collect(),
-            steps: self.steps,
+            steps: self.steps + u64::from(self.order.looked_at),
             data: self.data,
             gave_up: self.gave_up,
             ..Found::default()

@@ -2,12 +2,10 @@
 //!
 //! What a function calls can be told from its instructions one by one, with nothing known of the arguments and of the
 //! conditions: that is never less than following it would find. It is enough where neither is worth anything: a function
-//! that leads to no code of its file that enters the kernel, takes no address, jumps through no table and calls of other
-//! files only what does the same whatever it is handed.
+//! that leads to no code of its file that enters the kernel, and calls of other files only what does the same whatever it
+//! is handed. An address that it takes is taken whatever comes, and a jump through a table leads wherever an entry does.
 //!
-//! Of a huge file that is asked of every function but those that lead to such code: with an address that it takes taken
-//! whatever comes, a jump through a table staying where its own code is, and the parts that only such a jump leads to
-//! taken as well, since nothing that is understood does.
+//! Of a huge file that is asked of every function but those that are next to such code.
 
 use std::collections::BTreeSet;
 
@@ -17,9 +15,6 @@ use super::{
     object::Object,
     summary::{Call, Target},
 };
-
-/// Bytes of code from which on a file is large.
-const LARGE_BYTES: u64 = 1 << 16;
 
 /// Bytes of code from which on a file is huge: of compilers and browsers, which are all of a piece.
 const HUGE_BYTES: u64 = 32 << 20;
@@ -31,15 +26,15 @@ pub(super) struct Outline {
     /// Stretches of data that it refers to.
     pub(super) data: BTreeSet<u8>,
     pub(super) taken: Vec<Callee>,
+    /// It jumps to where it is told: addresses within it that data holds are its own business.
+    pub(super) jumps_by_table: bool,
+    /// Where tables may lead beyond it.
+    pub(super) by_table: Vec<u64>,
 }
 
 impl Object<'_> {
     fn code_bytes(&self) -> u64 {
         self.elf.code().map(|segment| segment.end() - segment.start).sum()
-    }
-
-    pub(super) fn is_large(&self) -> bool {
-        self.code_bytes() >= LARGE_BYTES && !self.go
     }
 
     pub(super) fn is_huge(&self) -> bool {
@@ -59,7 +54,12 @@ impl Object<'_> {
             self.imports.iter().map(|name| exported.contains(name.as_str()) || is_dull(name)).collect();
         let huge = self.is_huge();
         let mut kept: AddressMap<Outline> = AddressMap::default();
-        for (start, Outline { calls, data, mut taken }) in all {
+        for (start, Outline { mut calls, data, mut taken, jumps_by_table, by_table }) in all {
+            // A table ends where an entry leads into the middle of another function.
+            let to_part = |to: &u64| {
+                self.is_start(*to) || self.frame_of(*to).is_some_and(|frame| !self.is_start(frame.start))
+            };
+            calls.extend(by_table.into_iter().filter(to_part).map(Callee::Address));
             let calls: Option<BTreeSet<Callee>> = calls
                 .into_iter()
                 .map(|callee| match callee {
@@ -74,10 +74,11 @@ impl Object<'_> {
                 Callee::Import(import) => huge || dull.get(*import as usize).copied().unwrap_or(false),
                 Callee::Address(_) => true,
             };
-            if let Some(calls) = calls.filter(|calls| calls.iter().all(is_dull)) {
+            if let Some(calls) = calls.filter(|calls| calls.iter().chain(&taken).all(is_dull)) {
                 taken.sort_unstable();
                 taken.dedup();
-                kept.insert(start, Outline { calls: calls.into_iter().collect(), data, taken });
+                let calls = calls.into_iter().collect();
+                kept.insert(start, Outline { calls, data, taken, jumps_by_table, by_table: Vec::new() });
             }
         }
         // A part that was split off has an outline, or whoever jumps there has none.
@@ -111,7 +112,7 @@ impl Object<'_> {
 
     /// What is known of the function at `entry` where its outline is enough.
     pub(super) fn outlined(&self, entry: u64) -> Option<Found> {
-        let Outline { calls, data, taken } = self.outlines.get(&entry)?;
+        let Outline { calls, data, taken, jumps_by_table, by_table: _ } = self.outlines.get(&entry)?;
         let told = calls.iter().filter(|callee| match callee {
             Callee::Address(to) => !self.is_silent(*to),
             Callee::Import(_) => true,
@@ -121,8 +122,9 @@ impl Object<'_> {
             Callee::Address(to) if !self.is_start(*to) => Some(*to),
             _ => None,
         });
+        let labels = if *jumps_by_table { self.labels_within(entry) } else { Vec::new() };
         Some(Found {
-            heads: std::iter::once(entry).chain(parts).collect(),
+            heads: std::iter::once(entry).chain(parts).chain(labels).collect(),
             calls: told.map(|callee| (*callee, call())).collect(),
             data: data.clone(),
             taken: taken.iter().map(|callee| (*callee, Vec::new())).collect(),
@@ -135,6 +137,8 @@ impl Object<'_> {
 pub(super) fn goes_by_arguments(name: &str) -> bool {
     const NAMES: &[&str] = &[
         "syscall",
+        "dlsym",
+        "dlvsym",
         "ioctl",
         "fcntl",
         "fcntl64",
@@ -166,6 +170,9 @@ fn is_dull(name: &str) -> bool {
         "posix_memalign",
         "reallocarray",
         "__errno_location",
+        // What glibc's character sets call besides: a profiler, and tables of texts.
+        "_dl_mcount_wrapper_check",
+        "__gconv_transliterate",
         "__stack_chk_fail",
         "__assert_fail",
         "abort",

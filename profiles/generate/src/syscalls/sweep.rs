@@ -12,6 +12,7 @@ use super::{
     object::Object,
     operand::Memory as _,
     outline::{Outline, goes_by_arguments},
+    tables,
 };
 
 /// What the pass found besides where functions begin.
@@ -25,6 +26,8 @@ pub(super) struct Swept {
     referred: AddressSet,
     stored: AddressSet,
     instructions: u64,
+    /// How often tables lead beyond their function.
+    beyond: usize,
     /// Some code computes with the address of the global offset table.
     computes: bool,
     links: Links,
@@ -44,11 +47,11 @@ struct Range {
     ends_open: bool,
     /// Whom it calls, where that is told by its instructions one by one.
     outline: Option<Outline>,
-    /// It is of a huge file.
-    huge: bool,
     /// Where its instructions begin, and where its jumps lead that stay within.
     instructions: Vec<u64>,
     inner_jumps: Vec<u64>,
+    /// Where tables may lie that it jumps through.
+    tables: Vec<u64>,
     ends: Ends,
     /// Where it calls and jumps to beyond itself.
     leads_to: Vec<u64>,
@@ -60,7 +63,7 @@ impl Object<'_> {
     pub(super) fn sweep(&mut self, starts: &mut BTreeSet<u64>) -> AddressMap<Outline> {
         let mut swept = Swept::default();
         let mut outlines = AddressMap::default();
-        let (large, huge) = (self.is_large(), self.is_huge());
+        let huge = self.is_huge();
         for (start, end) in self.ranges() {
             let is_frame = self.frame_of(start).is_some_and(|frame| (frame.start, frame.end) == (start, end));
             let mut range = Range {
@@ -70,20 +73,21 @@ impl Object<'_> {
                 plain: is_frame,
                 falls_through: true,
                 ends_open: true,
-                outline: (is_frame && large).then(Outline::default),
-                huge,
+                outline: (is_frame && !self.go).then(Outline::default),
                 instructions: Vec::new(),
                 inner_jumps: Vec::new(),
+                tables: Vec::new(),
                 ends: Ends::Neither,
                 leads_to: Vec::new(),
             };
             self.sweep_range(&mut range, starts, &mut swept);
-            if large {
+            if !self.go {
                 if range.falls_through {
                     range.leads_to.push(end);
                 }
                 swept.links.add(start, range.ends, &mut range.leads_to);
             }
+            self.read_tables(&mut range, &mut swept.beyond);
             if let Some(outline) = range.outline.take().filter(|_| range.is_read_right()) {
                 outlines.insert(start, outline);
             }
@@ -94,8 +98,18 @@ impl Object<'_> {
                 swept.plain.insert(start);
             }
         }
-        let Swept { labels, mut jumps, no_way_out, plain, referred, stored, instructions, links, computes } =
-            swept;
+        let Swept {
+            labels,
+            mut jumps,
+            no_way_out,
+            plain,
+            referred,
+            stored,
+            instructions,
+            links,
+            computes,
+            beyond: _,
+        } = swept;
         if computes {
             self.stretches.clear();
         }
@@ -246,28 +260,39 @@ impl Object<'_> {
                     outline.calls.push(Callee::Address(to));
                 }
                 // Into its own middle: it is where it calls itself, or asks where it is.
-                range.huge
-                    || !(instruction.flow_control() == FlowControl::Call
-                        && (range.start + 1..range.end).contains(&to))
+                !(instruction.flow_control() == FlowControl::Call
+                    && (range.start + 1..range.end).contains(&to))
             }
             FlowControl::IndirectCall | FlowControl::IndirectBranch => match in_slot {
                 Some(callee) => {
                     outline.calls.push(callee);
                     true
                 }
-                None => range.huge || instruction.flow_control() == FlowControl::IndirectCall,
+                None => {
+                    if instruction.flow_control() == FlowControl::IndirectBranch {
+                        outline.jumps_by_table = true;
+                        range.tables.extend(tables::named(instruction, None));
+                    }
+                    true
+                }
             },
-            FlowControl::Next if range.huge => {
+            FlowControl::Next => {
                 let address = self.operand_address(instruction);
-                let function = address.filter(|address| self.is_code(*address));
+                let (function, data) = match address {
+                    Some(address) if self.is_code(address) => (Some(address), None),
+                    data => (None, data),
+                };
                 let function = function.filter(|address| !(range.start + 1..range.end).contains(address));
+                // What it takes the address of it may call by that.
+                let own = in_slot.and_then(|callee| match callee {
+                    Callee::Address(own) => Some(own),
+                    Callee::Import(_) => None,
+                });
+                range.leads_to.extend(function.into_iter().chain(own));
                 outline.taken.extend(in_slot);
                 outline.taken.extend(function.map(|address| self.callee(address)));
+                range.tables.extend(tables::named(instruction, data));
                 true
-            }
-            FlowControl::Next => {
-                in_slot.is_none()
-                    && !self.operand_address(instruction).is_some_and(|address| self.is_code(address))
             }
             FlowControl::Return => true,
             FlowControl::Exception => !instruction.is_invalid(),
@@ -275,6 +300,19 @@ impl Object<'_> {
         };
         if !told || instruction.is_invalid() {
             range.outline = None;
+        }
+    }
+
+    /// Adds where tables lead to the outline of who jumps through one; takes it away where the code was not read right.
+    /// `read`: how many there were before.
+    fn read_tables(&self, range: &mut Range, read: &mut usize) {
+        let tables = std::mem::take(&mut range.tables);
+        let Some(outline) = range.outline.as_mut().filter(|outline| outline.jumps_by_table) else { return };
+        let beyond = self.beyond(tables, &range.instructions);
+        *read += beyond.as_ref().map_or(0, Vec::len);
+        match beyond.filter(|_| *read <= tables::BEYOND_MAX) {
+            Some(beyond) => outline.by_table = beyond,
+            None => range.outline = None,
         }
     }
 

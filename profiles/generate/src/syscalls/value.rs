@@ -132,12 +132,19 @@ impl Val {
             return self.clone();
         }
         match (self.constants(), other.constants()) {
+            // What is within is nothing new.
+            (Some(ours), Some(theirs)) if theirs.iter().all(|value| ours.contains(value)) => self.clone(),
             (Some(ours), Some(theirs)) if !widen => Self::of(ours.iter().chain(theirs).copied().collect()),
             _ => match (self.most(), other.most()) {
                 (Some(ours), Some(theirs)) if !widen => Self::AtMost(ours.max(theirs)),
                 _ => Self::Any,
             },
         }
+    }
+
+    /// Whether [`Val::value`] says something.
+    pub(crate) fn is_told(&self) -> bool {
+        matches!(self, Self::One(_) | Self::OneOf(_) | Self::Entry { .. })
     }
 
     pub(crate) fn value(&self) -> Value {
