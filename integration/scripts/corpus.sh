@@ -40,7 +40,6 @@ lua lua5.4
 tcl tcl8.6
 xz xz-utils
 make make
-apache apache2-bin
 node nodejs
 java openjdk-17-jre-headless
 musl musl musl-dev

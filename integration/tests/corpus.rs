@@ -268,6 +268,8 @@ fn server_alone(server: &Server) -> Value {
     let below = match image {
         "rust" | "go" => "base",
         "exporter" => "distroless",
+        // With the programs that write its logs.
+        "apache" => "apache2",
         image => image,
     };
     let world = World::of(&[below], server.user);

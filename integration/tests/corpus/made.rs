@@ -9,63 +9,8 @@ use std::{
 use bulkhead_integration::{run, workspace};
 use tempfile::TempDir;
 
-const RUST: &str = r#"use std::io::{Read, Write};
-fn main() {
-    if std::env::args().count() > 1 {
-        std::net::TcpStream::connect("127.0.0.1:18574").unwrap();
-        println!("there");
-        return;
-    }
-    let listener = std::net::TcpListener::bind("127.0.0.1:18574").unwrap();
-    for stream in listener.incoming() {
-        std::thread::spawn(move || {
-            let mut stream = stream.unwrap();
-            let mut text = [0; 512];
-            stream.read(&mut text).unwrap();
-            stream.write_all(b"HTTP/1.0 200 OK\r\n\r\nserved").unwrap();
-        });
-    }
-}
-"#;
-
-const GO: &str = r#"package main
-
-import (
-	"context"
-	"fmt"
-	"net/http"
-	"os"
-	"os/signal"
-	"syscall"
-	"time"
-)
-
-func main() {
-	if os.Args[1] == "probe" {
-		answer, err := http.Get("http://" + os.Args[2] + "/")
-		if err != nil {
-			os.Exit(1)
-		}
-		fmt.Println(answer.StatusCode)
-		return
-	}
-	mux := http.NewServeMux()
-	mux.HandleFunc("/{$}", func(w http.ResponseWriter, r *http.Request) {
-		text, _ := os.ReadFile("/etc/debian_version")
-		fmt.Fprintf(w, "served %s", text)
-	})
-	server := &http.Server{Addr: os.Args[1], Handler: mux}
-	stop := make(chan os.Signal, 1)
-	signal.Notify(stop, syscall.SIGTERM)
-	go func() {
-		<-stop
-		wait, done := context.WithTimeout(context.Background(), time.Second)
-		defer done()
-		server.Shutdown(wait)
-	}()
-	fmt.Println(server.ListenAndServe())
-}
-"#;
+const RUST: &str = include_str!("made/server.rs");
+const GO: &str = include_str!("made/server.go");
 
 /// What exporters do: reads /proc, counts itself, pushes by TLS.
 const EXPORTER: &str = r#"package main

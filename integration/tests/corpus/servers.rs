@@ -1,7 +1,11 @@
 //! Servers of the corpus: what each is asked.
 
+#[path = "servers/apache.rs"]
+mod apache;
 #[path = "servers/haproxy.rs"]
 mod haproxy;
+#[path = "servers/made.rs"]
+mod made;
 #[path = "servers/memcached.rs"]
 mod memcached;
 #[path = "servers/nginx.rs"]
@@ -13,19 +17,6 @@ mod redis;
 
 use super::programs::{Server, Step};
 use Step::{Say, Signal};
-
-const APACHE: &str = "ServerRoot /etc
-ServerName it
-Listen 127.0.0.1:18575
-PidFile /tmp/apache.pid
-ErrorLog /tmp/error.log
-DefaultRuntimeDir /tmp
-Mutex file:/tmp
-LoadModule mpm_event_module /usr/lib/apache2/modules/mod_mpm_event.so
-LoadModule authz_core_module /usr/lib/apache2/modules/mod_authz_core.so
-LoadModule dir_module /usr/lib/apache2/modules/mod_dir.so
-DocumentRoot /etc/pam.d
-";
 
 const GET: Step = Say("GET / HTTP/1.0\r\n\r\n", "served");
 
@@ -69,40 +60,8 @@ pub(crate) const SERVERS: &[Server] = &[
     haproxy::HAPROXY,
     others::LIGHTTPD,
     others::SOCAT,
-    Server {
-        image: "apache",
-        user: Some(33),
-        argv: &["/usr/sbin/apache2", "-DFOREGROUND", "-f", "/etc/it.conf"],
-        files: &[("/etc/it.conf", APACHE)],
-        socket: "127.0.0.1:18575",
-        recorded: &[
-            Say("GET /login HTTP/1.0\r\n\r\n", "200 OK"),
-            Signal("USR1"),
-            Say("GET /login HTTP/1.0\r\n\r\n", "200 OK"),
-        ],
-        enforced: &[
-            Say("GET /none HTTP/1.0\r\n\r\n", "404"),
-            Say("GET /login HTTP/1.1\r\nHost: it\r\nConnection: close\r\nRange: bytes=0-3\r\n\r\n", "206"),
-            Signal("HUP"),
-            Say("HEAD /login HTTP/1.0\r\n\r\n", "200 OK"),
-            Say("nonsense\r\n\r\n", "400"),
-        ],
-        exec: &[],
-        probe: &["/usr/sbin/apache2", "-t", "-f", "/etc/it.conf"],
-        quit: "TERM",
-    },
-    Server {
-        image: "go",
-        user: Some(33),
-        argv: &["/server", "127.0.0.1:18576"],
-        files: &[],
-        socket: "127.0.0.1:18576",
-        recorded: &[GET],
-        enforced: &[Say("GET /none HTTP/1.0\r\n\r\n", "404"), GET, Say("nonsense\r\n\r\n", "400")],
-        exec: &[],
-        probe: &["/server", "probe", "127.0.0.1:18576"],
-        quit: "TERM",
-    },
+    apache::APACHE,
+    made::GO,
     Server {
         image: "musl",
         user: Some(33),
@@ -115,18 +74,7 @@ pub(crate) const SERVERS: &[Server] = &[
         probe: &["/server", "probe"],
         quit: "TERM",
     },
-    Server {
-        image: "rust",
-        user: Some(33),
-        argv: &["/server"],
-        files: &[],
-        socket: "127.0.0.1:18574",
-        recorded: &[GET],
-        enforced: &[GET, GET],
-        exec: &[],
-        probe: &["/server", "probe"],
-        quit: "KILL",
-    },
+    made::RUST,
     Server {
         image: "distroless",
         user: Some(65532),
