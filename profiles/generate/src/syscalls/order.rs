@@ -2,7 +2,8 @@
 //! most are run once.
 //!
 //! Where a jump through a table leads is known when that is met: its targets come next, in an order of their own. The order
-//! decides how often a block is run, and nothing is found by it.
+//! decides how often a block is run, and so where a value that keeps changing is given up: what is known by one order may
+//! not be by another, and both are right.
 
 use iced_x86::{Decoder, DecoderOptions, FlowControl, Instruction};
 

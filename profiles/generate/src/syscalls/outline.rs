@@ -14,6 +14,7 @@ use super::{
     function::{Callee, Found},
     object::Object,
     summary::{Call, Target},
+    tables::Beyond,
 };
 
 /// Bytes of code from which on a file is huge: of compilers and browsers, which are all of a piece.
@@ -29,7 +30,7 @@ pub(super) struct Outline {
     /// It jumps to where it is told: addresses within it that data holds are its own business.
     pub(super) jumps_by_table: bool,
     /// Where tables may lead beyond it.
-    pub(super) by_table: Vec<u64>,
+    pub(super) by_table: Vec<Beyond>,
 }
 
 impl Object<'_> {
@@ -54,22 +55,23 @@ impl Object<'_> {
             self.imports.iter().map(|name| exported.contains(name.as_str()) || is_dull(name)).collect();
         let huge = self.is_huge();
         let mut kept: AddressMap<Outline> = AddressMap::default();
-        for (start, Outline { mut calls, data, mut taken, jumps_by_table, by_table }) in all {
-            // A table ends where an entry leads into the middle of another function.
-            let to_part = |to: &u64| {
-                self.is_start(*to) || self.frame_of(*to).is_some_and(|frame| !self.is_start(frame.start))
-            };
-            calls.extend(by_table.into_iter().filter(to_part).map(Callee::Address));
-            let calls: Option<BTreeSet<Callee>> = calls
-                .into_iter()
-                .map(|callee| match callee {
-                    Callee::Address(to) => match self.callee(to) {
-                        Callee::Address(to) => self.function_at(to).map(Callee::Address),
-                        import => Some(import),
-                    },
+        let mut named: Vec<u64> = self.referred.iter().copied().collect();
+        named.sort_unstable();
+        for (start, Outline { calls, data, mut taken, jumps_by_table, by_table }) in all {
+            let told = calls.into_iter().map(|callee| match callee {
+                Callee::Address(to) => match self.callee(to) {
+                    Callee::Address(to) => self.function_at(to).map(Callee::Address),
                     import => Some(import),
-                })
-                .collect();
+                },
+                import => Some(import),
+            });
+            let by_table = by_table.into_iter().filter_map(|entry| {
+                // Within itself only an instruction is somewhere.
+                let to = entry.to.and_then(|to| self.function_at(to)).filter(|to| *to != start);
+                // What leads nowhere is of another table where one begins in between.
+                (to.is_some() || !lies_between(&named, &entry)).then_some(to.map(Callee::Address))
+            });
+            let calls: Option<BTreeSet<Callee>> = told.chain(by_table).collect();
             let is_dull = |callee: &Callee| match callee {
                 Callee::Import(import) => huge || dull.get(*import as usize).copied().unwrap_or(false),
                 Callee::Address(_) => true,
@@ -102,12 +104,13 @@ impl Object<'_> {
         self.outlines = kept;
     }
 
-    /// Where the function begins that a jump or call to `to` runs.
+    /// Where the function, or the part that was split off from one, begins that a jump or call to `to` runs. None where
+    /// it leads into the middle of a function, which nobody looks at that begins with its start, or where no frame is.
     fn function_at(&self, to: u64) -> Option<u64> {
         if self.is_start(to) {
             return Some(to);
         }
-        self.frame_of(to).map(|frame| frame.start)
+        self.frame_of(to).map(|frame| frame.start).filter(|start| !self.is_start(*start))
     }
 
     /// What is known of the function at `entry` where its outline is enough.
@@ -131,6 +134,12 @@ impl Object<'_> {
             ..Found::default()
         })
     }
+}
+
+/// Whether somebody names an address behind a table's start, up to the place of an entry that is read as the table's.
+fn lies_between(named: &[u64], entry: &Beyond) -> bool {
+    let next = named.partition_point(|address| *address <= entry.table);
+    named.get(next).is_some_and(|next| *next <= entry.place)
 }
 
 /// Whether which system call a function of other files makes, or what that does, is told by a constant that it is handed.

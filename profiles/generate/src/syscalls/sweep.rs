@@ -26,8 +26,7 @@ pub(super) struct Swept {
     referred: AddressSet,
     stored: AddressSet,
     instructions: u64,
-    /// How often tables lead beyond their function.
-    beyond: usize,
+    tables: tables::Read,
     /// Some code computes with the address of the global offset table.
     computes: bool,
     links: Links,
@@ -87,7 +86,7 @@ impl Object<'_> {
                 }
                 swept.links.add(start, range.ends, &mut range.leads_to);
             }
-            self.read_tables(&mut range, &mut swept.beyond);
+            self.read_tables(&mut range, &mut swept.tables);
             if let Some(outline) = range.outline.take().filter(|_| range.is_read_right()) {
                 outlines.insert(start, outline);
             }
@@ -108,7 +107,7 @@ impl Object<'_> {
             instructions,
             links,
             computes,
-            beyond: _,
+            tables,
         } = swept;
         if computes {
             self.stretches.clear();
@@ -120,7 +119,7 @@ impl Object<'_> {
         self.referred.extend(referred);
         self.stored = stored;
         self.no_way_out = no_way_out;
-        self.swept += instructions;
+        self.swept += instructions + tables.entries;
         // A jump to where another function begins is a call of that one.
         self.plain = plain;
         self.plain.retain(|start| {
@@ -278,11 +277,9 @@ impl Object<'_> {
             },
             FlowControl::Next => {
                 let address = self.operand_address(instruction);
-                let (function, data) = match address {
-                    Some(address) if self.is_code(address) => (Some(address), None),
-                    data => (None, data),
-                };
-                let function = function.filter(|address| !(range.start + 1..range.end).contains(address));
+                let function = address.filter(|address| {
+                    self.is_code(*address) && !(range.start + 1..range.end).contains(address)
+                });
                 // What it takes the address of it may call by that.
                 let own = in_slot.and_then(|callee| match callee {
                     Callee::Address(own) => Some(own),
@@ -291,7 +288,7 @@ impl Object<'_> {
                 range.leads_to.extend(function.into_iter().chain(own));
                 outline.taken.extend(in_slot);
                 outline.taken.extend(function.map(|address| self.callee(address)));
-                range.tables.extend(tables::named(instruction, data));
+                range.tables.extend(tables::named(instruction, address));
                 true
             }
             FlowControl::Return => true,
@@ -303,14 +300,11 @@ impl Object<'_> {
         }
     }
 
-    /// Adds where tables lead to the outline of who jumps through one; takes it away where the code was not read right.
-    /// `read`: how many there were before.
-    fn read_tables(&self, range: &mut Range, read: &mut usize) {
+    /// Adds where tables lead to the outline of who jumps through one; takes it away where there is too much to read.
+    fn read_tables(&self, range: &mut Range, read: &mut tables::Read) {
         let tables = std::mem::take(&mut range.tables);
         let Some(outline) = range.outline.as_mut().filter(|outline| outline.jumps_by_table) else { return };
-        let beyond = self.beyond(tables, &range.instructions);
-        *read += beyond.as_ref().map_or(0, Vec::len);
-        match beyond.filter(|_| *read <= tables::BEYOND_MAX) {
+        match self.beyond(tables, &range.instructions, read) {
             Some(beyond) => outline.by_table = beyond,
             None => range.outline = None,
         }
