@@ -32,8 +32,15 @@ fn makes(calls: Option<Vec<String>>, wanted: &[&str]) {
 
 /// A Go program, and functions of its package in the processor's own words.
 fn go(text: &str, assembly: &str) -> Option<Vec<String>> {
+    go_of("made", text, assembly, "")
+}
+
+/// The same, of a module of this name, whose package `unix` has other functions.
+fn go_of(module: &str, text: &str, assembly: &str, unix: &str) -> Option<Vec<String>> {
     let (root, source) = (TempDir::new().unwrap(), TempDir::new().unwrap());
-    fs::write(source.path().join("go.mod"), "module made\n\ngo 1.18\n").unwrap();
+    fs::write(source.path().join("go.mod"), format!("module {module}\n\ngo 1.18\n")).unwrap();
+    fs::create_dir(source.path().join("unix")).unwrap();
+    fs::write(source.path().join("unix/unix.go"), format!("package unix\n{unix}")).unwrap();
     fs::write(source.path().join("main.go"), format!("package main\n{text}")).unwrap();
     // Go's own assembler does not assemble for programs with C code.
     let with_c = assembly.is_empty();
@@ -106,19 +113,35 @@ fn number_in_a_function_of_go_that_begins_again_after_one_that_never_returns_is_
     assert_eq!(go(&program("len(os.Args)"), RAW), None);
 }
 
+/// golang.org/x/sys/unix has such a variable.
 #[test]
 fn number_in_a_variable_that_nothing_of_a_go_program_writes_is_known() {
-    let program = |besides: &str| {
-        format!(
+    let program = |reader: &str, besides: &str| {
+        let package = format!(
             "import (\"os\"; \"syscall\")\nvar fcntl64Syscall uintptr = syscall.SYS_FCNTL\n\
              //go:noinline\nfunc set(n *uintptr) {{ *n = uintptr(len(os.Args)) }}\n\
-             //go:noinline\nfunc fcntl(fd, cmd uintptr) {{ syscall.RawSyscall(fcntl64Syscall, fd, cmd, 0) }}\n\
-             func main() {{ {besides}; fcntl(0, 1) }}"
+             //go:noinline\nfunc {reader}(fd, cmd uintptr) {{ syscall.RawSyscall(fcntl64Syscall, fd, cmd, 0) }}\n\
+             func Make() {{ {besides}; {reader}(0, 1) }}"
+        );
+        go_of("golang.org/x/sys", "import \"golang.org/x/sys/unix\"\nfunc main() { unix.Make() }", "", &package)
+    };
+    makes(program("fcntl", "_ = os.Args"), &["fcntl"]);
+    assert_eq!(program("fcntl", "if len(os.Args) > 3 { fcntl64Syscall = 39 }"), None);
+    assert_eq!(program("fcntl", "set(&fcntl64Syscall)"), None);
+    assert_eq!(program("other", "_ = os.Args"), None);
+}
+
+#[test]
+fn number_in_a_field_that_a_go_program_writes_where_its_structure_begins_is_not_known() {
+    let program = |number: &str| {
+        format!(
+            "import (\"os\"; \"syscall\")\ntype pair struct {{ a, b uintptr }}\nvar with = pair{{1, 72}}\n\
+             //go:noinline\nfunc set(p *pair, n uintptr) {{ p.b = n }}\n\
+             func main() {{ set(&with, uintptr(len(os.Args))+94); syscall.RawSyscall({number}, 0, 0, 0) }}"
         )
     };
-    makes(go(&program("_ = os.Args"), ""), &["fcntl"]);
-    assert_eq!(go(&program("if len(os.Args) > 3 { fcntl64Syscall = 39 }"), ""), None);
-    assert_eq!(go(&program("set(&fcntl64Syscall)"), ""), None);
+    makes(go(&program("99"), ""), &["sysinfo"]);
+    assert_eq!(go(&program("with.b"), ""), None);
 }
 
 /// So many functions that one begins at whatever distance from the entry point.

@@ -266,7 +266,11 @@ impl Walk<'_, '_> {
         // rdi, rsi, rdx: what the arguments that narrow are in.
         let places = [7usize, 6, 2];
         let args = (0u8..).zip(places).filter_map(|(at, register)| {
-            let value = state.registers[register].value();
+            let value = match &state.registers[register] {
+                // The number of a call, and nothing to be compared.
+                Val::Variable(_) => Value::Any,
+                value => value.value(),
+            };
             (value != Value::Any).then_some((at, value))
         });
         let args = args.collect();

@@ -47,6 +47,27 @@ pub(crate) const PER_THREAD: (&str, &str) =
 /// and golang.org/x/sys unix/fcntl.go: `SYS_FCNTL`, and `SYS_FCNTL64` where the machine has 32 bits.
 pub(crate) const VARIABLES: &[u64] = &[72];
 
+/// The functions that read those variables: what others read is theirs.
+///
+/// Source: Go 1.18 and 1.19 syscall/flock_linux.go and exec_linux.go, internal/syscall/unix/nonblocking.go,
+/// internal/poll/fcntl_syscall.go and splice_linux.go; golang.org/x/sys unix/fcntl.go; and etcd's fileutil/lock_linux.go, into
+/// which the compiler puts `syscall.FcntlFlock`.
+const READERS: &[(&str, &[&str])] = &[
+    ("syscall", &["FcntlFlock", "forkAndExecInChild1"]),
+    ("internal/syscall/unix", &["IsNonblock"]),
+    ("internal/poll", &["fcntl", "newPipe"]),
+    ("golang.org/x/sys/unix", &["fcntl", "FcntlInt", "FcntlFlock"]),
+    ("go.etcd.io/etcd/pkg/fileutil", &["init.0", "ofdLockFile", "ofdTryLockFile"]),
+    ("go.etcd.io/etcd/client/pkg/v3/fileutil", &["init.0", "ofdLockFile", "ofdTryLockFile"]),
+];
+
+/// Whether a function of Go's reads one of [`VARIABLES`]: by its name, with its package.
+pub(crate) fn reads_variable(function: &str) -> bool {
+    let function = function.rsplit("/vendor/").next().unwrap_or_default();
+    let after = |package: &str| function.strip_prefix(package)?.strip_prefix('.');
+    READERS.iter().any(|(package, names)| after(package).is_some_and(|name| names.contains(&name)))
+}
+
 /// What a library passes to syscall(3) where only a table of its own functions says who is called, or a variable has the
 /// number: the library by its name, and all numbers that its source has.
 ///

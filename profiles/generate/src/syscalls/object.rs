@@ -97,8 +97,13 @@ impl Memory for Object<'_> {
         Some(bytes.iter().rev().fold(0, |value, byte| value << 8 | u64::from(*byte)))
     }
 
-    fn variable_at(&self, address: u64) -> Option<u64> {
+    fn variable_at(&self, address: u64, reader: u64) -> Option<u64> {
         let value = self.elf.u64(address).filter(|value| self.go && models::VARIABLES.contains(value))?;
+        // Of a field it is where the structure begins that is named and written through: who reads it says which it is.
+        let name = self.names.get(&self.frame_of(reader)?.start)?;
+        if !models::reads_variable(name) {
+            return None;
+        }
         let is_named = (address..address + 8).any(|at| self.referred.contains(&at));
         let is_stored = [address, address + 7].iter().any(|at| self.stored.contains(&(at / 8)));
         (!is_named && !is_stored && !self.own_at.contains_key(&address)).then_some(value)

@@ -14,8 +14,8 @@ pub(crate) trait Memory {
     fn import_at(&self, address: u64) -> Option<u32>;
     /// A word that no one writes to.
     fn constant_at(&self, address: u64, bytes: usize) -> Option<u64>;
-    /// The number of a call that a variable of Go's has there from the start.
-    fn variable_at(&self, _address: u64) -> Option<u64> {
+    /// The number of a call that a variable of Go's has there from the start, as the instruction at `reader` reads it.
+    fn variable_at(&self, _address: u64, _reader: u64) -> Option<u64> {
         None
     }
 }
@@ -130,7 +130,7 @@ impl<M: Memory> Stepper<'_, M> {
                 if let Some(import) = self.memory.import_at(at) {
                     return Val::Import(import);
                 }
-                let variable = || self.memory.variable_at(at).filter(|_| bytes == 8);
+                let variable = || self.memory.variable_at(at, instruction.ip()).filter(|_| bytes == 8);
                 let constant = self.memory.constant_at(at, bytes).map(Val::One);
                 constant.or_else(|| variable().map(Val::Variable)).unwrap_or(Val::Any)
             }
