@@ -4,7 +4,6 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::{
-    collections::BTreeMap,
     fs,
     os::unix::fs::{PermissionsExt as _, symlink},
     path::Path,
@@ -60,23 +59,26 @@ impl Image {
         self
     }
 
-    fn profile(&self, cwd: &str, argv: &[&str]) -> Profile {
-        let limits = Limits::everyday();
-        let root = Root::of(Layer::open(self.0.path()).unwrap(), &limits);
+    fn profile(&self, environment: &[(&str, &str)], limits: &Limits, cwd: &str, argv: &[&str]) -> Profile {
+        let root = Root::of(Layer::open(self.0.path()).unwrap(), limits);
         let command = Command {
             argv: argv.iter().map(|word| (*word).to_owned()).collect(),
             path: ["/opt/venv/bin", "/usr/local/bin", "/usr/bin"].map(str::to_owned).to_vec(),
             cwd: cwd.to_owned(),
-            loader_environment: BTreeMap::new(),
+            loader_environment: environment.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned())).collect(),
             exec: Vec::new(),
         };
-        generate(&root, None, &command, &NoCache, &limits).unwrap()
+        generate(&root, None, &command, &NoCache, limits).unwrap()
     }
 
     /// Whether the extension at that path is of the closure; it is not there before and after.
     fn loads(&self, extension: &str, cwd: &str, argv: &[&str]) -> bool {
+        self.loads_with(&[], extension, cwd, argv)
+    }
+
+    fn loads_with(&self, environment: &[(&str, &str)], extension: &str, cwd: &str, argv: &[&str]) -> bool {
         self.copy(&FILES[1], extension);
-        let profile = self.profile(cwd, argv);
+        let profile = self.profile(environment, &Limits::everyday(), cwd, argv);
         fs::remove_file(self.at(extension)).unwrap();
         let member = profile.members.iter().any(|member| member.path == Path::new(extension));
         let read = profile.landlock.rule_for(Path::new(extension)).map(|rule| rule.access);
@@ -102,6 +104,30 @@ fn extensions_of_a_virtual_environment_are_those_of_the_python_that_is_called_by
     }
     let other = "/srv/other/lib/python3.11/site-packages/a/b.cpython-311-x86_64-linux-gnu.so";
     assert!(!image.loads(other, "/", &["/opt/venv/bin/serve"]));
+}
+
+#[test]
+fn extensions_of_a_virtual_environment_of_copies_are_those_of_the_python_that_its_configuration_names() {
+    let image = Image::of("/venv/bin/python3").put("/venv/bin/serve", "#!/venv/bin/python3\n");
+    let extension = "/opt/py/lib/python3.12/lib-dynload/x.cpython-312-x86_64-linux-gnu.so";
+    let linked = "/opt/real/lib/python3.12/lib-dynload/x.cpython-312-x86_64-linux-gnu.so";
+    assert!(!image.loads(extension, "/", &["/venv/bin/python3"]));
+    let image = image
+        .put(
+            "/venv/pyvenv.cfg",
+            "include-system-site-packages = false\nHome = /opt/py/bin\nversion = 3.12.1\n",
+        )
+        .link("/opt/py/bin/python3", "/opt/real/bin/python3");
+    image.copy(&FILES[0], "/opt/real/bin/python3");
+    for argv in [&["/venv/bin/python3", "-m", "a"][..], &["/venv/bin/serve"]] {
+        assert!(image.loads(extension, "/", argv), "{argv:?}");
+        assert!(image.loads(linked, "/", argv), "{argv:?}");
+    }
+    let image = image.put("/venv/pyvenv.cfg", "home = /srv/py/bin\nhome = /opt/py/bin\n");
+    assert!(!image.loads(extension, "/", &["/venv/bin/python3"]));
+    // Beside the program, as one has it whose programs lie in no `bin`.
+    let image = Image::of("/env/python3").put("/env/pyvenv.cfg", "home=/opt/py/bin");
+    assert!(image.loads(extension, "/", &["/env/python3"]));
 }
 
 #[test]
@@ -134,7 +160,7 @@ fn extensions_of_where_a_shell_script_goes_and_of_the_scripts_that_it_names_are_
         .put("/usr/lib/tool.js", "")
         .put("/entry/run.sh", "#!/usr/bin/sh\ncd /app && exec node dist/main.js\n")
         .put("/entry/named.sh", "exec node --enable-source-maps /app/dist/main.js\n")
-        .put("/entry/other.sh", "ls /app; exec node /usr/lib/tool.js\n");
+        .put("/entry/other.sh", "ls /app2; exec node /usr/lib/tool.js\n");
     image.copy(&FILES[0], "/usr/bin/sh");
     let extension = "/app/node_modules/a/a.node";
     for argv in [
@@ -146,10 +172,91 @@ fn extensions_of_where_a_shell_script_goes_and_of_the_scripts_that_it_names_are_
     ] {
         assert!(image.loads(extension, "/", argv), "{argv:?}");
     }
-    for argv in [&["sh", "-c", "ls /app; node main.js"][..], &["sh", "/entry/other.sh"]] {
+    for argv in [&["sh", "-c", "ls app; node main.js"][..], &["sh", "/entry/other.sh"]] {
         assert!(!image.loads(extension, "/", argv), "{argv:?}");
     }
     assert!(!image.loads("/usr/lib/x/a.node", "/", &["sh", "/entry/other.sh"]));
+}
+
+#[test]
+fn extensions_of_the_directories_that_a_shell_script_names_by_their_path_are_of_the_closure_and_of_shared_ones_not()
+ {
+    let image = Image::of("/usr/bin/python3").put("/srv/app/main.py", "");
+    image.copy(&FILES[0], "/usr/bin/sh");
+    image.copy(&FILES[0], "/usr/bin/env");
+    let extension = "/srv/vendor/fast.abi3.so";
+    for text in [
+        "export PYTHONPATH=/srv/vendor; exec python3 -m a",
+        "PYTHONPATH=/srv/app:/srv/vendor/ python3 -m a",
+        "export PYTHONPATH=\"$PYTHONPATH:/srv/vendor\"; exec \"$@\"",
+        "APP=/srv/vendor; cd \"$APP\"; python3 -m a",
+        "cd \"${APP:-/srv/vendor}\"; python3 -m a",
+        "env -C /srv/vendor python3 -m a",
+        "env -C/srv/vendor python3 -m a",
+        "exec python3 /srv/vendor",
+    ] {
+        assert!(image.loads(extension, "/", &["sh", "-c", text, "sh", "python3"]), "{text}");
+    }
+    for argv in [
+        &["env", "PYTHONPATH=/srv/vendor", "python3", "/srv/app/main.py"][..],
+        &["env", "-C", "/srv/vendor", "python3", "-m", "a"],
+    ] {
+        assert!(image.loads(extension, "/", argv), "{argv:?}");
+    }
+    for text in ["python3 -m a", "PYTHONPATH=/srv/app python3 -m a", "# /srv/vendor\npython3 -m a"] {
+        assert!(!image.loads(extension, "/", &["sh", "-c", text]), "{text}");
+    }
+    assert!(!image.loads(extension, "/", &["env", "PYTHONPATH=/srv/app", "python3"]));
+    for shared in ["/opt", "/usr/share", "/usr/lib/x86_64-linux-gnu", "/var/lib"] {
+        let text = format!("export PYTHONPATH={shared}; exec python3 -m a");
+        assert!(!image.loads(&format!("{shared}/x/fast.so"), "/", &["sh", "-c", &text]), "{shared}");
+    }
+}
+
+#[test]
+fn no_directory_that_many_packages_share_is_a_place_whoever_names_it() {
+    let image = Image::of("/usr/local/bin/python3.11")
+        .put("/usr/local/lib/python3.11/site-packages/a.pth", "/usr/share\n/opt/../opt\n/linked\n")
+        .put("/usr/lib/tool.py", "")
+        .link("/linked", "/usr/lib");
+    let argv = &["python3.11", "-m", "a"];
+    for shared in ["/opt", "/home", "/usr/lib", "/usr/share", "/usr/lib/x86_64-linux-gnu"] {
+        let extension = &*format!("{shared}/x/fast.so");
+        assert!(!image.loads(extension, shared, argv), "{shared}");
+        assert!(!image.loads_with(&[("PYTHONPATH", shared)], extension, "/", argv), "{shared}");
+        assert!(!image.loads(extension, "/", argv), "{shared}");
+        let below = &*format!("{shared}/x");
+        assert!(image.loads(extension, below, argv), "{below}");
+        assert!(image.loads_with(&[("PYTHONPATH", below)], extension, "/", argv), "{below}");
+    }
+    assert!(!image.loads("/usr/lib/x/fast.so", "/linked", argv));
+    assert!(!image.loads("/usr/lib/x/fast.so", "/", &["python3.11", "/usr/lib/tool.py"]));
+    // What scripts in such a directory look for by its name is theirs.
+    let image = Image::of("/usr/bin/node");
+    assert!(image.loads("/opt/node_modules/a/a.node", "/opt", &["node", "main.js"]));
+    assert!(!image.loads("/opt/a/a.node", "/opt", &["node", "main.js"]));
+}
+
+#[test]
+fn places_are_walked_once_for_each_interpreter() {
+    let starts = 40;
+    let mut image = Image::of("/usr/bin/python3");
+    image.copy(&FILES[0], "/usr/bin/sh");
+    let mut script = String::new();
+    for at in 0..starts {
+        image = image.put(&format!("/entry/{at}"), &format!("#!/usr/bin/python3 -{at}\n"));
+        image = image.put(&format!("/srv/{at}/more.sh"), "");
+        script += &format!("/entry/{at}; cd /srv/{at}\n");
+    }
+    for at in 0..500 {
+        image = image.put(&format!("/usr/lib/python3/site-packages/{at}.py"), "");
+    }
+    let extension = "/srv/7/fast.abi3.so";
+    image.copy(&FILES[1], extension);
+    let mut limits = Limits::everyday();
+    limits.names_max = 10_000;
+    let profile = image.profile(&[], &limits, "/", &["sh", "-c", &script]);
+    assert!(profile.members.iter().any(|member| member.path == Path::new(extension)));
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeSet, VecDeque},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use super::Closure;
@@ -127,8 +127,17 @@ const INTERPRETERS: &[Interpreter] = &[
 /// Source: luaconf.h, `LUA_CPATH_DEFAULT`, as Debian and the project itself build it.
 const LUA: &[&str] = &["/usr/lib/x86_64-linux-gnu/lua", "/usr/lib/lua", "/usr/local/lib/lua"];
 
-/// Deepest directory below a place. pnpm puts packages in each other's.
-const DEPTH_MAX: usize = 24;
+/// Deepest directory that is looked at, by its names from the root on. pnpm puts packages in each other's.
+const DEPTH_MAX: usize = 32;
+
+/// A program that is one, and where its extensions were looked for.
+#[derive(Debug)]
+pub(super) struct Running {
+    of: &'static Interpreter,
+    places: BTreeSet<PathBuf>,
+    /// The places and what lies below them: none is listed again.
+    walked: BTreeSet<PathBuf>,
+}
 
 impl Closure<'_> {
     /// Native extensions, if this program is an interpreter: all that are installed, and those of its script.
@@ -144,33 +153,58 @@ impl Closure<'_> {
         else {
             return Ok(());
         };
-        self.interpreters.insert((found.path.clone(), argv.to_vec()));
-        let language = interpreter.names[0];
-        let mut queue: VecDeque<_> =
-            self.places(interpreter, argv)?.into_iter().map(|place| (place, 0)).collect();
+        let places = self.places(interpreter, argv)?;
+        self.extend_in(&found.path, interpreter, places)?;
+        self.notes.insert(format!(
+            "{} runs what its script says; all its native extensions are taken in",
+            found.path.display()
+        ));
+        if interpreter.names.contains(&plain) { self.listen(found, plain, argv) } else { Ok(()) }
+    }
+
+    /// Native extensions of all interpreters below the directories that scripts came to speak of.
+    pub(super) fn extend_below(&mut self, directories: &[PathBuf]) -> Result<(), FilesError> {
+        let running: Vec<_> = self.interpreters.iter().map(|(path, it)| (path.clone(), it.of)).collect();
+        for (program, of) in running {
+            let places = self.around(of, directories.iter().cloned())?;
+            self.extend_in(&program, of, places)?;
+        }
+        Ok(())
+    }
+
+    /// Adds the extensions in places where none were looked for.
+    fn extend_in(
+        &mut self,
+        program: &Path,
+        of: &'static Interpreter,
+        mut places: BTreeSet<PathBuf>,
+    ) -> Result<(), FilesError> {
+        let Running { of: _, places: mut known, mut walked } = self
+            .interpreters
+            .remove(program)
+            .unwrap_or_else(|| Running { of, places: BTreeSet::new(), walked: BTreeSet::new() });
+        places.retain(|place| !known.contains(place));
+        let told = if of.variable == "PYTHONPATH" { self.told_by_paths(&places)? } else { BTreeSet::new() };
+        let mut queue: VecDeque<_> = places.iter().cloned().chain(told).collect();
+        known.append(&mut places);
         let mut files = Vec::new();
-        let mut done = BTreeSet::new();
-        while let Some((place, depth)) = queue.pop_front() {
-            if !done.insert(place.clone()) {
+        while let Some(place) = queue.pop_front() {
+            if !walked.insert(place.clone()) {
                 continue;
             }
             for path in self.root.list(&place)? {
                 let Some(at) = self.root.find(&path)? else { continue };
                 match at.kind {
-                    Kind::Directory if depth < DEPTH_MAX && at.path == path => {
-                        queue.push_back((path, depth + 1));
+                    Kind::Directory if path.components().count() <= DEPTH_MAX && at.path == path => {
+                        queue.push_back(path);
                     }
                     Kind::Regular { .. } if is_extension(&path) => files.push(at.path),
                     _ => {}
                 }
             }
         }
-        self.notes.insert(format!(
-            "{} runs what its script says; all its native extensions are taken in",
-            found.path.display()
-        ));
-        self.add_libraries(&found.path, &files, &format!("a native extension of {language}"))?;
-        if interpreter.names.contains(&plain) { self.listen(found, plain, argv) } else { Ok(()) }
+        self.interpreters.insert(program.to_owned(), Running { of, places: known, walked });
+        self.add_libraries(program, &files, &format!("a native extension of {}", of.names[0]))
     }
 }
 

@@ -28,7 +28,7 @@ use serde::{Deserialize, Serialize};
 
 use linkage::Linkage;
 pub(crate) use loader::Scope;
-use script::Script;
+use script::{Script, Words};
 
 use crate::{
     Limits,
@@ -104,8 +104,7 @@ pub(crate) struct Closure<'r> {
     pub(crate) notes: BTreeSet<String>,
     /// Directories that shell scripts speak of.
     entered: BTreeSet<PathBuf>,
-    /// Interpreters, and what each was given.
-    interpreters: BTreeSet<(PathBuf, Vec<String>)>,
+    interpreters: BTreeMap<PathBuf, interpreter::Running>,
     /// By interpreter.
     said: BTreeMap<PathBuf, language::Said>,
     loader: search::Loader,
@@ -128,7 +127,7 @@ impl<'r> Closure<'r> {
             configured: BTreeMap::new(),
             notes: BTreeSet::new(),
             entered: BTreeSet::new(),
-            interpreters: BTreeSet::new(),
+            interpreters: BTreeMap::new(),
             said: BTreeMap::new(),
             loader,
             linkages: HashMap::new(),
@@ -177,7 +176,7 @@ impl<'r> Closure<'r> {
 
     /// Follows everything that was added.
     pub(crate) fn settle(&mut self) -> Result<(), FilesError> {
-        let mut entered = self.entered.len();
+        let mut entered = self.entered.clone();
         loop {
             while let Some(Waiting { found, by, because, argv, depth }) = self.queue.pop_front() {
                 // Called by another name an interpreter has other extensions.
@@ -188,15 +187,12 @@ impl<'r> Closure<'r> {
                 self.member(&found.path, by.as_deref(), &because)?;
                 self.program(&found, &argv, depth)?;
             }
-            if entered == self.entered.len() {
+            let fresh: Vec<PathBuf> = self.entered.difference(&entered).cloned().collect();
+            if fresh.is_empty() {
                 return Ok(());
             }
-            entered = self.entered.len();
-            for (path, argv) in self.interpreters.clone() {
-                if let Some(found) = self.root.file(&path)? {
-                    self.interpreted(&found, &argv)?;
-                }
-            }
+            self.extend_below(&fresh)?;
+            entered.extend(fresh);
         }
     }
 
@@ -254,6 +250,9 @@ impl<'r> Closure<'r> {
             }
             let rest: Vec<String> = argv.iter().skip(at).take(ARGUMENTS_MAX).cloned().collect();
             if self.arguments.insert(rest.clone()) {
+                // `env -C DIR PYTHONPATH=DIR python3`.
+                let before = argv[1..at].iter().flat_map(|word| script::paths(word)).map(str::to_owned);
+                self.enter(&Words { paths: before.collect(), ..Words::default() })?;
                 self.add_command(&rest, Some(&found.path), "an argument that names a program")?;
             }
         }

@@ -1,10 +1,10 @@
 //! Where the native extensions of a language may lie: those of the system, of each prefix that the interpreter is called
-//! from (a virtual environment, /opt/conda, a runtime that jlink made), and of the script.
+//! from (a virtual environment and what it is made from, /opt/conda, a runtime that jlink made), and of the script.
 //!
-//! Invariant: no place is a directory of the system's that many packages share.
+//! Invariant: no place is a directory that many packages share, and none is a link.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeSet, VecDeque},
     path::{Path, PathBuf},
 };
 
@@ -13,6 +13,7 @@ use super::{
     interpreter::Interpreter,
     language::{beside, is_of_the_system},
     script::Words,
+    search::DEFAULT,
 };
 use crate::files::{FilesError, Found, Kind};
 
@@ -25,42 +26,57 @@ const OF_A_WHOLE: &[&str] = &["package.json", "pyproject.toml", "setup.py", "Gem
 
 /// Most directories that scripts speak of.
 const ENTERED_MAX: usize = 256;
-/// Directories that a script's own is not, though one lies there.
+/// Directories that a script's own is not, though one lies there; those where the loader looks are none either.
 const SHARED: &[&str] = &[
-    "/lib",
-    "/usr/lib",
+    "/usr/include",
+    "/usr/libexec",
     "/usr/share",
-    "/usr/local/lib",
+    "/usr/local/lib64",
+    "/usr/local/lib/x86_64-linux-gnu",
     "/usr/local/share",
     "/opt",
     "/var",
+    "/var/cache",
+    "/var/lib",
+    "/var/log",
+    "/run",
+    "/dev",
+    "/proc",
+    "/sys",
     "/home",
     "/tmp",
 ];
 
 impl Closure<'_> {
-    /// Where a shell script goes, and where the files are that it names: an interpreter may be started there, or of one.
+    /// Where a shell script goes, the directories that it names by their path (in a variable that it sets, as an option's value),
+    /// and where the files are that it names: an interpreter may be started there, of one, or told of it.
     pub(super) fn enter(&mut self, words: &Words) -> Result<(), FilesError> {
         let cwd = Path::new(&self.command.cwd);
-        let named = words.words.iter().filter(|word| word.starts_with('/'));
-        for word in words.entered.iter().chain(named) {
+        for word in words.entered.iter().chain(&words.paths) {
             let directory = match self.root.find(&cwd.join(word))? {
-                Some(found) if found.kind == Kind::Directory && words.entered.contains(word) => found.path,
+                Some(found) if found.kind == Kind::Directory => found.path,
                 Some(Found { path, kind: Kind::Regular { .. } }) => match beside(&path) {
                     Some(directory) => directory.to_owned(),
                     None => continue,
                 },
                 _ => continue,
             };
-            if !is_shared(&directory) && self.entered.len() < ENTERED_MAX {
-                self.entered.insert(directory);
+            if is_shared(&directory) || self.entered.contains(&directory) {
+                continue;
             }
+            if self.entered.len() >= ENTERED_MAX {
+                self.notes.insert(format!(
+                    "scripts name more than {ENTERED_MAX} directories; native extensions in others are not looked for"
+                ));
+                break;
+            }
+            self.entered.insert(directory);
         }
         Ok(())
     }
 
     /// Directories below which all native code is the language's.
-    pub(super) fn places(&self, of: &Interpreter, argv: &[String]) -> Result<Vec<PathBuf>, FilesError> {
+    pub(super) fn places(&self, of: &Interpreter, argv: &[String]) -> Result<BTreeSet<PathBuf>, FilesError> {
         let mut places = BTreeSet::new();
         for directory in of.directories {
             self.beginning_with(Path::new(directory), &mut places)?;
@@ -83,10 +99,7 @@ impl Closure<'_> {
         own.extend(self.entered.iter().cloned());
         // `gunicorn --chdir DIR`, `uvicorn --app-dir=DIR`.
         let values = argv.iter().skip(1).map(|word| word.split_once('=').map_or(&**word, |(_, value)| value));
-        for word in values.filter(|word| word.starts_with('/')) {
-            let directory = self.root.find(Path::new(word))?.filter(|found| found.kind == Kind::Directory);
-            own.extend(directory.map(|found| found.path).filter(|directory| !is_shared(directory)));
-        }
+        own.extend(values.filter(|word| word.starts_with('/')).map(PathBuf::from));
         for word in argv.iter().skip(1).filter(|word| !word.starts_with('-')) {
             if let Some(file) = self.root.file(&cwd.join(word))? {
                 own.extend(beside(&file.path).map(Path::to_owned));
@@ -94,21 +107,42 @@ impl Closure<'_> {
                 break;
             }
         }
-        for directory in own.into_iter().filter(|directory| !is_of_the_system(directory)) {
+        places.extend(self.around(of, own)?);
+        self.unshared(places)
+    }
+
+    /// An application's own directories, and what belongs to them above.
+    pub(super) fn around(
+        &self,
+        of: &Interpreter,
+        own: impl IntoIterator<Item = PathBuf>,
+    ) -> Result<BTreeSet<PathBuf>, FilesError> {
+        let mut places = BTreeSet::new();
+        for directory in own {
+            let Some(Found { path: directory, .. }) = self.root.find(&directory)? else { continue };
             for above in directory.ancestors() {
                 if let Some(packages) = of.above {
                     places.insert(above.join(packages));
                 }
                 for name in OF_A_WHOLE {
-                    if !is_of_the_system(above) && self.root.file(&above.join(name))?.is_some() {
+                    if !is_shared(above) && self.root.file(&above.join(name))?.is_some() {
                         places.insert(above.to_owned());
                     }
                 }
             }
             places.insert(directory);
         }
-        self.told_by_paths(&mut places)?;
-        Ok(places.into_iter().collect())
+        self.unshared(places)
+    }
+
+    /// Those that are directories and not shared, without links.
+    fn unshared(&self, paths: impl IntoIterator<Item = PathBuf>) -> Result<BTreeSet<PathBuf>, FilesError> {
+        let mut places = BTreeSet::new();
+        for path in paths {
+            let found = self.root.find(&path)?.filter(|found| found.kind == Kind::Directory);
+            places.extend(found.map(|found| found.path).filter(|path| !is_shared(path)));
+        }
+        Ok(places)
     }
 
     /// python3.11 and perl5.36 have their version in their directory's name.
@@ -120,25 +154,25 @@ impl Closure<'_> {
         Ok(())
     }
 
-    /// Directories above the `bin` of what `argv` calls, of each link from there to the file, and of those of PATH; the homes
-    /// where packages are put for one user.
+    /// Directories above the `bin` of what `argv` calls, of each link from there to the file, of what a virtual environment is
+    /// made from, and of those of PATH; the homes where packages are put for one user.
     fn prefixes(&self, argv: &[String]) -> Result<BTreeSet<PathBuf>, FilesError> {
         let mut directories: Vec<PathBuf> = self.command.path.iter().map(PathBuf::from).collect();
         let called = argv.first().map(|name| self.called(name)).transpose()?.flatten();
-        let mut next = called.map(|(path, _)| path);
+        let mut waiting: VecDeque<_> = called.map(|(path, _)| path).into_iter().collect();
         for _ in 0..LINKS_MAX {
-            let Some(path) = next.take() else { break };
-            let Some(parent) = path.parent().map(|parent| self.root.find(parent)).transpose()?.flatten()
-            else {
-                break;
-            };
-            directories.extend(path.parent().map(Path::to_owned));
-            if let Some(name) = path.file_name()
-                && let Some(Kind::Link(to)) = self.root.itself(&parent.path.join(name))?
-            {
-                next = Some(parent.path.join(to));
+            let Some(path) = waiting.pop_front() else { break };
+            let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { continue };
+            directories.push(parent.to_owned());
+            let Some(real) = self.root.find(parent)? else { continue };
+            if let Some(Kind::Link(to)) = self.root.itself(&real.path.join(name))? {
+                waiting.push_back(real.path.join(to));
             }
-            directories.push(parent.path);
+            for home in self.homes_of(parent)? {
+                // The parent of the path that is looked at next is one of them.
+                waiting.push_back(home.join(name));
+            }
+            directories.push(real.path);
         }
         let mut prefixes = BTreeSet::new();
         for directory in directories.iter().filter(|it| it.ends_with("bin") || it.ends_with("sbin")) {
@@ -150,10 +184,29 @@ impl Closure<'_> {
         Ok(prefixes)
     }
 
+    /// Where the Python is that a virtual environment is made from: its own may be a copy. Source: the documentation of
+    /// `site`, "pyvenv.cfg".
+    fn homes_of(&self, bin: &Path) -> Result<Vec<PathBuf>, FilesError> {
+        let mut homes = Vec::new();
+        for directory in bin.ancestors().take(2) {
+            let Some(file) = self.root.file(&directory.join("pyvenv.cfg"))? else { continue };
+            let text = String::from_utf8_lossy(&self.root.head(&file, PATHS_BYTES_MAX)?).into_owned();
+            let lines = text.lines().filter_map(|line| line.split_once('='));
+            // The first counts: Modules/getpath.py.
+            let told = lines.filter(|(key, _)| key.trim().eq_ignore_ascii_case("home")).take(1);
+            homes.extend(told.map(|(_, home)| PathBuf::from(home.trim())));
+        }
+        homes.retain(|home| home.is_absolute());
+        Ok(homes)
+    }
+
     /// Directories that Python is told of by files beside its packages. Source: the documentation of `site`.
-    fn told_by_paths(&self, places: &mut BTreeSet<PathBuf>) -> Result<(), FilesError> {
+    pub(super) fn told_by_paths<'p>(
+        &self,
+        places: impl IntoIterator<Item = &'p PathBuf>,
+    ) -> Result<BTreeSet<PathBuf>, FilesError> {
         let mut told = Vec::new();
-        for place in places.iter() {
+        for place in places {
             for packages in ["", "site-packages", "dist-packages"] {
                 for path in self.root.list(&place.join(packages))? {
                     let Some(file) = self.path_file(&path)? else { continue };
@@ -166,11 +219,7 @@ impl Closure<'_> {
                 }
             }
         }
-        for path in told {
-            let found = self.root.find(&path)?.filter(|found| found.kind == Kind::Directory);
-            places.extend(found.map(|found| found.path).filter(|path| !is_of_the_system(path)));
-        }
-        Ok(())
+        self.unshared(told)
     }
 
     fn path_file(&self, path: &Path) -> Result<Option<Found>, FilesError> {
@@ -183,5 +232,6 @@ impl Closure<'_> {
 }
 
 fn is_shared(directory: &Path) -> bool {
-    is_of_the_system(directory) || SHARED.iter().any(|shared| directory == Path::new(shared))
+    let mut shared = SHARED.iter().chain(DEFAULT);
+    is_of_the_system(directory) || shared.any(|shared| directory == Path::new(shared))
 }

@@ -12,6 +12,8 @@ pub(super) struct Words {
     pub(super) sourced: BTreeSet<String>,
     /// Directories that it changes to.
     pub(super) entered: BTreeSet<String>,
+    /// Absolute paths in its words, each alone: `A=/x:/y`, `-I/x`, `${A:-/x}`.
+    pub(super) paths: BTreeSet<String>,
     /// `"$@"` and the like.
     pub(super) runs_arguments: bool,
 }
@@ -61,6 +63,7 @@ pub(super) fn words(script: &[u8]) -> Words {
         let mut previous = "";
         for word in line.split(|c: char| c.is_whitespace() || ";|&(){}`\"'<>=$!,".contains(c)) {
             let word = word.trim_start_matches('\\');
+            found.paths.extend(paths(word).map(str::to_owned));
             if word.is_empty() || word.starts_with('-') {
                 continue;
             }
@@ -75,6 +78,15 @@ pub(super) fn words(script: &[u8]) -> Words {
         }
     }
     found
+}
+
+/// Absolute paths in a word: the whole of it, between `:` and `=`, behind an option's letter.
+pub(super) fn paths(word: &str) -> impl Iterator<Item = &str> {
+    word.split([':', '=']).chain([word]).filter_map(|part| {
+        let value = part.strip_prefix(['-', '+', '?']).unwrap_or(part);
+        let behind = value.strip_prefix(|c: char| value.len() < part.len() && c.is_ascii_alphabetic());
+        [value, behind.unwrap_or(value)].into_iter().find(|path| path.starts_with('/'))
+    })
 }
 
 fn without_comment(line: &str) -> &str {
@@ -105,6 +117,13 @@ mod tests {
         assert!(!found.words.contains("chown"));
         assert!(found.runs_arguments);
         assert!(found.sourced.contains("/lib/lsb/init-functions"));
+    }
+
+    #[test]
+    fn absolute_paths_are_found_alone_in_lists_in_defaults_and_behind_options() {
+        let text = b"A=/a:/b:$A env -C/c --d=/d ${E:-/e} \"${F:=/f}\" x/y -- -I /i/j\n";
+        let found: Vec<_> = words(text).paths.into_iter().collect();
+        assert_eq!(found, ["/a", "/a:/b:", "/b", "/c", "/d", "/e", "/f", "/i/j"]);
     }
 
     #[test]
