@@ -39,7 +39,7 @@ pub const SECCOMP_INSTRUCTIONS_MAX: usize = 4096;
 
 /// Version of the analysis that makes profiles of images: a new one makes new profiles. Whoever looks one up links no
 /// analysis, so it stands here.
-pub const GENERATOR: &str = concat!("bulkhead-generate ", env!("CARGO_PKG_VERSION"), " analysis 28");
+pub const GENERATOR: &str = concat!("bulkhead-generate ", env!("CARGO_PKG_VERSION"), " analysis 29");
 
 /// The program for one process: the baseline, and the request's own section on top of it.
 ///
