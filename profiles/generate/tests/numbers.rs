@@ -123,12 +123,7 @@ fn number_in_a_variable_that_nothing_of_a_go_program_writes_is_known() {
              //go:noinline\nfunc {reader}(fd, cmd uintptr) {{ syscall.RawSyscall(fcntl64Syscall, fd, cmd, 0) }}\n\
              func Make() {{ {besides}; {reader}(0, 1) }}"
         );
-        go_of(
-            "golang.org/x/sys",
-            "import \"golang.org/x/sys/unix\"\nfunc main() { unix.Make() }",
-            "",
-            &package,
-        )
+        go_of("golang.org/x/sys", "import \"golang.org/x/sys/unix\"\nfunc main() { unix.Make() }", "", &package)
     };
     makes(program("fcntl", "_ = os.Args"), &["fcntl"]);
     assert_eq!(program("fcntl", "if len(os.Args) > 3 { fcntl64Syscall = 39 }"), None);
@@ -237,21 +232,6 @@ fn function_whose_address_a_register_has_over_a_loop_is_called_with_what_is_hand
     makes(linked(&looped("mov edi, 111")), &["sysinfo"]);
     // There it may still be in the register, and what it is handed is not known.
     assert_eq!(linked(&looped("mov edi, esi\ncall r15")), None);
-}
-
-#[test]
-fn function_whose_address_a_landing_pad_finds_in_a_register_is_called() {
-    let program = |table: &str| {
-        format!(
-            "{table}push r15\ntest edi, edi\nje 1f\nmov r15, [rip + any@GOTPCREL]\njmp 2f\n1: mov r15, [rsi]\n\
-             2: call [rsi + 8]\npop r15\nmov eax, 99\nsyscall\nhlt\ncall r15\nhlt"
-        )
-    };
-    let table = ".cfi_lsda 0x1b, table\n.pushsection .rodata\ntable: .long 0\n.popsection\n";
-    // What it is handed there is not known.
-    assert_eq!(linked(&program(table)), None);
-    // Without such a table nothing leads there.
-    makes(linked(&program("")), &["sysinfo"]);
 }
 
 /// A C program of one function that makes any call, with as many other arguments as it is called with.

@@ -78,12 +78,6 @@ impl<'o, 'd> Scan<'o, 'd> {
             }
             match instruction.flow_control() {
                 FlowControl::Next => {}
-                // A landing pad finds what callees keep as the call did.
-                FlowControl::Call | FlowControl::IndirectCall
-                    if self.is_kept() && self.object.has_landing_pads(instruction.ip()) =>
-                {
-                    return false;
-                }
                 FlowControl::Call if self.never_returns(&instruction) => return self.is_kept(),
                 FlowControl::Call | FlowControl::IndirectCall if self.is_kept() => {}
                 FlowControl::ConditionalBranch => self.jump(instruction.near_branch_target()),

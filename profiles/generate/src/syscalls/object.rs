@@ -27,8 +27,6 @@ pub(crate) struct Object<'d> {
     pub(crate) go: bool,
     pub(crate) swift: bool,
     pub(super) frames: Vec<Frame>,
-    /// Every frame that the file has is known.
-    frames_are_whole: bool,
     /// All code lies within.
     code: Range<u64>,
     /// The code that Go's own table of functions lists.
@@ -120,7 +118,6 @@ impl<'d> Object<'d> {
             go: false,
             swift: elf.is_swift(),
             frames,
-            frames_are_whole: whole,
             code: code_of(&elf),
             go_code: 0..0,
             starts: Vec::new(),
@@ -374,11 +371,6 @@ impl<'d> Object<'d> {
     pub(crate) fn frame_of(&self, address: u64) -> Option<Frame> {
         let at = self.frames.partition_point(|frame| frame.start <= address).checked_sub(1)?;
         self.frames.get(at).copied().filter(|frame| address < frame.end)
-    }
-
-    /// Whether an exception may come back to the function at `address`, into code that nothing else leads to.
-    pub(super) fn has_landing_pads(&self, address: u64) -> bool {
-        self.frame_of(address).map_or(!self.frames_are_whole, |frame| frame.landing_pads)
     }
 
     /// Whether code at `to` may belong to the same function as `entry`: to its range, or to a part that was split off.
