@@ -57,8 +57,9 @@ on_each_cri! {
         let bench = Bench::start(release, Cri::On).unwrap();
         let pods = bench.daemon.pods().unwrap();
         let pod = pods.run("bulkhead", "team-a", "net").unwrap();
-        // One writes what it was sent; the other sends it over the loopback that they share.
-        let server = ["/bin/sh", "-c", "nc -l -p 8080"];
+        // One writes what it was sent; the other sends it over the loopback that they share. A server without input would hang
+        // up at once, on which busybox's nc ends, whether or not it has sent what it was given.
+        let server = ["/bin/sh", "-c", "sleep 600 | { nc -l -p 8080; kill -PIPE -1; }"];
         let server = pods.launch(&pod, &ContainerOptions::restricted("server", ALLOWED, &server)).unwrap();
         let client = ["/bin/sh", "-c", "until echo over | nc -w 2 127.0.0.1 8080; do sleep 0.1; done; ps"];
         let client = pods.launch(&pod, &ContainerOptions::restricted("client", ALLOWED, &client)).unwrap();
