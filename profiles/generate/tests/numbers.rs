@@ -123,7 +123,12 @@ fn number_in_a_variable_that_nothing_of_a_go_program_writes_is_known() {
              //go:noinline\nfunc {reader}(fd, cmd uintptr) {{ syscall.RawSyscall(fcntl64Syscall, fd, cmd, 0) }}\n\
              func Make() {{ {besides}; {reader}(0, 1) }}"
         );
-        go_of("golang.org/x/sys", "import \"golang.org/x/sys/unix\"\nfunc main() { unix.Make() }", "", &package)
+        go_of(
+            "golang.org/x/sys",
+            "import \"golang.org/x/sys/unix\"\nfunc main() { unix.Make() }",
+            "",
+            &package,
+        )
     };
     makes(program("fcntl", "_ = os.Args"), &["fcntl"]);
     assert_eq!(program("fcntl", "if len(os.Args) > 3 { fcntl64Syscall = 39 }"), None);
